@@ -1,0 +1,159 @@
+"""Lengths, strides and margins of the transform: everything that follows from its settings alone."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Literal
+
+from .filterbank import MIN_BANDWIDTH, gauss_response, half_support
+
+Averaging = Literal["local", "global", "none"]
+Support = int | float | Literal["global"] | None
+
+
+@dataclass(frozen=True)
+class Lowpass:
+    """An invariance asked for along one axis.
+
+    Args:
+        support: width of the averaging window in samples (time) or first-order filters (log-frequency).
+        averaging: "local" (Gauss low-pass and stride), "global" (mean over the axis) or "none".
+    """
+
+    support: float
+    averaging: Averaging
+
+    @property
+    def log2_stride(self) -> int:
+        """Log2 of the stride that the window allows."""
+        return math.floor(math.log2(self.support))
+
+    def stride_of(self, j: int) -> int:
+        """Return log2 of the stride of a sub-band of scale j: never coarser than a local average's."""
+        return min(j, self.log2_stride) if self.averaging == "local" else j
+
+
+def parse_lowpass(value: Support, J: int, longest: int, name: str) -> Lowpass:
+    """Read T or F: None means 2**J, 0 no averaging, "global" the mean over the whole axis.
+
+    Raises:
+        ValueError: ``value`` is neither of these nor a number from 1 to ``longest``.
+    """
+    if value is None:
+        return Lowpass(2**J, "local")
+    if value == "global":
+        return Lowpass(2**J, "global")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
+    if value == 0:
+        return Lowpass(2**J, "none")
+    if not 1 <= value < math.inf:
+        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
+    if value > longest:
+        raise ValueError(
+            f"Invalid {name}: {value!r} exceeds the {longest} samples of its axis; "
+            f"pass a smaller {name}, or {name}='global' to average over the whole axis."
+        )
+    return Lowpass(value, "local")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Settings of a JTFS, checked, and the sizes that follow.
+
+    Args:
+        n_samples: N, samples of the signal.
+        J: octaves in time.
+        Q: wavelets per octave of the first and second order, (Q1, Q2).
+        J_fr: octaves along log-frequency.
+        Q_fr: wavelets per octave along log-frequency.
+        time: low-pass along time (T).
+        frequency: low-pass along log-frequency (F).
+        n_padded: samples after reflection padding, a power of two.
+        pad_left: samples added before the signal.
+        n_rows_padded: rows of the log-frequency axis after zero padding.
+    """
+
+    n_samples: int
+    J: int
+    Q: tuple[int, int]
+    J_fr: int
+    Q_fr: int
+    time: Lowpass
+    frequency: Lowpass
+    n_padded: int
+    pad_left: int
+    n_rows_padded: int
+
+    @property
+    def pad_right(self) -> int:
+        """Samples added after the signal."""
+        return self.n_padded - self.n_samples - self.pad_left
+
+    def kept_frames(self, log2_stride: int) -> slice:
+        """Return the frames of a signal decimated by 2**log2_stride that lie within the unpadded one."""
+        stride = 2**log2_stride
+        first = -(-self.pad_left // stride)
+        last = -(-(self.pad_left + self.n_samples) // stride)
+        return slice(first, last)
+
+
+def _positive_int(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1.")
+    if value < 1:
+        raise ValueError(f"Invalid {name}: {value}; expected an integer >= 1.")
+    return int(value)
+
+
+def make_geometry(
+    n_samples: int,
+    J: int,
+    Q: int | tuple[int, int],
+    J_fr: int,
+    Q_fr: int,
+    T: Support,
+    F: Support,
+) -> Geometry:
+    """Check the settings of a JTFS and work out its sizes.
+
+    Raises:
+        TypeError: a count is not an integer.
+        ValueError: a value is out of range; the message names it and the remedy.
+    """
+    n_samples = _positive_int(n_samples, "n_samples")
+    J, J_fr, Q_fr = _positive_int(J, "J"), _positive_int(J_fr, "J_fr"), _positive_int(Q_fr, "Q_fr")
+    pair = Q if isinstance(Q, (tuple, list)) else (Q, 1)
+    if len(pair) != 2:
+        raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
+    q1, q2 = _positive_int(pair[0], "Q[0]"), _positive_int(pair[1], "Q[1]")
+    if n_samples < 2**J:
+        raise ValueError(
+            f"Invalid J: {J}; the largest wavelet spans 2**J = {2**J} samples but the signal has {n_samples}. "
+            f"Use J <= {int(math.log2(n_samples))} or a longer signal."
+        )
+    rows = (J + 1) * q1
+    time = parse_lowpass(T, J, n_samples, "T")
+    frequency = parse_lowpass(F, J_fr, rows, "F")
+    if 2**J_fr > rows:
+        raise ValueError(
+            f"Invalid J_fr: {J_fr}; 2**J_fr = {2**J_fr} exceeds the {rows} rows (J + 1) * Q1 of log-frequency. "
+            f"Use J_fr <= {int(math.log2(rows))} or a larger J or Q1."
+        )
+    n_padded = _padded_samples(n_samples, time.support)
+    rows_margin = math.floor(8 * min(frequency.support, 2**J_fr))
+    n_rows_padded = (rows + rows_margin) // 2**J_fr * 2**J_fr
+    pad_left = (n_padded - n_samples) // 2
+    return Geometry(n_samples, J, (q1, q2), J_fr, Q_fr, time, frequency, n_padded, pad_left, n_rows_padded)
+
+
+def _padded_samples(n_samples: int, support: float) -> int:
+    """Return the power of two that leaves three half-supports of the low-pass on each side, if it can.
+
+    Reflection cannot add more than n_samples - 1 on a side, which bounds it.
+    """
+    margin = 3 * half_support(gauss_response(n_samples, MIN_BANDWIDTH / support))
+    wanted = math.ceil(math.log2(n_samples + 2 * margin))
+    return 2 ** min(wanted, math.floor(math.log2(max(3 * n_samples - 2, 1))))

@@ -1,0 +1,174 @@
+"""Losses on paths of the JTFS: on one, on several, on all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .transform import JTFSPath
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def path_distance(
+    a: Tensor, b: Tensor, *, p: float = 2.0, squared: bool = True, log1p_eps: float | None = None
+) -> Tensor:
+    r"""Compute the distance between the coefficients of one path.
+
+    ||rho(a) - rho(b)||_p^2, or without the square, over rows and frames; rho(s) = log(1 + s / eps), or the
+    identity without eps.
+
+    Args:
+        a: (..., rows, frames) coefficients, non-negative.
+        b: the same for the target.
+        p: order of the norm, at least 1.
+        squared: whether to square it.
+        log1p_eps: eps of rho, in the units of the coefficients.
+
+    Returns:
+        (...) real.
+
+    Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss.
+    """
+    if log1p_eps is not None:
+        a, b = torch.log1p(a / log1p_eps), torch.log1p(b / log1p_eps)
+    difference = a - b
+    if squared and p == 2:
+        return difference.square().sum((-2, -1))
+    norm = torch.linalg.vector_norm(difference, ord=p, dim=(-2, -1))
+    return norm.square() if squared else norm
+
+
+class PreparedTarget:
+    """A fixed target, each path of which is computed at most once and without a graph.
+
+    Args:
+        jtfs: the transform.
+        signal: (..., n_samples) target signals.
+    """
+
+    def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
+        self.signal = signal.detach()
+        self._jtfs = jtfs
+        self._coefficients: dict[int, Tensor] = {}
+
+    def coefficients(self, path_indices: Sequence[int]) -> list[Tensor]:
+        """Return the coefficients of some paths, computing those not met before."""
+        missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
+        with torch.no_grad():
+            self._coefficients.update(zip(missing, self._jtfs.select(self.signal, missing), strict=True))
+        return [self._coefficients[p] for p in path_indices]
+
+
+class JTFSPathLoss(nn.Module):
+    r"""Distance between signals on one path of the JTFS, scaled such that its mean over paths is the full loss.
+
+    .. math::
+        L_p(x) = P \, \lVert \phi_p(x) - \phi_p(y) \rVert^2, \qquad
+        L(x) = \frac{1}{P} \sum_p L_p(x) = \sum_p \lVert \phi_p(x) - \phi_p(y) \rVert^2
+
+    with x = ``x``, y = ``target`` and p = ``path_idx``. For p drawn uniformly, the gradient of L_p is an unbiased
+    estimate of that of L; for p drawn from pi it is so with ``weights`` 1 / (P pi_p).
+
+    Args:
+        jtfs: the transform.
+        p: order of the norm.
+        squared: square the norm (the paper) or not (scrapl-loss).
+        log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients.
+        path_scale: multiply by P (the paper) or not (scrapl-loss).
+        reduction: over the batch axes: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: p < 1, log1p_eps not positive, an unknown reduction, or signals of different shapes.
+
+    Example:
+        >>> import torch
+        >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
+        >>> jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2)
+        >>> loss_fn = JTFSPathLoss(jtfs)
+        >>> x = torch.randn(4, 2048, requires_grad=True)
+        >>> loss_fn(x, torch.randn(4, 2048), path_idx=10).backward()
+
+    Source: paper, Equation 3.
+    """
+
+    def __init__(
+        self,
+        jtfs: JTFSPath,
+        *,
+        p: float = 2.0,
+        squared: bool = True,
+        log1p_eps: float | None = None,
+        path_scale: bool = True,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        if not p >= 1:
+            raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1.")
+        if log1p_eps is not None and not 0 < log1p_eps < math.inf:
+            raise ValueError(f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, or None for no log.")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'.")
+        self.jtfs = jtfs
+        self.p = p
+        self.squared = squared
+        self.log1p_eps = log1p_eps
+        self.path_scale = path_scale
+        self.reduction = reduction
+
+    def prepare(self, target: Tensor) -> PreparedTarget:
+        """Keep a fixed target for many steps; pass the result in place of the signal."""
+        return PreparedTarget(self.jtfs, target)
+
+    def forward(
+        self,
+        x: Tensor,
+        target: Tensor | PreparedTarget,
+        path_idx: int | Sequence[int],
+        weights: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Compute L_p, or the mean of w_p L_p over several paths.
+
+        Args:
+            x: (..., n_samples) signals, differentiated.
+            target: signals of the same shape, or what :meth:`prepare` made of them; never differentiated.
+            path_idx: one path id, or several.
+            weights: one w_p for each path, by default 1.
+
+        Returns:
+            A scalar, or (...) with reduction "none".
+        """
+        indices = list(path_idx) if isinstance(path_idx, (list, tuple, range)) else [path_idx]
+        if not indices:
+            raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
+        indices = [self.jtfs.checked_index(index) for index in indices]  # type: ignore[arg-type]
+        if weights is not None and len(weights) != len(indices):
+            raise ValueError(f"Expected one weight for each of {len(indices)} paths, got {len(weights)}.")
+        prepared = target if isinstance(target, PreparedTarget) else self.prepare(target)
+        if prepared.signal.shape != x.shape:
+            raise ValueError(
+                f"x and target differ in shape: {tuple(x.shape)} and {tuple(prepared.signal.shape)}; "
+                "expand the target to the batch of x."
+            )
+        pairs = zip(self.jtfs.select(x, indices), prepared.coefficients(indices), strict=True)
+        distances = [self._distance(a, b) for a, b in pairs]
+        factors = [1.0] * len(indices) if weights is None else list(weights)
+        total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
+        return self._reduce(total / len(indices))
+
+    def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
+        """Compute the loss on the full tree: the mean of L_p over all P paths."""
+        return self(x, target, range(self.jtfs.n_paths))
+
+    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+        distance = path_distance(a, b, p=self.p, squared=self.squared, log1p_eps=self.log1p_eps)
+        return distance * self.jtfs.n_paths if self.path_scale else distance
+
+    def _reduce(self, loss: Tensor) -> Tensor:
+        if self.reduction == "mean":
+            return loss.mean()
+        return loss.sum() if self.reduction == "sum" else loss

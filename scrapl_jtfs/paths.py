@@ -1,0 +1,135 @@
+"""The table of paths: index <-> (n2, n_fr), order, spin, rate, scale, relative cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from .filterbank import MIN_BANDWIDTH, Wavelet, spinned_bank, wavelet_bank
+from .geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path of the transform, in the units that users think in.
+
+    Args:
+        index: path id p, in kymatio's order (hence interchangeable with scrapl-loss's).
+        order: 1 (no temporal modulation) or 2.
+        n2: index of the second-order temporal wavelet, None at order 1.
+        n_fr: index of the filter along log-frequency; 0 is the low-pass.
+        spin: +1 (rising patterns), -1 (falling) or 0 (low-pass along log-frequency).
+        rate: centre frequency of the temporal modulation in Hz (cycles per sample without a sample rate);
+            0 at order 1.
+        scale: centre frequency of the frequential modulation in cycles per octave, at least 0.
+        j2: log2 of the temporal stride of the second-order wavelet, None at order 1.
+        j_fr: log2 of the stride along log-frequency.
+        n_rows: first-order wavelets that feed the path, those with j1 < j2 (all at order 1).
+        cost: estimated cost of one evaluation, relative to the mean over the table.
+    """
+
+    index: int
+    order: int
+    n2: int | None
+    n_fr: int
+    spin: int
+    rate: float
+    scale: float
+    j2: int | None
+    j_fr: int
+    n_rows: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Banks:
+    """The wavelets of the transform.
+
+    Args:
+        first: first-order temporal wavelets psi_{n1}, from high to low frequency.
+        second: second-order temporal wavelets psi_{n2}.
+        frequential: filters along log-frequency psi_{n_fr}; entry 0 is the low-pass of width 2**J_fr.
+    """
+
+    first: tuple[Wavelet, ...]
+    second: tuple[Wavelet, ...]
+    frequential: tuple[Wavelet, ...]
+
+    def feeding(self, n2: int) -> tuple[int, ...]:
+        """Return the n1 with j1 < j2: a slower wavelet has no modulation left at that rate."""
+        j2 = self.second[n2].j
+        return tuple(n1 for n1, psi in enumerate(self.first) if psi.j < j2)
+
+
+def make_banks(geometry: Geometry) -> Banks:
+    """List the wavelets of a transform with these settings."""
+    q1, q2 = geometry.Q
+    lowpass = Wavelet(0.0, MIN_BANDWIDTH / 2**geometry.J_fr, geometry.J_fr)
+    return Banks(
+        wavelet_bank(geometry.J, q1),
+        wavelet_bank(geometry.J, q2),
+        (lowpass, *spinned_bank(geometry.J_fr, geometry.Q_fr)),
+    )
+
+
+def path_table(geometry: Geometry, banks: Banks, sample_rate: float, orders: Collection[int]) -> tuple[Path, ...]:
+    """List every path: order 1 by n_fr (spins >= 0 only), then order 2 by n2, then n_fr.
+
+    Args:
+        geometry: settings of the transform.
+        banks: its wavelets.
+        sample_rate: in Hz.
+        orders: which of {1, 2} to include.
+    """
+    rows: list[Path] = []
+    if 1 in orders:
+        rows += [
+            _path(geometry, banks, sample_rate, None, n_fr)
+            for n_fr, psi in enumerate(banks.frequential)
+            if psi.xi >= 0
+        ]
+    if 2 in orders:
+        rows += [
+            _path(geometry, banks, sample_rate, n2, n_fr)
+            for n2 in range(len(banks.second))
+            if banks.feeding(n2)
+            for n_fr in range(len(banks.frequential))
+        ]
+    mean_cost = sum(path.cost for path in rows) / max(1, len(rows))
+    return tuple(replace(path, index=i, cost=path.cost / mean_cost) for i, path in enumerate(rows))
+
+
+def _path(geometry: Geometry, banks: Banks, sample_rate: float, n2: int | None, n_fr: int) -> Path:
+    psi_fr = banks.frequential[n_fr]
+    feeding = tuple(range(len(banks.first))) if n2 is None else banks.feeding(n2)
+    return Path(
+        index=-1,
+        order=1 if n2 is None else 2,
+        n2=n2,
+        n_fr=n_fr,
+        spin=(psi_fr.xi > 0) - (psi_fr.xi < 0),
+        rate=0.0 if n2 is None else banks.second[n2].xi * sample_rate,
+        scale=abs(psi_fr.xi) * geometry.Q[0],
+        j2=None if n2 is None else banks.second[n2].j,
+        j_fr=psi_fr.j,
+        n_rows=len(feeding),
+        cost=_operations(geometry, banks, n2, n_fr, feeding),
+    )
+
+
+def _operations(geometry: Geometry, banks: Banks, n2: int | None, n_fr: int, feeding: tuple[int, ...]) -> float:
+    """Count the real operations of a path's FFTs and frequential matrix product."""
+
+    def fft(n: float) -> float:
+        return 5.0 * n * math.log2(max(n, 2.0))
+
+    n = geometry.n_padded
+    lengths = [n / 2 ** geometry.time.stride_of(banks.first[n1].j) for n1 in feeding]
+    total = fft(n) / 2 + sum(1.5 * fft(length) for length in lengths)
+    frames = n / 2**geometry.time.log2_stride
+    if n2 is not None:
+        frames = n / 2 ** geometry.time.stride_of(banks.second[n2].j)
+        total += len(feeding) * fft(frames)
+    rows_out = 1 + len(feeding) // 2 ** geometry.frequency.stride_of(banks.frequential[n_fr].j)
+    return total + 8.0 * frames * len(feeding) * rows_out
