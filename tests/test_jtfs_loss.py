@@ -1,0 +1,113 @@
+"""Path losses: their formulas, scaling, targets and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scrapl_jtfs import JTFSPath, JTFSPathLoss, path_distance
+
+
+@pytest.fixture(scope="module")
+def jtfs() -> JTFSPath:
+    return JTFSPath(512, J=5, Q=(4, 1), J_fr=2).double()
+
+
+def signals(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, 3, 512, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore
+
+
+def test_paper_loss_is_p_times_the_squared_distance(jtfs: JTFSPath) -> None:
+    x, y = signals()
+    a, b = jtfs(x, 4).numpy(), jtfs(y, 4).numpy()
+    expected = jtfs.n_paths * ((a - b) ** 2).sum((-2, -1))
+    loss = JTFSPathLoss(jtfs, reduction="none")(x, y, 4)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    assert JTFSPathLoss(jtfs)(x, y, 4).item() == pytest.approx(expected.mean())
+    assert JTFSPathLoss(jtfs, reduction="sum")(x, y, 4).item() == pytest.approx(expected.sum())
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, float("inf")])
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("log1p_eps", [None, 1e-3])
+def test_peer_variants(jtfs: JTFSPath, p: float, squared: bool, log1p_eps: float | None) -> None:
+    x, y = signals()
+    a, b = jtfs(x, 4).numpy(), jtfs(y, 4).numpy()
+    if log1p_eps is not None:
+        a, b = np.log(1 + a / log1p_eps), np.log(1 + b / log1p_eps)
+    flat = (a - b).reshape(6, -1)
+    norm = np.mean([np.linalg.norm(row, ord=p) for row in flat])
+    if squared:
+        norm = np.mean([np.linalg.norm(row, ord=p) ** 2 for row in flat])
+    loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, path_scale=False)
+    assert loss_fn(x, y, 4).item() == pytest.approx(norm, rel=1e-10)
+
+
+def test_several_paths_give_their_weighted_mean(jtfs: JTFSPath) -> None:
+    x, y = signals()
+    loss_fn = JTFSPathLoss(jtfs)
+    expected = (0.5 * loss_fn(x, y, 3) + 2.0 * loss_fn(x, y, 9) + 2.0 * loss_fn(x, y, 9)) / 3
+    torch.testing.assert_close(loss_fn(x, y, [3, 9, 9], weights=[0.5, 2.0, 2.0]), expected)
+
+
+def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = signals()
+    x.requires_grad_()
+    y.requires_grad_()
+    loss_fn = JTFSPathLoss(jtfs)
+    direct = loss_fn(x, y, 4)
+    direct.backward()
+    assert x.grad is not None
+    assert y.grad is None
+    prepared = loss_fn.prepare(y)
+    assert torch.equal(loss_fn(x, prepared, 4), direct)
+
+    calls = []
+    original = JTFSPath.select
+    monkeypatch.setattr(JTFSPath, "select", lambda self, s, ids: calls.append(len(ids)) or original(self, s, ids))
+    assert torch.equal(loss_fn(x, prepared, 4), direct)
+    assert calls == [1, 0], "the target's path was computed a second time"
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_identical_signals_have_zero_loss_and_gradient(jtfs: JTFSPath, squared: bool) -> None:
+    x, _ = signals()
+    x.requires_grad_()
+    loss = JTFSPathLoss(jtfs, squared=squared)(x, x.detach(), 4)
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+def test_path_distance_reduces_rows_and_frames() -> None:
+    a, b = torch.rand(5, 4, 3), torch.rand(5, 4, 3)
+    assert path_distance(a, b).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(p=0.5), "Invalid p: 0.5"),
+        (dict(p=float("nan")), "Invalid p: nan"),
+        (dict(log1p_eps=0.0), "log1p_eps: 0.0"),
+        (dict(reduction="median"), "reduction: 'median'"),
+    ],
+)
+def test_bad_settings(jtfs: JTFSPath, kwargs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JTFSPathLoss(jtfs, **kwargs)
+
+
+def test_bad_calls(jtfs: JTFSPath) -> None:
+    x, y = signals()
+    loss_fn = JTFSPathLoss(jtfs)
+    with pytest.raises(ValueError, match="differ in shape"):
+        loss_fn(x, y[0], 0)
+    with pytest.raises(ValueError, match="one weight for each of 2 paths, got 1"):
+        loss_fn(x, y, [0, 1], weights=[1.0])
+    with pytest.raises(ValueError, match="empty sequence"):
+        loss_fn(x, y, [])
+    with pytest.raises(IndexError, match="out of range"):
+        loss_fn(x, y, jtfs.n_paths)

@@ -1,0 +1,118 @@
+"""The transform against kymatio's coefficients and a literal float64 transcription."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from literal_jtfs import LiteralJTFS
+from scrapl_jtfs import JTFSPath
+
+REFERENCES = sorted((Path(__file__).parent / "reference").glob("*.npz"))
+
+
+def reference_name(key: np.ndarray) -> str:
+    """Name of a path in a reference file: n_fr at order 1, n2_nfr at order 2."""
+    return "_".join(str(index) for index in key if index >= 0)
+
+
+@pytest.fixture(params=REFERENCES, ids=lambda path: path.stem)
+def reference(request: pytest.FixtureRequest):
+    data = np.load(request.param)
+    c = json.loads(str(data["config"]))
+    jtfs = JTFSPath(c["shape"], c["J"], tuple(c["Q"]), c["J_fr"], c["Q_fr"], c["T"], c["F"], orders=(1, 2))
+    return jtfs, data
+
+
+def test_there_are_references() -> None:
+    assert len(REFERENCES) == 5
+
+
+def test_paths_are_kymatios_in_its_order(reference) -> None:
+    jtfs, data = reference
+    keys = [(p.n_fr, -1) if p.order == 1 else (p.n2, p.n_fr) for p in jtfs.paths]
+    assert keys == [tuple(key) for key in data["keys"].tolist()]
+
+
+def test_metadata_is_kymatios(reference) -> None:
+    jtfs, data = reference
+    if "meta_xi" not in data:
+        pytest.skip("kymatio gives no metadata without averaging")
+    second = [p for p in jtfs.paths if p.order == 2]
+    rates = data["meta_xi"][-len(second) :, 1]
+    np.testing.assert_allclose([p.rate for p in second], rates, rtol=1e-12)
+    scales = np.abs(data["meta_xi_fr"]) * jtfs.geometry.Q[0]
+    np.testing.assert_allclose([p.scale for p in jtfs.paths], scales, rtol=1e-12)
+    assert [p.spin for p in jtfs.paths] == data["meta_spin"].astype(int).tolist()
+
+
+def test_coefficients_are_kymatios(reference) -> None:
+    jtfs, data = reference
+    x = torch.from_numpy(data["x"])
+    for coefficients, key in zip(jtfs.full(x), data["keys"], strict=True):
+        expected = data[f"S_{reference_name(key)}"]
+        assert coefficients.shape == expected.shape
+        error = np.abs(coefficients.numpy() - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, f"path {key}: {error:.1e}"
+
+
+def test_losses_and_gradients_are_kymatios(reference) -> None:
+    jtfs, data = reference
+    names = [reference_name(key) for key in data["keys"]]
+    checked = [name for name in names if f"grad_{name}" in data]
+    assert len(checked) >= 4
+    for name in checked:
+        x = torch.from_numpy(data["x"][0]).requires_grad_()
+        path_idx = names.index(name)
+        loss = (jtfs(x, path_idx) - jtfs(torch.from_numpy(data["x"][1]), path_idx)).square().sum()
+        (gradient,) = torch.autograd.grad(loss, x)
+        expected = data[f"grad_{name}"]
+        assert loss.item() == pytest.approx(float(data[f"loss_{name}"]), rel=1e-4)
+        assert np.linalg.norm(gradient.numpy() - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        (1024, 6, (8, 1), 2, 1, 64, 4),
+        (900, 6, (4, 2), 2, 2, 16, 1),
+        (512, 5, (6, 1), 3, 1, 100, 8),
+        (700, 7, (3, 1), 2, 1, 3, 2),
+    ],
+)
+def test_float64_equals_the_literal_transcription(config) -> None:
+    literal, jtfs = LiteralJTFS(*config), JTFSPath(*config).double()
+    assert [(p.n2, p.n_fr) for p in jtfs.paths] == literal.keys
+    x = np.random.default_rng(0).standard_normal(config[0])
+    for path in jtfs.paths[::2]:
+        expected = literal.path(x, path.n2 or 0, path.n_fr)
+        actual = jtfs(torch.from_numpy(x), path.index).numpy()
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_paths"),
+    [
+        (dict(n_samples=32768, J=12, Q=(8, 2), J_fr=3, Q_fr=2, T=4096, F=8), 315),
+        (dict(n_samples=44100, J=12, Q=(8, 2), J_fr=5, Q_fr=2, T=2048, F=1), 483),
+    ],
+    ids=["granular", "TR-808"],
+)
+def test_number_of_paths_in_the_paper(settings, n_paths) -> None:
+    jtfs = JTFSPath(**settings)
+    assert jtfs.n_paths == n_paths
+    assert [p.index for p in jtfs.paths] == list(range(n_paths))
+    assert {p.order for p in jtfs.paths} == {2}
+
+
+@pytest.mark.parametrize("orders", [(2,), (1,), (1, 2)])
+def test_global_averages_are_means_of_the_unaveraged(orders) -> None:
+    settings = dict(n_samples=1024, J=6, Q=(6, 1), J_fr=2, Q_fr=1, orders=orders)
+    x = torch.randn(2, 1024, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain = JTFSPath(**settings, T=0, F=0).double().full(x)
+    both = JTFSPath(**settings, T="global", F="global").double().full(x)
+    for a, b in zip(plain, both, strict=True):
+        torch.testing.assert_close(b, a.mean((-2, -1), keepdim=True), rtol=1e-12, atol=0)

@@ -1,0 +1,275 @@
+"""Properties of JTFSPath that need no reference: derivatives, symmetries, module behaviour, bad input."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scrapl_jtfs import JTFSPath, JTFSPathLoss
+
+SETTINGS = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)
+
+
+@pytest.fixture(scope="module")
+def jtfs() -> JTFSPath:
+    return JTFSPath(**SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def jtfs64() -> JTFSPath:
+    return JTFSPath(**SETTINGS).double()
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+# Tiny: the numerical Jacobian has a row for each sample.
+TINY = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, Q_fr=1, F=2, orders=(1, 2))
+
+
+@pytest.mark.parametrize("T", [2, 8, 0, "global"])
+def test_first_and_second_derivatives(T) -> None:
+    tiny = JTFSPath(**TINY, T=T).double()
+    x = noise(2, 48).requires_grad_()
+    for path_idx in (0, tiny.n_paths // 2, tiny.n_paths - 1):
+        assert torch.autograd.gradcheck(partial(tiny, path_idx=path_idx), x, fast_mode=True, check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(partial(tiny, path_idx=path_idx), x, fast_mode=True)
+
+
+def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    for T in (1, 4, 32):
+        by_matrix = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
+        monkeypatch.setattr("scrapl_jtfs.operators.LARGEST_MATRIX", 0)
+        by_fft = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
+        monkeypatch.undo()
+        assert "phi_second_1" not in dict(by_fft.named_buffers()) or by_fft.phi_second_1.ndim == 1
+        x = noise(2, 512)
+        for a, b in zip(by_matrix.full(x), by_fft.full(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * a.max().item())
+
+
+def test_sum_over_paths_equals_the_full_tree(jtfs64: JTFSPath) -> None:
+    loss_fn = JTFSPathLoss(jtfs64)
+    x, y = noise(3, 512).requires_grad_(), noise(3, 512, seed=1)
+    full = loss_fn.full(x, y)
+    (full_gradient,) = torch.autograd.grad(full, x)
+    losses = [loss_fn(x, y, p) for p in range(jtfs64.n_paths)]
+    gradients = [torch.autograd.grad(loss, x)[0] for loss in losses]
+    torch.testing.assert_close(sum(losses) / jtfs64.n_paths, full, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sum(gradients) / jtfs64.n_paths, full_gradient, rtol=1e-10, atol=1e-14)
+    distance = sum((a - b).square().sum() for a, b in zip(jtfs64.full(x), jtfs64.full(y), strict=True)) / 3
+    torch.testing.assert_close(full, distance, rtol=1e-12, atol=0)
+
+
+@given(st.lists(st.integers(0, 20), max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_any_selection_equals_single_paths(wanted: list[int]) -> None:
+    jtfs64 = JTFSPath(**SETTINGS).double()
+    x = noise(512)
+    for path_idx, coefficients in zip(wanted, jtfs64.select(x, wanted), strict=True):
+        torch.testing.assert_close(coefficients, jtfs64(x, path_idx), rtol=1e-13, atol=1e-16)
+
+
+def test_stream_yields_the_full_tree(jtfs64: JTFSPath) -> None:
+    x = noise(2, 512)
+    streamed = dict(jtfs64.stream(x))
+    assert list(streamed) == list(range(jtfs64.n_paths))
+    for a, b in zip(streamed.values(), jtfs64.full(x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_shift_by_whole_frames_moves_the_frames(jtfs64: JTFSPath) -> None:
+    # A burst far from both ends, so that reflection plays no part.
+    burst = torch.zeros(512, dtype=torch.float64)
+    burst[200:232] = noise(32) * torch.hann_window(32, dtype=torch.float64)
+    shift = 2 * 32
+    for path_idx in range(0, jtfs64.n_paths, 4):
+        before, after = jtfs64(burst, path_idx), jtfs64(burst.roll(shift), path_idx)
+        error = (before[:, 2:-4] - after[:, 4:-2]).abs().max() / before.max()
+        assert error < 2e-2, f"path {path_idx}: {error:.1e}"
+
+
+def test_scaling_the_signal_scales_the_coefficients(jtfs: JTFSPath) -> None:
+    x = noise(512, dtype=torch.float32)
+    for factor in (-3.0, 2.0**-30, 2.0**30):
+        torch.testing.assert_close(jtfs(factor * x, 7), abs(factor) * jtfs(x, 7), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_spin_tells_rising_from_falling(direction: int) -> None:
+    rate_of_change, sample_rate = 8.0, 4096
+    jtfs = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, sample_rate=sample_rate)
+    t = (torch.arange(4096) - 2048) / sample_rate
+    gamma = direction * rate_of_change
+    chirp = torch.sin(2 * math.pi * 400 * torch.expm1(gamma * math.log(2) * t) / (gamma * math.log(2)))
+    chirp *= torch.exp(-0.5 * (t / 0.05) ** 2)
+    # The paths whose rate / scale is the chirp's octaves per second.
+    matching = [p for p in jtfs.paths if p.spin and 0.6 < p.rate / p.scale / rate_of_change < 1.7]
+    assert len(matching) >= 4
+    energy = {
+        spin: sum(jtfs(chirp, p.index).square().sum() for p in matching if p.spin == spin) for spin in (1, -1)
+    }
+    assert energy[direction] > 5 * energy[-direction]
+
+
+@pytest.mark.parametrize("name", ["silence", "half silent", "constant", "denormal", "click"])
+def test_silence_has_finite_gradients_of_both_orders(jtfs: JTFSPath, name: str) -> None:
+    x = torch.zeros(512)
+    if name == "half silent":
+        x[:256] = noise(256, dtype=torch.float32)
+    elif name == "constant":
+        x += 0.5
+    elif name == "denormal":
+        x += 1e-41
+    elif name == "click":
+        x[100] = 1.0
+    x.requires_grad_()
+    loss_fn = JTFSPathLoss(jtfs)
+    for path_idx in range(0, jtfs.n_paths, 3):
+        for target in (torch.zeros(512), noise(512, seed=1, dtype=torch.float32)):
+            (gradient,) = torch.autograd.grad(loss_fn(x, target, path_idx), x, create_graph=True)
+            (second,) = torch.autograd.grad((gradient * noise(512, seed=2, dtype=torch.float32)).sum(), x)
+            assert gradient.isfinite().all()
+            assert second.isfinite().all()
+
+
+@given(st.lists(st.integers(1, 3), max_size=3))
+@settings(max_examples=10, deadline=None)
+def test_any_leading_batch_shape(shape: list[int]) -> None:
+    jtfs64 = JTFSPath(**SETTINGS).double()
+    x = noise(*shape, 512)
+    batched = jtfs64(x, 5)
+    one_by_one = [jtfs64(row, 5) for row in x.reshape(-1, 512)]
+    assert batched.shape[: len(shape)] == x.shape[:-1]
+    torch.testing.assert_close(batched.reshape(-1, *one_by_one[0].shape), torch.stack(one_by_one))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_compute_the_same(jtfs: JTFSPath, copied) -> None:
+    x = noise(2, 512, dtype=torch.float32)
+    other = copied(jtfs)
+    assert other.paths == jtfs.paths
+    assert torch.equal(other(x, 3), jtfs(x, 3))
+    assert torch.equal(copied(other.double())(x.double(), 3), JTFSPath(**SETTINGS).double()(x.double(), 3))
+
+
+def test_state_dict_holds_no_filters(jtfs: JTFSPath) -> None:
+    assert jtfs.state_dict() == {}
+    assert list(jtfs.parameters()) == []
+    jtfs.load_state_dict({})
+
+
+def test_conversion_to_float64_restores_full_precision(jtfs64: JTFSPath) -> None:
+    x = noise(512)
+    there_and_back = JTFSPath(**SETTINGS).half().float().to(torch.float64)
+    assert torch.equal(there_and_back(x, 3), jtfs64(x, 3))
+    assert JTFSPath(**SETTINGS).half().dtype == torch.float32
+
+
+def test_built_under_a_float64_default_dtype() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert JTFSPath(**SETTINGS).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_autocast_and_half_input_compute_in_float32(jtfs: JTFSPath) -> None:
+    x = noise(512, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(jtfs(x, 3), jtfs(x.clone(), 3))
+        inside = jtfs(x, 3)
+    assert torch.equal(inside, jtfs(x, 3))
+    assert jtfs(x.bfloat16(), 3).dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_equals_cpu(jtfs: JTFSPath) -> None:
+    x = noise(2, 512, dtype=torch.float32)
+    on_gpu = copy.deepcopy(jtfs).cuda()
+    torch.testing.assert_close(on_gpu(x.cuda(), 3).cpu(), jtfs(x, 3), rtol=1e-5, atol=1e-7)
+
+
+def test_rates_scales_and_costs() -> None:
+    jtfs = JTFSPath(32768, J=12, Q=(8, 2), J_fr=3, Q_fr=2, T=4096, F=8, sample_rate=8192)
+    rates = [p.rate for p in jtfs.paths]
+    assert max(rates) < 8192 / 4
+    assert rates == sorted(rates, reverse=True)
+    assert {p.spin for p in jtfs.paths} == {-1, 0, 1}
+    assert all((p.scale == 0) == (p.spin == 0) for p in jtfs.paths)
+    assert max(p.scale for p in jtfs.paths) == pytest.approx(0.35 * 8)
+    assert sum(p.cost for p in jtfs.paths) == pytest.approx(315)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(J=10), ValueError, "J <= 9"),
+        (dict(J=0), ValueError, "Invalid J: 0"),
+        (dict(J=2.5), TypeError, "Invalid J: 2.5"),
+        (dict(Q=0), ValueError, r"Q\[0\]: 0"),
+        (dict(Q=(4, 0)), ValueError, r"Q\[1\]: 0"),
+        (dict(Q=(4, 1, 1)), ValueError, "Q1, Q2"),
+        (dict(Q_fr=0), ValueError, "Q_fr: 0"),
+        (dict(J_fr=9), ValueError, "J_fr: 9"),
+        (dict(T=513), ValueError, "T='global'"),
+        (dict(T=-1), ValueError, "Invalid T: -1"),
+        (dict(T=math.nan), ValueError, "Invalid T: nan"),
+        (dict(T="local"), ValueError, "Invalid T: 'local'"),
+        (dict(F=100), ValueError, "F='global'"),
+        (dict(n_samples=0), ValueError, "n_samples: 0"),
+        (dict(n_samples=True), TypeError, "n_samples: True"),
+        (dict(sample_rate=0), ValueError, "sample_rate: 0"),
+        (dict(orders=(3,)), ValueError, "orders"),
+        (dict(J=1, T=2), ValueError, "larger J"),
+    ],
+)
+def test_bad_settings(change: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        JTFSPath(**{**SETTINGS, **change})
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(2, 511), ValueError, "512 samples .* n_samples=511"),
+        (torch.zeros(()), ValueError, "512 samples"),
+        (torch.zeros(0, 512), ValueError, "empty batch"),
+        (torch.zeros(512, dtype=torch.int16), TypeError, "int16"),
+        (torch.zeros(512, dtype=torch.complex64), TypeError, "complex64"),
+        (torch.zeros(512, dtype=torch.float64), ValueError, r"jtfs\.to"),
+        (torch.zeros(512, device="meta"), ValueError, "meta"),
+        ([0.0] * 512, TypeError, "torch.as_tensor"),
+    ],
+)
+def test_bad_signals(jtfs: JTFSPath, x, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        jtfs(x, 0)
+
+
+@pytest.mark.parametrize(
+    ("path_idx", "error"),
+    [
+        (-1, IndexError),
+        (10**6, IndexError),
+        (1.0, TypeError),
+        ("3", TypeError),
+        (True, TypeError),
+        (None, TypeError),
+    ],
+)
+def test_bad_path_ids(jtfs: JTFSPath, path_idx, error: type[Exception]) -> None:
+    with pytest.raises(error, match="path_idx"):
+        jtfs(torch.zeros(512), path_idx)
+
+
+def test_path_id_as_numpy_or_tensor(jtfs: JTFSPath) -> None:
+    x = noise(512, dtype=torch.float32)
+    assert torch.equal(jtfs(x, torch.tensor(4)), jtfs(x, 4))  # type: ignore[arg-type]
