@@ -1,0 +1,6 @@
+"""Path-wise stochastic optimisation: draw one path per step, remember every path's gradient."""
+
+from scrapl_optim.path_adam_saga import PathAdamSAGA
+from scrapl_optim.sampler import PathSampler
+
+__all__ = ["PathAdamSAGA", "PathSampler"]

@@ -1,0 +1,294 @@
+"""Stateless sampling of paths: the path of a step is a pure function of (probs, seed, step)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from scrapl_optim._validation import as_int, as_path_idx
+
+# probs may come from float32 arithmetic over thousands of paths; a larger error is a mistake.
+SUM_TOLERANCE = 1e-5
+# Separate Philox streams, so that the cover-first permutation is independent of the draws.
+_DRAWS, _PERMUTATION = 0, 1
+# The largest float64 below one keeps every point inside the cumulative distribution.
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
+
+class PathSampler:
+    r"""Draws path indices from a categorical distribution, as a pure function of the step.
+
+    With :math:`\pi` the distribution, :math:`f` = ``min_prob_frac`` and :math:`P` = ``n_paths``,
+
+    .. math:: \pi_p \leftarrow f / P + (1 - f) \, \pi_p ,
+
+    a mixture with the uniform distribution: it sums to one and :math:`\pi_p \geq f/P` for every path.
+    ``sampler(step)`` inverts the cumulative distribution of :math:`\pi` at a uniform number that
+    NumPy's counter-based Philox generator gives for the key ``seed`` and the counter ``step``.
+    Nothing is stored between calls: any step costs the same, in any order, and every rank, device and
+    resumed run sees the same paths without communication.
+
+    **Weights.** The mean over paths of the losses, :math:`\frac{1}{P} \sum_p \ell_p`, is estimated
+    without bias by :math:`\frac{1}{P \pi_p} \ell_p` with :math:`p \sim \pi`; the factor is
+    :meth:`weight`. The theta-importance sampling of the paper (Section 3.4) leaves it out: importance
+    is meant to change the objective, towards the paths that matter to the synthesizer's parameters.
+    The default of this package is the paper's: nothing here multiplies the loss, so a distribution
+    that is not uniform gives a biased estimate on purpose. Multiply the loss by ``sampler.weight(p)``
+    to have the unbiased one. P-Adam divides the gradients of each path by their own size: a constant
+    factor per path, this weight included, has no effect on it (but for ``eps``). The weight matters to
+    plain gradient descent, Adam, and P-SAGA alone.
+
+    Args:
+        probs: :math:`\pi`, array-like or tensor of shape ``(n_paths,)``, non-negative with sum one;
+            uniform if ``None``. A path of probability zero is never drawn.
+        n_paths: number of paths :math:`P`; needed only without ``probs``.
+        seed: non-negative integer below ``2**64``.
+        min_prob_frac: :math:`f` in ``[0, 1]``: the floor, as a fraction of the uniform probability.
+        cover_first: whether the first steps visit every path of non-zero probability once, in the
+            order of a permutation drawn from ``seed``. Paths of probability zero stay out: zero means
+            never, here too.
+
+    Raises:
+        ValueError: if a value is out of its domain.
+        TypeError: if ``seed`` or ``n_paths`` is not an integer.
+
+    Example:
+        >>> sampler = PathSampler([0.2, 0.5, 0.3], seed=1)
+        >>> sampler(1000) == sampler(1000)
+        True
+        >>> sampler.weight(1)
+        0.6666666666666666
+
+    Source: SCRAPL, Algorithm 1 (the draw of :math:`p` according to :math:`\pi`) and Section 3.4; Salmon
+    et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), for Philox.
+    """
+
+    def __init__(
+        self,
+        probs: npt.ArrayLike | Tensor | None = None,
+        *,
+        n_paths: SupportsIndex | Tensor | None = None,
+        seed: SupportsIndex | Tensor = 0,
+        min_prob_frac: float = 0.0,
+        cover_first: bool = False,
+    ) -> None:
+        self._seed = _check_uint64(seed, "seed")
+        if not 0.0 <= min_prob_frac <= 1.0:
+            raise ValueError(f"min_prob_frac must be in [0, 1], got {min_prob_frac}")
+        pi = _as_distribution(probs, n_paths)
+        self._min_prob_frac = float(min_prob_frac)
+        self._cover_first = bool(cover_first)
+        self._set_probs(min_prob_frac / pi.size + (1.0 - min_prob_frac) * pi)
+
+    def _set_probs(self, probs: npt.NDArray[np.float64]) -> None:
+        cdf = np.cumsum(probs)
+        cdf /= cdf[-1]
+        for array in (probs, cdf):
+            array.setflags(write=False)
+        self._probs = probs
+        self._cdf = cdf
+        support = np.flatnonzero(probs)
+        self._support_size = support.size
+        # Sorting uniform numbers is a permutation that no later NumPy can change.
+        keys = self._uniforms(0, support.size, _PERMUTATION) if self._cover_first else np.empty(0)
+        self._permutation = support[np.argsort(keys, kind="stable")] if self._cover_first else support[:0]
+
+    @property
+    def probs(self) -> npt.NDArray[np.float64]:
+        """The distribution drawn from, after the floor: read-only float64 of shape ``(n_paths,)``."""
+        return self._probs
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return self._probs.size
+
+    @property
+    def seed(self) -> int:
+        """The Philox key."""
+        return self._seed
+
+    def __call__(self, step: SupportsIndex | Tensor) -> int:
+        """Return the path of ``step`` (0, 1, 2, ...); equal to ``sample(step, 1)[0]``.
+
+        Raises:
+            TypeError: if ``step`` is not an integer.
+            ValueError: if ``step`` is negative or not below ``2**64``.
+        """
+        return self.sample(step, 1)[0]
+
+    def sample(
+        self,
+        step: SupportsIndex | Tensor,
+        n_draws: SupportsIndex | Tensor,
+        *,
+        replacement: bool = True,
+        stratified: bool = False,
+    ) -> tuple[int, ...]:
+        r"""Return the ``n_draws`` = :math:`K` paths of ``step``.
+
+        - ``replacement=True``: independent draws. ``weight(p)`` is exact for each of them.
+        - ``stratified=True``: systematic draws, the cumulative distribution inverted at
+          :math:`(u + i) / K`, :math:`i = 0, \dots, K-1`, with one uniform :math:`u`. Path ``p`` comes up
+          :math:`\lfloor K \pi_p \rfloor` or :math:`\lceil K \pi_p \rceil` times, :math:`K \pi_p` on
+          average: ``weight(p)`` remains exact, with less variance in how often each path is seen.
+        - ``stratified=True, replacement=False``: the same, for :math:`K \pi_p \leq 1`, where no path
+          can come up twice. The way to have distinct paths *and* exact weights.
+        - ``replacement=False``: successive draws, each from :math:`\pi` restricted to the paths left.
+          The probability that ``p`` is among them is :math:`K \pi_p` only if :math:`\pi` is uniform
+          or :math:`K = 1`; otherwise likely paths are included less often than that and ``weight(p)``
+          is not exact.
+
+        With ``cover_first``, step ``t`` takes entries ``t * K`` to ``(t + 1) * K`` of the permutation
+        whatever the other arguments, for as many steps as it takes to see every path; the last of them
+        fills up from the permutation's start.
+
+        Raises:
+            TypeError: if ``step`` or ``n_draws`` is not an integer.
+            ValueError: if ``step`` is negative, or ``n_draws`` is less than 1, or too large for draws
+                without replacement.
+
+        Example:
+            >>> sorted(PathSampler(n_paths=3).sample(0, 3, replacement=False))
+            [0, 1, 2]
+        """
+        step = _check_uint64(step, "step")
+        n_draws = as_int(n_draws, "n_draws")
+        if n_draws < 1:
+            raise ValueError(f"n_draws must be at least 1, got {n_draws}")
+        if not replacement:
+            self._check_distinct(n_draws, stratified)
+        if step * n_draws < self._permutation.size:
+            draws = np.arange(step * n_draws, (step + 1) * n_draws) % self._permutation.size
+            return tuple(self._permutation[draws].tolist())
+        if stratified:
+            points = (self._uniforms(step, 1) + np.arange(n_draws)) / n_draws
+            return self._invert(np.minimum(points, _BELOW_ONE))
+        if replacement or n_draws == 1:
+            return self._invert(self._uniforms(step, n_draws))
+        return self._draw_successively(self._uniforms(step, n_draws))
+
+    def weight(self, path_idx: SupportsIndex | Tensor) -> float:
+        r"""Return :math:`1 / (P \pi_p)`, which makes the loss of a drawn path an unbiased estimate.
+
+        Raises:
+            IndexError: if ``path_idx`` is out of range.
+            ValueError: if the path has probability zero: it is never drawn and no weight repairs that.
+        """
+        path_idx = as_path_idx(path_idx, self.n_paths)
+        prob = float(self._probs[path_idx])
+        if prob == 0.0:
+            raise ValueError(
+                f"path {path_idx} has probability 0 and no importance weight; "
+                "give every path a chance with min_prob_frac > 0"
+            )
+        return 1.0 / (self.n_paths * prob)
+
+    def _uniforms(self, step: int, count: int, stream: int = _DRAWS) -> npt.NDArray[np.float64]:
+        """Return ``count`` uniform numbers in [0, 1), multiples of 2**-53.
+
+        ``random_raw`` is used because NumPy guarantees the bits of its bit generators, not the
+        algorithms of ``Generator``. The low word of the counter is left to the draws of one step.
+        """
+        counter = np.array([0, step, stream, 0], dtype=np.uint64)
+        raw = np.random.Philox(key=self._seed, counter=counter).random_raw(count)
+        return np.multiply(raw >> np.uint64(11), 2.0**-53, dtype=np.float64)
+
+    def _invert(self, points: npt.NDArray[np.float64]) -> tuple[int, ...]:
+        # side="right" skips paths of probability zero even at a point equal to their step.
+        return tuple(np.searchsorted(self._cdf, points, side="right").tolist())
+
+    def _draw_successively(self, uniforms: npt.NDArray[np.float64]) -> tuple[int, ...]:
+        left = self._probs.copy()
+        draws: list[int] = []
+        for u in uniforms:
+            cdf = np.cumsum(left)
+            path_idx = int(np.searchsorted(cdf / cdf[-1], u, side="right"))
+            left[path_idx] = 0.0
+            draws.append(path_idx)
+        return tuple(draws)
+
+    def _check_distinct(self, n_draws: int, stratified: bool) -> None:
+        if n_draws > self._support_size:
+            raise ValueError(
+                f"n_draws={n_draws} without replacement needs as many paths of non-zero probability, "
+                f"got {self._support_size}; draw fewer, or with replacement"
+            )
+        largest = float(self._probs.max())
+        if stratified and n_draws * largest > 1.0 + 1e-12:
+            raise ValueError(
+                f"stratified draws without replacement need every probability <= 1/n_draws = {1 / n_draws:.6g}, "
+                f"got {largest:.6g}; draw fewer, or set stratified=False or replacement=True"
+            )
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (self._probs.tobytes(), self._seed, self._cover_first)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both draw the same paths at every step."""
+        if not isinstance(other, PathSampler):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return (
+            f"PathSampler(n_paths={self.n_paths}, seed={self._seed}, min_prob_frac={self._min_prob_frac}, "
+            f"cover_first={self._cover_first}, probs in [{self._probs.min():.3g}, {self._probs.max():.3g}])"
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for array in (self._probs, self._cdf):
+            array.setflags(write=False)  # NumPy does not pickle the flag
+
+
+def _check_uint64(value: SupportsIndex | Tensor, name: str) -> int:
+    number = as_int(value, name)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{name} must be in [0, 2**64), got {number}")
+    return number
+
+
+def _as_distribution(
+    probs: npt.ArrayLike | Tensor | None, n_paths: SupportsIndex | Tensor | None
+) -> npt.NDArray[np.float64]:
+    """Return ``probs`` as a new float64 array of sum one, or the uniform distribution."""
+    if n_paths is not None:
+        n_paths = as_int(n_paths, "n_paths")
+        if n_paths < 1:
+            raise ValueError(f"n_paths must be at least 1, got {n_paths}")
+    if probs is None:
+        if n_paths is None:
+            raise ValueError("either probs or n_paths must be given, got neither")
+        return np.full(n_paths, 1.0 / n_paths)
+    if isinstance(probs, Tensor):
+        probs = probs.detach().cpu().double().numpy()
+    elif isinstance(probs, Sequence):
+        probs = [float(p) for p in probs]  # type: ignore[arg-type]
+    pi = np.array(probs, dtype=np.float64)
+    _check_distribution(pi, n_paths)
+    # fsum is correctly rounded: the distribution does not depend on the order of a SIMD sum.
+    return pi / math.fsum(pi)
+
+
+def _check_distribution(pi: npt.NDArray[np.float64], n_paths: int | None) -> None:
+    if pi.ndim != 1 or pi.size == 0:
+        raise ValueError(f"probs must be one-dimensional with at least one path, got shape {pi.shape}")
+    if n_paths is not None and pi.size != n_paths:
+        raise ValueError(f"probs has {pi.size} entries but n_paths is {n_paths}; leave n_paths out")
+    bad = np.flatnonzero(~(np.isfinite(pi) & (pi >= 0)))
+    if bad.size:
+        raise ValueError(
+            f"probs must be finite and non-negative, got probs[{bad[0]}] = {pi[bad[0]]} ({bad.size} such entries)"
+        )
+    total = math.fsum(pi)
+    if abs(total - 1.0) > SUM_TOLERANCE:
+        raise ValueError(
+            f"probs must sum to 1 within {SUM_TOLERANCE:g}, got {total:.9g}; normalise with probs / probs.sum()"
+        )

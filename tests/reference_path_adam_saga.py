@@ -1,0 +1,45 @@
+"""Algorithm 1 of the SCRAPL paper, line by line, in float64: the definition the optimizer must equal.
+
+Nothing is optimised and nothing is shared with the package: dictionaries of rows, biased moments, a
+stored memory, and a sum over all visited paths at every step.
+"""
+
+import numpy as np
+
+
+class ReferencePathAdamSAGA:
+    def __init__(
+        self, w, n_paths, lr, betas=(0.9, 0.999), eps=0.0, weight_decay=0.0, path_adam=True, path_saga=True
+    ):
+        self.w = np.array(w, dtype=np.float64)
+        self.P, self.lr, (self.b1, self.b2), self.eps = n_paths, lr, betas, eps
+        self.weight_decay, self.path_adam, self.path_saga = weight_decay, path_adam, path_saga
+        zeros = np.zeros_like(self.w)
+        self.k = 0
+        self.tau = dict.fromkeys(range(n_paths), 0)
+        self.m = {p: zeros.copy() for p in range(n_paths)}
+        self.v = {p: zeros.copy() for p in range(n_paths)}
+        self.g_hat = {p: zeros.copy() for p in range(n_paths)}
+        self.visited = set()
+
+    def step(self, p, g):
+        g = np.asarray(g, dtype=np.float64)
+        self.k += 1
+        k, P, b1, b2 = self.k, self.P, self.b1, self.b2
+        if self.path_adam:
+            elapsed = (k - self.tau[p]) / P
+            self.m[p] = b1**elapsed * self.m[p] + (1 - b1**elapsed) * g
+            self.v[p] = b2**elapsed * self.v[p] + (1 - b2**elapsed) * (g * g)
+            m_hat = self.m[p] / (1 - b1 ** (k / P))
+            v_hat = self.v[p] / (1 - b2 ** (k / P))
+            root = np.sqrt(self.eps + v_hat)
+            g_current = np.divide(m_hat, root, out=np.zeros_like(root), where=root > 0)
+        else:
+            g_current = g
+        self.tau[p] = k
+        g_avg = sum((self.g_hat[q] for q in self.visited), np.zeros_like(self.w)) / max(1, len(self.visited))
+        g_saga = g_current - self.g_hat[p] + g_avg if self.path_saga else g_current
+        self.w = self.w - self.lr * self.weight_decay * self.w
+        self.w = self.w - self.lr * g_saga
+        self.g_hat[p] = g_current
+        self.visited.add(p)
