@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from literal_jtfs import LiteralJTFS
+
 from scrapl_jtfs import JTFSPath
 
 REFERENCES = sorted((Path(__file__).parent / "reference").glob("*.npz"))

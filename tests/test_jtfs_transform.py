@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
 SETTINGS = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)

@@ -1,0 +1,42 @@
+# make match: train the granular sound matcher (SCRAPL beside MSS and P-loss) and write runs/small/report.html
+# make test:  lint, type-check and test everything
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: match match-paper test lint types unit lock clean
+
+match: $(READY)
+	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
+
+match-paper: $(READY)
+	$(BIN)/python -m benchmarks.sound_matching --preset paper --out runs/paper
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/pyright
+
+unit: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Pin what the tests use, from the ranges in pyproject.toml. torch 2.13.0 needs no CUDA packages here.
+lock:
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/pip install --quiet torch==2.13.0 --editable '.[test]'
+	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .lock-venv
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

@@ -1,0 +1,110 @@
+"""Textures of known parameters: everything here is a pure function of the run's seed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .front_end import LogCQT
+from .presets import Preset
+from .synth import GranularSynth
+
+__all__ = ["Batch", "Textures", "build_front_end", "build_synth", "epoch_batches", "make_splits", "match_seeds"]
+
+# Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
+_TARGET, _MATCH, _REPORT = range(3)
+_ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT}
+_MAX_SEED, _MAX_COUNT = 2**20, 2**40
+
+
+def synth_seeds(run_seed: int, role: str, start: int, count: int) -> list[int]:
+    """`count` consecutive seeds, different for every (run, role, position)."""
+    if not 0 <= run_seed < _MAX_SEED or not 0 <= start <= start + count <= _MAX_COUNT:
+        raise ValueError(
+            f"the seed must lie in [0, {_MAX_SEED}) and the position in [0, {_MAX_COUNT}], "
+            f"got {run_seed} and {start} + {count}: choose a smaller seed"
+        )
+    first = ((_ROLES[role] * _MAX_SEED) + run_seed) * _MAX_COUNT + start
+    return list(range(first, first + count))
+
+
+def match_seeds(preset: Preset, run_seed: int, step: int) -> list[int]:
+    """Seeds for rendering the matches of a training step: new ones at every step."""
+    return synth_seeds(run_seed, "match", step * preset.batch_size, preset.batch_size)
+
+
+def build_synth(preset: Preset) -> GranularSynth:
+    return GranularSynth(
+        preset.n_samples,
+        preset.sample_rate,
+        preset.n_grains,
+        preset.grain_samples,
+        min_pitch=preset.min_pitch,
+        max_pitch=preset.max_pitch,
+        max_slope=preset.max_slope,
+        softness=preset.softness,
+    )
+
+
+def build_front_end(preset: Preset) -> LogCQT:
+    return LogCQT(
+        preset.sample_rate, octaves=preset.octaves, bins_per_octave=preset.bins_per_octave, hop=preset.hop
+    )
+
+
+@dataclass(frozen=True)
+class Textures:
+    """Target textures: parameters theta (n, 2), synthesizer seeds, and what the encoder sees of them.
+
+    Spectrograms are kept (30 kB per texture in the paper's configuration), audio is rendered when asked for.
+    """
+
+    theta: Tensor
+    seeds: list[int]
+    spectrograms: Tensor
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Step number and indices into the training textures."""
+
+    step: int
+    index: Tensor
+
+
+def _render_textures(theta: Tensor, seeds: list[int], synth: nn.Module, front_end: LogCQT) -> Textures:
+    """In chunks, so that no more than a batch of audio exists at a time."""
+    chunks = [front_end(synth(part, seeds[32 * k : 32 * k + len(part)])) for k, part in enumerate(theta.split(32))]
+    return Textures(theta, seeds, torch.cat(chunks))
+
+
+@torch.no_grad()
+def make_splits(
+    preset: Preset, run_seed: int, synth: nn.Module, front_end: LogCQT, device: torch.device
+) -> tuple[Textures, Textures, Textures]:
+    """Training, validation and test textures: disjoint slices of one sequence, theta uniform in [0, 1]^2."""
+    sizes = (preset.n_train, preset.n_val, preset.n_test)
+    words = np.random.Philox(np.random.SeedSequence((run_seed, 0))).random_raw(2 * sum(sizes))
+    uniform = (words >> np.uint64(11)).reshape(-1, 2) * 2.0**-53
+    theta = torch.from_numpy(uniform).to(device, torch.float32).split(sizes)
+    seeds = synth_seeds(run_seed, "target", 0, sum(sizes))
+    starts = (0, sizes[0], sizes[0] + sizes[1])
+    train, val, test = (
+        _render_textures(part, seeds[start : start + size], synth, front_end)
+        for part, start, size in zip(theta, starts, sizes, strict=True)
+    )
+    return train, val, test
+
+
+def epoch_batches(preset: Preset, run_seed: int, epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch, a pure function of (seed, epoch): a resumed run sees what it would have seen."""
+    stream = np.random.Generator(np.random.Philox(np.random.SeedSequence((run_seed, 1, epoch))))
+    order = torch.from_numpy(stream.permutation(preset.n_train))
+    for k in range(preset.steps_per_epoch):
+        index = order[k * preset.batch_size : (k + 1) * preset.batch_size]
+        yield Batch(epoch * preset.steps_per_epoch + k, index)

@@ -1,0 +1,209 @@
+"""Training one encoder with one objective, interruptible at any time."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .data import Batch, Textures, build_front_end, build_synth, epoch_batches, make_splits, match_seeds
+from .encoder import Encoder
+from .files import save_checkpoint
+from .losses import Objective, build_objective
+from .presets import Preset, configuration_hash
+
+__all__ = [
+    "EpochRecord",
+    "Experiment",
+    "ParameterError",
+    "Trainer",
+    "checkpoint_path",
+    "parameter_error",
+    "predict",
+]
+
+
+class ParameterError(TypedDict):
+    """Mean absolute error of theta in per mille; always answering 0.5 gives 250."""
+
+    mean: float
+    density: float
+    slope: float
+
+
+class EpochRecord(TypedDict):
+    """One line of a training history. `seconds` counts training alone, over all sittings."""
+
+    epoch: int
+    step: int
+    seconds: float
+    loss: float
+    val: ParameterError
+
+
+@torch.no_grad()
+def predict(encoder: nn.Module, spectrograms: Tensor, batch_size: int = 64) -> Tensor:
+    """theta_hat (n, 2) in evaluation mode."""
+    was_training = encoder.training
+    encoder.eval()
+    theta_hat = torch.cat([encoder(part) for part in spectrograms.split(batch_size)])
+    encoder.train(was_training)
+    return theta_hat
+
+
+def parameter_error(encoder: nn.Module, textures: Textures) -> ParameterError:
+    error = (predict(encoder, textures.spectrograms) - textures.theta).abs().mean(0).mul(1000).tolist()
+    return {"mean": sum(error) / 2, "density": error[0], "slope": error[1]}
+
+
+@dataclass
+class Experiment:
+    """What all objectives share: synthesizer, front end and the three sets of textures."""
+
+    preset: Preset
+    seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.synth = build_synth(self.preset).to(self.device)
+        self.front_end = build_front_end(self.preset).to(self.device)
+        self.train, self.val, self.test = make_splits(
+            self.preset, self.seed, self.synth, self.front_end, self.device
+        )
+
+        self._objectives: dict[str, Objective] = {}
+
+    def objective(self, loss_name: str) -> Objective:
+        """Built once: wavelets take seconds, and an objective has no state."""
+        if loss_name not in self._objectives:
+            self._objectives[loss_name] = build_objective(loss_name, self.preset, self.seed, self.device)
+        return self._objectives[loss_name]
+
+    def trainer(self, loss_name: str) -> "Trainer":
+        """An encoder with its initial weights."""
+        return Trainer(self, loss_name, self.objective(loss_name))
+
+
+def checkpoint_path(folder: Path, loss_name: str) -> Path:
+    return folder / loss_name / "checkpoint.pt"
+
+
+class Trainer:
+    """An encoder in training: state and how to save it."""
+
+    def __init__(self, experiment: Experiment, loss_name: str, objective: Objective) -> None:
+        self.experiment, self.loss_name, self.objective = experiment, loss_name, objective
+        self.epoch = 0
+        self.history: list[EpochRecord] = []
+        preset = experiment.preset
+        torch.manual_seed(experiment.seed)  # initial weights, then dropout; the same start for every objective
+        self.encoder = Encoder(
+            preset.channels, n_blocks=preset.n_blocks, embedding=preset.embedding, dropout=preset.dropout
+        ).to(experiment.device)
+        self.optimizer = objective.optimizer(self.encoder.parameters())
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.experiment.preset.epochs
+
+    def step(self, batch: Batch) -> Tensor:
+        """One optimizer step; returns the loss, detached and still on the device."""
+        data, synth = self.experiment.train, self.experiment.synth
+        seeds = match_seeds(self.experiment.preset, self.experiment.seed, batch.step)
+        index = batch.index.to(data.theta.device)
+        theta = data.theta[index]
+        theta_hat = self.encoder(data.spectrograms[index])
+
+        def target() -> Tensor:
+            with torch.no_grad():
+                return synth(theta, [data.seeds[i] for i in batch.index.tolist()])
+
+        loss = self.objective.loss(theta_hat, theta, partial(synth, theta_hat, seeds), target, batch.step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.objective.update(self.optimizer, batch.step)
+        return loss.detach()
+
+    def run_epoch(self) -> EpochRecord:
+        started = time.perf_counter()
+        batches = epoch_batches(self.experiment.preset, self.experiment.seed, self.epoch)
+        losses = torch.stack([self.step(batch) for batch in batches])
+        loss = losses.mean().item()
+        if not math.isfinite(loss):
+            raise RuntimeError(
+                f"the {self.loss_name} loss became {loss} in epoch {self.epoch + 1}: lower its "
+                "learning rate in presets.py; the last checkpoint is intact"
+            )
+        elapsed = time.perf_counter() - started
+        self.epoch += 1
+        record: EpochRecord = {
+            "epoch": self.epoch,
+            "step": self.epoch * self.experiment.preset.steps_per_epoch,
+            "seconds": elapsed + (self.history[-1]["seconds"] if self.history else 0.0),
+            "loss": loss,
+            "val": parameter_error(self.encoder, self.experiment.val),
+        }
+        self.history.append(record)
+        return record
+
+    def run(self, folder: Path, *, quiet: bool = False) -> None:
+        """Train up to the preset's epochs from where `folder` stands, with a checkpoint after every epoch."""
+        path, epochs = checkpoint_path(folder, self.loss_name), self.experiment.preset.epochs
+        if path.exists():
+            self.load(path)
+        bar = tqdm(
+            total=epochs, initial=self.epoch, desc=f"{self.objective.label:20}", unit="epoch", disable=quiet
+        )
+        with bar:
+            while not self.finished:
+                val = self.run_epoch()["val"]
+                self.save(path)
+                bar.set_postfix_str(
+                    f"theta L1 {val['mean']:.0f} per mille (density {val['density']:.0f}, "
+                    f"slope {val['slope']:.0f}; chance 250)",
+                    refresh=False,
+                )
+                bar.update()
+
+    def save(self, path: Path) -> None:
+        state = {
+            "configuration": configuration_hash(self.experiment.preset, self.experiment.seed),
+            "epoch": self.epoch,
+            "history": self.history,
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": _random_state(self.experiment.device),
+        }
+        save_checkpoint(path, state)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.experiment.device, weights_only=True)
+        expected = configuration_hash(self.experiment.preset, self.experiment.seed)
+        if state["configuration"] != expected:
+            raise ValueError(
+                f"{path} was written with configuration {state['configuration']}, this run has "
+                f"{expected}: choose another --out or delete the folder"
+            )
+        self.epoch, self.history = state["epoch"], state["history"]
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        _restore_random_state(state["random"], self.experiment.device)
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """Dropout draws from torch's global generators."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,0 +1,186 @@
+"""Data, objectives, training and its interruption."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
+from benchmarks.sound_matching.files import write_atomically
+from benchmarks.sound_matching.losses import build_objective
+from benchmarks.sound_matching.presets import PRESETS, Preset, check_run_folder
+from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
+
+TINY: Preset = replace(
+    PRESETS["small"],
+    name="tiny",
+    n_train=24,
+    n_val=8,
+    n_test=8,
+    n_samples=4096,
+    n_grains=4,
+    grain_samples=1024,
+    channels=4,
+    dropout=0.5,  # so that resuming must restore the random state
+    J=7,
+    T=512,
+    fft_sizes=(512, 128),
+    epochs=3,
+    batch_size=8,
+)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return Experiment(TINY, seed=3)
+
+
+def test_splits_are_disjoint_and_reproducible(experiment: Experiment) -> None:
+    seeds = [*experiment.train.seeds, *experiment.val.seeds, *experiment.test.seeds]
+    assert len(set(seeds)) == 40
+    matches = [seed for step in range(9) for seed in match_seeds(TINY, 3, step)]
+    assert len(set(matches)) == 72
+    assert not set(matches) & set(seeds)
+    again, other = Experiment(TINY, seed=3), Experiment(TINY, seed=4)
+    assert torch.equal(again.train.spectrograms, experiment.train.spectrograms)
+    assert torch.equal(again.test.theta, experiment.test.theta)
+    assert not torch.equal(other.test.theta, experiment.test.theta)
+    assert not set(other.train.seeds) & set(seeds)
+    with pytest.raises(ValueError, match="choose a smaller seed"):
+        synth_seeds(2**20, "target", 0, 1)
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    first, again, next_epoch = (list(epoch_batches(TINY, 3, epoch)) for epoch in (1, 1, 2))
+    assert [batch.step for batch in first] == [3, 4, 5]
+    assert sorted(torch.cat([batch.index for batch in first]).tolist()) == list(range(24))
+    assert all(torch.equal(a.index, b.index) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a.index, b.index) for a, b in zip(first, next_epoch, strict=True))
+
+
+def test_error_of_always_answering_a_half_is_chance(experiment: Experiment) -> None:
+    class Half(torch.nn.Module):
+        def forward(self, spectrogram: Tensor) -> Tensor:
+            return torch.full((spectrogram.shape[0], 2), 0.5)
+
+    error = parameter_error(Half(), experiment.val)
+    expected = 1000 * (experiment.val.theta - 0.5).abs().mean(0)
+    assert [error["density"], error["slope"]] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert error["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl"])
+def test_every_objective_gives_a_gradient_and_an_update(experiment: Experiment, name: str) -> None:
+    trainer = experiment.trainer(name)
+    before = [p.detach().clone() for p in trainer.encoder.parameters()]
+    loss = trainer.step(next(epoch_batches(TINY, 3, 0)))
+    assert loss.isfinite()
+    assert not loss.requires_grad
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.encoder.output.parameters())
+    after = trainer.encoder.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_multi_resolution_distance_is_zero_for_equal_sounds(experiment: Experiment) -> None:
+    objective = build_objective("mss", TINY, 0, torch.device("cpu"))
+    theta = experiment.train.theta[:2]
+    audio = experiment.synth(theta, [1, 2])
+    other = experiment.synth(theta, [3, 4])
+    assert objective.loss(theta, theta, lambda: audio, lambda: audio, 0) == 0
+    assert objective.loss(theta, theta, lambda: audio, lambda: other, 0) > 0.1
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown loss 'mse': choose among scrapl, mss, p_loss"):
+        build_objective("mse", TINY, 0, torch.device("cpu"))
+
+
+def final_state(trainer: Trainer) -> list[Tensor]:
+    return [value.clone() for value in trainer.encoder.state_dict().values()]
+
+
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl"])
+def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_path: Path, name: str) -> None:
+    whole = experiment.trainer(name)
+    whole.run(tmp_path / "whole", quiet=True)
+
+    interrupted = experiment.trainer(name)
+    interrupted.run_epoch()
+    interrupted.save(checkpoint_path(tmp_path / "parts", name))
+    interrupted.step(next(epoch_batches(TINY, 3, 1)))  # and then ctrl-C, in the middle of the second epoch
+    torch.rand(7)
+    resumed = experiment.trainer(name)
+    resumed.run(tmp_path / "parts", quiet=True)
+
+    assert all(torch.equal(a, b) for a, b in zip(final_state(whole), final_state(resumed), strict=True))
+    assert [r["val"] for r in resumed.history] == [r["val"] for r in whole.history]
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+
+    finished = experiment.trainer(name)
+    finished.run(tmp_path / "parts", quiet=True)  # nothing left to do
+    assert finished.history == resumed.history
+
+
+def test_a_crash_while_saving_leaves_the_old_checkpoint(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = checkpoint_path(tmp_path, "p_loss")
+    trainer = experiment.trainer("p_loss")
+    trainer.run_epoch()
+    trainer.save(path)
+
+    def half_written(state: object, beside: Path) -> None:
+        beside.write_bytes(b"half a checkpo")
+        raise KeyboardInterrupt
+
+    trainer.run_epoch()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half_written)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save(path)
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+    survivor = experiment.trainer("p_loss")
+    survivor.load(path)
+    assert survivor.epoch == 1
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_atomically(path, lambda beside: beside.write_text("old"))
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, lambda beside: beside.write_text(str(1 / 0)))
+    assert path.read_text() == "old"
+
+
+def test_a_run_folder_of_another_configuration_is_refused(experiment: Experiment, tmp_path: Path) -> None:
+    check_run_folder(tmp_path, TINY, 3)
+    check_run_folder(tmp_path, TINY, 3)
+    with pytest.raises(
+        ValueError, match=r"batch_size: 8 there, 16 now; seed: 3 there, 4 now.*choose another --out"
+    ):
+        check_run_folder(tmp_path, replace(TINY, batch_size=16), 4)
+    path = checkpoint_path(tmp_path, "p_loss")
+    experiment.trainer("p_loss").save(path)
+    other = Experiment(replace(TINY, weight_decay=0.5), 3)
+    with pytest.raises(ValueError, match=r"choose another --out"):
+        other.trainer("p_loss").load(path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = experiment.trainer("p_loss")
+    monkeypatch.setattr(Trainer, "step", lambda self, batch: torch.tensor(float("nan")))
+    with pytest.raises(RuntimeError, match="lower its learning rate"):
+        trainer.run_epoch()
+
+
+def test_p_loss_learns() -> None:
+    shape = replace(TINY, n_grains=16, channels=12, dropout=0.0)
+    preset = replace(shape, n_train=192, n_val=64, epochs=20, batch_size=16, lr_p_loss=2e-3)
+    experiment = Experiment(preset, seed=0)
+    trainer = experiment.trainer("p_loss")
+    while not trainer.finished:
+        trainer.run_epoch()
+    val = trainer.history[-1]["val"]
+    assert max(val["density"], val["slope"]) < 170  # chance is 250
