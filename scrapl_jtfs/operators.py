@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .filterbank import (
     MIN_BANDWIDTH,
-    FloatArray,
     decimated,
     gauss_response,
     morlet_response,
@@ -26,7 +27,10 @@ from .subband import SubbandGroup, SubbandPlan, make_group
 
 LARGEST_MATRIX = 2**20
 """Entries above which the low-pass along time is applied by FFT instead of by a matrix."""
-NEGLIGIBLE_WEIGHT = 1e-12
+NEGLIGIBLE_WEIGHT = 1e-8
+"""Fraction of a kernel's peak below which it is cut along log-frequency: under float32's resolution."""
+
+_Taps = TypeVar("_Taps", NDArray[np.float64], NDArray[np.complex128])
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,8 @@ def local_time_average(geometry: Geometry, log2_stride_in: int) -> TimeAverage:
         return TimeAverage(kept, response=torch.from_numpy(phi[:bins].copy()), n_out=n_out)
     taps = np.fft.ifft(phi).real
     frames = np.arange(kept.start, kept.stop) * 2 ** (log2_out - log2_stride_in)
-    lag = frames[None, :] - np.arange(len(phi))[:, None]
-    return TimeAverage(slice(0, n_kept), matrix=torch.from_numpy(taps[lag % len(phi)]))
+    matrix = torch.from_numpy(_circulant(taps, frames, np.arange(len(phi)))).T.contiguous()
+    return TimeAverage(slice(0, n_kept), matrix=matrix)
 
 
 def global_time_average(geometry: Geometry, log2_stride_in: int) -> TimeAverage:
@@ -130,22 +134,26 @@ def second_order_average(geometry: Geometry, j2: int) -> TimeAverage:
 class FrequentialFilter:
     """One filter psi_{n_fr} along log-frequency and the low-pass phi_F after its modulus.
 
-    Rows are circular, with period n_rows_padded / stride. They are rolled such that the rows heard by the first
-    few outputs are always the first few.
+    Rows are circular, with period n_rows_padded / stride, and rolled such that those that a path needs are always
+    the first few: row 0 is row ``-lead`` of the axis.
 
     Args:
         matrix: (rows, n1, 2) float64, decimated circulant matrix of psi_nfr, real and imaginary parts.
         lowpass: (rows out, rows) float64 decimated circulant matrix of phi_F, or None.
-        span: rows in that one row out hears.
-        step: rows in per row out.
-        row_stride: first-order filters per row out, which decides how many are kept.
+        stride: first-order filters per row.
+        step: rows per row out.
+        reach: rows on each side that psi_nfr carries a first-order filter to.
+        reach_lowpass: rows on each side that a row out hears.
+        row_stride: first-order filters per row out as unpadding counts them.
         mean: whether the kept rows are averaged into one.
     """
 
     matrix: Tensor
     lowpass: Tensor | None
-    span: int
+    stride: int
     step: int
+    reach: int
+    reach_lowpass: int
     row_stride: int
     mean: bool
 
@@ -155,9 +163,12 @@ class FrequentialFilter:
         return min(1 + n1_max // self.row_stride, available)
 
     def rows_in(self, n1_max: int) -> int:
-        """Return the rows that have to be computed for these."""
-        rows_out = self.rows_out(n1_max)
-        return min((rows_out - 1) * self.step + self.span, self.matrix.shape[0])
+        """Return the rows that have to be computed for these: those that are heard and not empty."""
+        heard = (self.rows_out(n1_max) - 1) * self.step + self.reach_lowpass
+        if self.lowpass is None:
+            return heard + 1
+        last = min((n1_max - 1) // self.stride + self.reach, heard)
+        return min(min(self.reach, self.reach_lowpass) + last + 1, self.matrix.shape[0])
 
 
 def frequential_filters(geometry: Geometry, banks: Banks) -> Iterator[FrequentialFilter]:
@@ -166,25 +177,32 @@ def frequential_filters(geometry: Geometry, banks: Banks) -> Iterator[Frequentia
     phi = gauss_response(n, MIN_BANDWIDTH / axis.support)
     for psi in banks.frequential:
         response = morlet_response(n, psi.xi, psi.sigma) if psi.xi else gauss_response(n, psi.sigma)
-        stride = axis.stride_of(psi.j)
-        lowpass, lead, span, step, row_stride = None, 0, 1, 1, 2**psi.j
-        if axis.averaging == "local" and psi.xi:
-            row_stride, step = 2**axis.log2_stride, 2 ** (axis.log2_stride - stride)
-            lowpass, lead, span = _row_lowpass(decimated(phi, stride), step)
         taps = np.fft.ifft(response)
-        rows = np.arange(n >> stride) - lead
-        lag = (rows * 2**stride)[:, None] - np.arange(len(banks.first))[None, :]
-        matrix = torch.view_as_real(torch.from_numpy(taps[lag % n]))
-        yield FrequentialFilter(matrix, lowpass, span, step, row_stride, axis.averaging == "global")
+        log2_stride = axis.stride_of(psi.j)
+        stride, row_stride = 2**log2_stride, 2**psi.j
+        lowpass, step, reach, reach_lowpass = None, 1, 0, 0
+        if axis.averaging == "local" and psi.xi:
+            row_stride = 2**axis.log2_stride
+            step = row_stride // stride
+            phi_taps = np.fft.ifft(decimated(phi, log2_stride)).real
+            reach, reach_lowpass = -(-_half_width(taps) // stride), _half_width(phi_taps)
+            outputs = np.arange(-(-n // row_stride))
+            lowpass = torch.from_numpy(
+                _circulant(phi_taps, outputs * step, np.arange(n // stride) - min(reach, reach_lowpass))
+            )
+        rows = (np.arange(n // stride) - min(reach, reach_lowpass)) * stride
+        matrix = torch.view_as_real(torch.from_numpy(_circulant(taps, rows, np.arange(len(banks.first)))))
+        yield FrequentialFilter(
+            matrix, lowpass, stride, step, reach, reach_lowpass, row_stride, axis.averaging == "global"
+        )
 
 
-def _row_lowpass(phi: FloatArray, step: int) -> tuple[Tensor, int, int]:
-    """Return the (rows out, rows in) matrix of phi_F, by how many columns it is rolled, and its span."""
-    n = len(phi)
-    taps = np.fft.ifft(phi).real
-    heard = np.flatnonzero(np.abs(taps[: n // 2 + 1]) > NEGLIGIBLE_WEIGHT * taps[0])
-    reach = int(heard[-1])
-    lead, span = (reach, 2 * reach + 1) if 2 * reach + 1 < n else (0, n)
-    columns = np.arange(n) - lead
-    lag = (np.arange(-(-n // step)) * step)[:, None] - columns[None, :]
-    return torch.from_numpy(taps[lag % n]), lead, span
+def _circulant(taps: _Taps, outputs: NDArray[np.int64], inputs: NDArray[np.int64]) -> _Taps:
+    """Return the matrix of a circular convolution, for some of its outputs and inputs."""
+    return taps[(outputs[:, None] - inputs[None, :]) % len(taps)]
+
+
+def _half_width(taps: NDArray[Any]) -> int:
+    """Return the lag beyond which a circular kernel, even in modulus, is negligible."""
+    weights = np.abs(taps[: len(taps) // 2 + 1])
+    return int(np.flatnonzero(weights > NEGLIGIBLE_WEIGHT * weights.max())[-1])

@@ -84,14 +84,17 @@ def test_losses_and_gradients_are_kymatios(reference) -> None:
         (700, 7, (3, 1), 2, 1, 3, 2),
     ],
 )
-def test_float64_equals_the_literal_transcription(config) -> None:
+@pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 1e-7)], ids=["uncut", "default"])
+def test_float64_equals_the_literal_transcription(config, cut, tolerance, monkeypatch: pytest.MonkeyPatch) -> None:
+    if cut is not None:
+        monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT", cut)
     literal, jtfs = LiteralJTFS(*config), JTFSPath(*config).double()
     assert [(p.n2, p.n_fr) for p in jtfs.paths] == literal.keys
     x = np.random.default_rng(0).standard_normal(config[0])
     for path in jtfs.paths[::2]:
         expected = literal.path(x, path.n2 or 0, path.n_fr)
         actual = jtfs(torch.from_numpy(x), path.index).numpy()
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from benchmarks.sound_matching.synth import GranularSynth, draw_grains, smooth_s
 
 
 def small_synth(**changes: float) -> GranularSynth:
-    arguments = {"max_slope": 6.0, "softness": 3.0, **changes}
+    arguments = {"max_slope": 6.0, "softness": 1.3, **changes}
     return GranularSynth(2048, 8192, 8, 512, min_pitch=256.0, max_pitch=2048.0, **arguments)
 
 
@@ -31,8 +31,8 @@ def literal_texture(density: float, slope: float, seed: int, synth: GranularSynt
     for n in range(synth.n_grains):
         onset = int(uniform[n] * (synth.n_samples - length + 1))
         pitch = synth.min_pitch * (synth.max_pitch / synth.min_pitch) ** uniform[synth.n_grains + n]
-        c = synth.softness / 2 + density * (synth.n_grains - 1)
-        v = min(max((c - n) / synth.softness + 0.5, 0.0), 1.0)
+        c = synth.n_grains**density
+        v = min(max(math.log2(c / (n + 1)) / synth.softness + 1.0, 0.0), 1.0)
         amplitude = 6 * v**5 - 15 * v**4 + 10 * v**3
         audio[onset : onset + length] += amplitude * window * np.sin(2 * np.pi * pitch * h)
     return synth.level * audio / np.sqrt(np.mean(audio**2))
@@ -52,7 +52,7 @@ def test_agrees_with_the_literal_texture(density: float, slope: float, seed: int
 
 
 def test_float32_keeps_the_phase_of_long_grains() -> None:
-    synth = GranularSynth(32768, 8192, 8, 4096, max_slope=3.0, softness=2.0)
+    synth = GranularSynth(32768, 8192, 8, 4096, max_slope=3.0, softness=1.0)
     theta = torch.tensor([[0.9, 0.9], [0.5, 0.0]])
     error = (synth(theta, [1, 2]).double() - synth(theta.double(), [1, 2])).abs().max()
     assert error < 5e-7  # -100 dB below the RMS; a phase computed in float32 leaves 3e-5
@@ -61,7 +61,7 @@ def test_float32_keeps_the_phase_of_long_grains() -> None:
 @pytest.mark.parametrize("slope", [0.5, 0.0, 0.83])
 @pytest.mark.parametrize("density", [0.02, 0.61])
 def test_first_and_second_derivatives(density: float, slope: float) -> None:
-    synth = GranularSynth(24, 64, 3, 12, min_pitch=4, max_pitch=16, max_slope=2, softness=2.0)
+    synth = GranularSynth(24, 64, 3, 12, min_pitch=4, max_pitch=16, max_slope=2, softness=1.0)
     theta = torch.tensor([[density, slope], [0.4, 0.5]], dtype=torch.float64, requires_grad=True)
 
     def render(theta: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def test_instantaneous_frequency_of_one_grain(slope: float) -> None:
 
 
 def test_level_does_not_tell_density_and_nothing_reaches_nyquist() -> None:
-    synth = GranularSynth(8192, 8192, 16, 2048, max_slope=6.0, softness=4.0)
+    synth = GranularSynth(8192, 8192, 16, 2048, max_slope=6.0, softness=1.0)
     theta = torch.tensor([[density, slope] for density in (0.0, 0.5, 1.0) for slope in (0.0, 1.0)])
     audio = synth(theta, range(6))
     torch.testing.assert_close(audio.square().mean(1).sqrt(), torch.full((6,), 0.1))
@@ -122,12 +122,13 @@ def test_level_does_not_tell_density_and_nothing_reaches_nyquist() -> None:
 
 
 def test_density_counts_grains() -> None:
-    synth = GranularSynth(8192, 8192, 16, 2048, max_slope=6.0, softness=4.0)
+    synth = GranularSynth(8192, 8192, 16, 2048, max_slope=6.0, softness=1.0)
     amplitude = synth.amplitudes(torch.tensor([0.0, 0.5, 1.0]))
     assert (amplitude[:, 0] == 1).all()
     assert (amplitude[:, 1:] <= amplitude[:, :-1]).all()
     assert (amplitude[2] == 1).all()
-    torch.testing.assert_close(amplitude.sum(1), torch.tensor([2.5, 10.0, 16.0]))
+    fading = sum(6 * v**5 - 15 * v**4 + 10 * v**3 for v in (1 + math.log2(4 / n) for n in (5, 6, 7)))
+    torch.testing.assert_close(amplitude.sum(1), torch.tensor([1.0, 4.0 + fading, 16.0]))
     assert smooth_step(torch.tensor([-0.5, 0.0, 0.5])).tolist() == [0.0, 0.5, 1.0]
 
 

@@ -126,10 +126,12 @@ def _groups(amplitude: Tensor) -> list[tuple[slice, slice]]:
 class GranularSynth(nn.Module):
     """Renders textures of `n_samples` from theta = (density, slope) in [0, 1]^2 and one seed per example.
 
-    Density moves the number of audible grains smoothly from about one to `n_grains`: grain n has the amplitude
-    smooth_step((c - n) / softness), where c grows linearly with density, so `softness` grains are fading at a
-    time. Slope 0 to 1 is gamma = -max_slope to +max_slope oct/s, 0.5 is no chirp. The audio is scaled to the RMS
-    `level`, so that density cannot be read off the loudness (the paper does not say whether it does so).
+    Density moves the number of audible grains c = n_grains^density from one to `n_grains`: grain n = 1, 2, ... has
+    the amplitude smooth_step(log2(c / n) / softness + 1/2), so that grains fade within `softness` octaves of
+    density. A logarithmic law, as for pitch and rate: with a linear one half of the range of density tells 16
+    grains from 32, which is hardly heard. Slope 0 to 1 is gamma = -max_slope to +max_slope oct/s, 0.5 is no
+    chirp. The audio is scaled to the RMS `level`, so that density cannot be read off the loudness (the paper does
+    not say whether it does so).
 
     Onsets (whole samples, uniform) and pitches (log-uniform) come from the seed alone: the same seed gives the
     same grains in any batch. Differentiable in theta, any number of times.
@@ -148,7 +150,7 @@ class GranularSynth(nn.Module):
         min_pitch: float = 256.0,
         max_pitch: float = 2048.0,
         max_slope: float,
-        softness: float = 4.0,
+        softness: float = 1.0,
         level: float = 0.1,
     ) -> None:
         super().__init__()
@@ -185,9 +187,9 @@ class GranularSynth(nn.Module):
 
     def amplitudes(self, density: Tensor) -> Tensor:
         """(B, n_grains); the first grain is always on, hence the audio is never silent."""
-        index = torch.arange(self.n_grains, dtype=density.dtype, device=density.device)
-        last_on = self.softness / 2 + density[:, None] * (self.n_grains - 1)
-        return smooth_step((last_on - index) / self.softness)
+        octave = torch.log2(torch.arange(1, self.n_grains + 1, dtype=density.dtype, device=density.device))
+        active = density[:, None] * math.log2(self.n_grains)
+        return smooth_step((active - octave) / self.softness + 0.5)
 
     def forward(self, theta: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
         """(B, 2) and B seeds -> (B, n_samples)."""
