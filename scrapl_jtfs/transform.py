@@ -43,6 +43,11 @@ class JTFSPath(nn.Module):
         orders: which orders to include; scrapl-loss has order 2 alone. Order-1 paths (no temporal modulation,
             S1 * psi_{n_fr}) come first where included.
 
+    Note:
+        As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
+        with T near ``n_samples`` hears as much of the reflection as of the signal and cannot tell the spin of a
+        texture; "global" averages over the signal alone.
+
     Attributes:
         paths: the table of paths, a tuple of :class:`Path`.
         n_paths: P, their number.
@@ -59,7 +64,7 @@ class JTFSPath(nn.Module):
         >>> jtfs.n_paths
         315
         >>> jtfs(torch.randn(4, 32768), path_idx=100).shape  # batch, rows, frames
-        torch.Size([4, 6, 8])
+        torch.Size([4, 5, 8])
 
     Source: SCRAPL paper, Equation 1, sections 3 and 4.1.
     """

@@ -7,6 +7,7 @@ unchanged, convolutions are products of full complex spectra, strides are slices
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from kymatio.scattering1d.filter_bank import adaptive_choice_P, compute_sigma_psi, compute_xi_max
@@ -58,7 +59,7 @@ def wavelets(J: int, Q: int) -> list[tuple[float, float]]:
     return bank + [(xi - q * xi / Q, narrowest) for q in range(1, Q)]
 
 
-def convolve(x: NDArray, response: Array, axis: int) -> NDArray:
+def convolve(x: NDArray[Any], response: Array, axis: int) -> NDArray[np.complex128]:
     """Circular convolution along one axis."""
     shape = [1] * x.ndim
     shape[axis] = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_number_of_paths_in_the_paper(settings, n_paths) -> None:
 
 @pytest.mark.parametrize("orders", [(2,), (1,), (1, 2)])
 def test_global_averages_are_means_of_the_unaveraged(orders) -> None:
-    settings = dict(n_samples=1024, J=6, Q=(6, 1), J_fr=2, Q_fr=1, orders=orders)
+    settings: dict[str, Any] = dict(n_samples=1024, J=6, Q=(6, 1), J_fr=2, Q_fr=1, orders=orders)
     x = torch.randn(2, 1024, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     plain = JTFSPath(**settings, T=0, F=0).double().full(x)
     both = JTFSPath(**settings, T="global", F="global").double().full(x)

@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
-SETTINGS = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)
+SETTINGS: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> tor
 
 
 # Tiny: the numerical Jacobian has a row for each sample.
-TINY = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, Q_fr=1, F=2, orders=(1, 2))
+TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, Q_fr=1, F=2, orders=(1, 2))
 
 
 @pytest.mark.parametrize("T", [2, 8, 0, "global"])

@@ -105,9 +105,9 @@ PAPER = Preset(
     weight_decay=0.01,
 )
 
-# One second of texture at half the rate and a narrow encoder, for minutes on two cores. The mean over the whole texture
-# (not over its reflections, where rising grains fall) and one wavelet per octave of rate and scale: 72 paths, each
-# seen often enough within two thousand steps.
+# One second of texture at half the rate and a narrow encoder, for minutes on two cores. T is the mean over the
+# whole texture (not over its reflections, where rising grains fall); one wavelet per octave of rate and scale makes
+# 72 paths, each seen often enough within two thousand steps.
 SMALL = replace(
     PAPER,
     name="small",
