@@ -22,6 +22,7 @@ TINY: Preset = replace(
     n_samples=4096,
     n_grains=4,
     grain_samples=1024,
+    max_slope=6.0,
     channels=4,
     dropout=0.5,  # so that resuming must restore the random state
     J=7,
@@ -184,3 +185,12 @@ def test_p_loss_learns() -> None:
         trainer.run_epoch()
     val = trainer.history[-1]["val"]
     assert max(val["density"], val["slope"]) < 170  # chance is 250
+
+
+def test_learning_rate_falls_linearly_and_the_papers_does_not(experiment: Experiment) -> None:
+    trainer = experiment.trainer("p_loss")
+    first = trainer.optimizer.param_groups[0]["lr"]
+    trainer.run_epoch()
+    # Step 2 of 9: two ninths of the way from 1 to a tenth.
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(first * (1 - 0.9 * 2 / 9))
+    assert PRESETS["paper"].lr_factor(19_199) == 1.0

@@ -55,6 +55,7 @@ class Preset:
     lr_scrapl: float
     lr_mss: float
     lr_p_loss: float
+    final_lr: float
     betas: tuple[float, float]
     weight_decay: float
 
@@ -65,6 +66,10 @@ class Preset:
     @property
     def n_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    def lr_factor(self, step: int) -> float:
+        """Learning rate of a step relative to the first: falls linearly to `final_lr`."""
+        return 1.0 - (1.0 - self.final_lr) * step / self.n_steps
 
 
 # Table 10 of the paper. It leaves open max_slope (1.5 octaves per grain: 3444 Hz at most, below Nyquist) and
@@ -101,13 +106,14 @@ PAPER = Preset(
     lr_scrapl=1e-5,
     lr_mss=1e-5,
     lr_p_loss=1e-5,
+    final_lr=1.0,
     betas=(0.9, 0.999),
     weight_decay=0.01,
 )
 
 # One second of texture at half the rate and a narrow encoder, for minutes on two cores. T is the mean over the
-# whole texture (not over its reflections, where rising grains fall); one wavelet per octave of rate and scale makes
-# 72 paths, each seen often enough within two thousand steps.
+# whole texture (not over its reflections, where rising grains fall). With one wavelet per octave of rate and scale
+# there are 72 paths, each seen often enough within two thousand steps.
 SMALL = replace(
     PAPER,
     name="small",
@@ -134,6 +140,7 @@ SMALL = replace(
     lr_scrapl=5e-4,
     lr_mss=5e-4,
     lr_p_loss=1e-3,
+    final_lr=0.1,
 )
 
 PRESETS = {preset.name: preset for preset in (SMALL, PAPER)}

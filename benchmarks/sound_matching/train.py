@@ -106,6 +106,7 @@ class Trainer:
             preset.channels, n_blocks=preset.n_blocks, embedding=preset.embedding, dropout=preset.dropout
         ).to(experiment.device)
         self.optimizer = objective.optimizer(self.encoder.parameters())
+        self.first_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
     def finished(self) -> bool:
@@ -126,6 +127,8 @@ class Trainer:
         loss = self.objective.loss(theta_hat, theta, partial(synth, theta_hat, seeds), target, batch.step)
         self.optimizer.zero_grad()
         loss.backward()
+        for group, lr in zip(self.optimizer.param_groups, self.first_lrs, strict=True):
+            group["lr"] = lr * self.experiment.preset.lr_factor(batch.step)
         self.objective.update(self.optimizer, batch.step)
         return loss.detach()
 
