@@ -23,7 +23,8 @@ def reference_name(key: np.ndarray) -> str:
 
 @pytest.fixture(params=REFERENCES, ids=lambda path: path.stem)
 def reference(request: pytest.FixtureRequest):
-    data = np.load(request.param)
+    with np.load(request.param) as file:
+        data = dict(file)
     c = json.loads(str(data["config"]))
     jtfs = JTFSPath(c["shape"], c["J"], tuple(c["Q"]), c["J_fr"], c["Q_fr"], c["T"], c["F"], orders=(1, 2))
     return jtfs, data
