@@ -228,7 +228,7 @@ class _Modulus(Function):
 
 def _divisor(r: Tensor) -> Tensor:
     """Return r, or infinity where it is too small to divide by, so that quotients and their gradients vanish."""
-    return r.masked_fill(r <= torch.finfo(r.dtype).tiny ** 0.5, torch.inf)
+    return torch.nn.functional.threshold(r, torch.finfo(r.dtype).tiny ** 0.5, torch.inf)
 
 
 def _squared_modulus(z: Tensor) -> Tensor:

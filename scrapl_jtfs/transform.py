@@ -124,7 +124,7 @@ class JTFSPath(nn.Module):
 
     def _keep(self, name: str, exact: Tensor) -> None:
         self._exact[name] = exact
-        self.register_buffer(name, exact.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer(name, exact.to(_filter_dtype(torch.get_default_dtype())), persistent=False)
 
     def _keep_average(self, name: str, average: ops.TimeAverage) -> None:
         self._averages[name] = average
@@ -136,10 +136,9 @@ class JTFSPath(nn.Module):
         super()._apply(fn, recurse)
         for name, exact in self._exact.items():
             moved = self.get_buffer(name)
-            # Half precision cannot hold the filters, and a change to float64 must not keep float32's rounding.
-            dtype = moved.dtype if moved.dtype == torch.float64 else torch.float32
+            # From the exact values: a change to float64 must not keep float32's rounding.
             if moved.device.type != "meta":
-                setattr(self, name, exact.to(device=moved.device, dtype=dtype))
+                setattr(self, name, exact.to(device=moved.device, dtype=_filter_dtype(moved.dtype)))
         return self
 
     @property
@@ -310,3 +309,8 @@ class JTFSPath(nn.Module):
                 f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
             )
         return x.reshape(-1, n), x.shape[:-1]
+
+
+def _filter_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half precision cannot hold the filters."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

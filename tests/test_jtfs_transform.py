@@ -175,10 +175,14 @@ def test_conversion_to_float64_restores_full_precision(jtfs64: JTFSPath) -> None
     assert JTFSPath(**SETTINGS).half().dtype == torch.float32
 
 
-def test_built_under_a_float64_default_dtype() -> None:
-    torch.set_default_dtype(torch.float64)
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [(torch.float64, torch.float64), (torch.bfloat16, torch.float32), (torch.float16, torch.float32)],
+)
+def test_built_under_another_default_dtype(default: torch.dtype, expected: torch.dtype) -> None:
+    torch.set_default_dtype(default)
     try:
-        assert JTFSPath(**SETTINGS).dtype == torch.float64
+        assert JTFSPath(**SETTINGS).dtype == expected
     finally:
         torch.set_default_dtype(torch.float32)
 
