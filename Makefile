@@ -5,10 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: match match-paper test lint types unit lock clean
+.PHONY: match match-recording match-paper test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
+
+# One recording of yours: make match-recording FILE=rain.wav MODE=texture (or granular)
+FILE ?=
+MODE ?= texture
+match-recording: $(READY)
+	$(BIN)/python -m benchmarks.sound_matching.recording "$(FILE)" --mode $(MODE) \
+	    --out "runs/$(basename $(notdir $(FILE)))-$(MODE)"
 
 match-paper: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset paper --out runs/paper

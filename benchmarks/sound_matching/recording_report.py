@@ -1,0 +1,144 @@
+"""What a match leaves behind: match.wav, target.wav, report.png, result.json."""
+
+import json
+import math
+import platform
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from torch import Tensor
+
+from .figures import Panel, draw_spectrogram
+from .files import write_atomically, write_text
+from .front_end import LogCQT
+from .recording_audio import Recording, write_audio
+from .recording_fit import History
+
+__all__ = ["Match", "check_folder", "write_match"]
+
+_PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs", "nnaudio2")
+_CONFIGURATION = "config.json"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A finished or interrupted match; `start` and `match` (N,) are at the level of `recording.samples`."""
+
+    configuration: dict[str, Any]
+    recording: Recording
+    start: Tensor
+    match: Tensor
+    history: History
+    figures: dict[str, Any]  # theta and other numbers for result.json
+
+
+def check_folder(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse a folder that holds the result of another configuration, as training does with its run folders."""
+    path = folder / _CONFIGURATION
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; name a folder")
+    if not path.exists():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    differences = [
+        f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} now"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise ValueError(
+            f"the folder {folder} holds results of another configuration ({'; '.join(differences)}): "
+            "choose another --out, repeat the original settings, or delete the folder"
+        )
+
+
+def write_match(folder: Path, match: Match) -> dict[str, Any]:
+    """Write the sounds at the recording's own level, the figure, and last result.json; returns its content."""
+    recording, result = match.recording, describe(match)
+    write_text(folder / _CONFIGURATION, json.dumps(match.configuration, indent=2) + "\n")
+    write_audio(folder / "target.wav", recording.samples * recording.gain, recording.sample_rate)
+    write_audio(folder / "match.wav", match.match * recording.gain, recording.sample_rate)
+    figure = draw_match(match)
+    write_atomically(folder / "report.png", lambda beside: figure.savefig(beside))
+    write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def describe(match: Match) -> dict[str, Any]:
+    """Every figure of the match, with what is needed to judge and repeat it."""
+    from .report import _machine, _version  # here, because it needs soundfile: reading has said so by now
+
+    history = match.history
+    return {
+        "configuration": match.configuration,
+        "recording": list(match.recording.notes),
+        "steps_done": history.done,
+        "interrupted": history.interrupted,
+        "error_unit": "sqrt(sum_p ||S_p(match) - S_p(target)||^2 / sum_p ||S_p(target)||^2) over all JTFS paths",
+        "error_start": history.curve[0][1][history.best],
+        "error_match": history.curve[-1][1][history.best],
+        "error_curve": [{"step": step, "errors": errors} for step, errors in history.curve],
+        **match.figures,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": _machine(torch.device("cpu")),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+    }
+
+
+def draw_match(match: Match) -> Figure:
+    """Target, start and match as constant-Q spectrograms on one colour scale; below, the error against steps."""
+    rate, n = match.recording.sample_rate, match.recording.samples.shape[-1]
+    # the lowest bin stays where its filter, 17 periods, is shorter than the sound
+    octaves = max(3, min(7, int(math.log2(n / 36))))
+    front_end = LogCQT(rate, octaves=octaves, hop=max(32, n // 256))
+    sounds = {"target": match.recording.samples, "start": match.start, "match": match.match}
+    best, curve = match.history.best, match.history.curve
+    errors = {
+        "target": "",
+        "start": f", error {curve[0][1][best]:.3f}",
+        "match": f", error {curve[-1][1][best]:.3f}",
+    }
+    panels = [
+        Panel(f"{name}{errors[name]}", front_end(audio[None])[0, 0].numpy()) for name, audio in sounds.items()
+    ]
+    figure = Figure(figsize=(13, 7), layout="constrained", dpi=110)
+    grid = figure.add_gridspec(2, 3, height_ratios=(3, 2))
+    top = max(float(panel.spectrogram.max()) for panel in panels)
+    cells = [figure.add_subplot(grid[0, k]) for k in range(3)]
+    for cell, panel in zip(cells, panels, strict=True):
+        draw_spectrogram(cell, panel, front_end.frequencies, n / rate, top)
+        cell.set_xlabel("time (s)", fontsize=9)
+        cell.set_title(panel.title, fontsize=10)
+    cells[0].set_ylabel("frequency (Hz)", fontsize=9)
+    figure.colorbar(cells[0].images[0], ax=cells, label=f"log(1 + {front_end.gain:g} |CQT|)")
+    draw_error(figure.add_subplot(grid[1, :]), match.history)
+    settings = match.configuration
+    figure.suptitle(f"{settings['file']}, {settings['mode']}, {match.history.done} steps, seed {settings['seed']}")
+    return figure
+
+
+def draw_error(axes: Axes, history: History) -> None:
+    """Relative error of the full tree; the chosen start is thick."""
+    steps = [step for step, _ in history.curve]
+    for k in range(len(history.curve[0][1])):
+        chosen = k == history.best
+        label = "chosen start" if chosen else "other start"
+        errors = [values[k] for _, values in history.curve]
+        axes.plot(
+            steps, errors, "o-", color="#0072B2" if chosen else "0.6", lw=2 if chosen else 1, ms=4, label=label
+        )
+    if len(history.curve[0][1]) > 1:
+        axes.legend(fontsize=9)
+    axes.set(yscale="log", xlabel="steps (one random path each)", ylabel="relative JTFS error, all paths")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(6))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
