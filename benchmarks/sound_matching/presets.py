@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .files import write_text
+from .provenance import CONFIGURATION, check_configuration
 
 __all__ = ["PRESETS", "Preset", "check_run_folder"]
 
@@ -158,19 +159,6 @@ def configuration_hash(preset: Preset, seed: int) -> str:
 
 def check_run_folder(folder: Path, preset: Preset, seed: int) -> None:
     """Claim an empty folder for this configuration, or refuse one that belongs to another."""
-    path, wanted = folder / "config.json", configuration(preset, seed)
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(wanted, indent=2) + "\n")
-        return
-    found = json.loads(path.read_text())
-    differences = [
-        f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} now"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise ValueError(
-            f"the run folder {folder} holds results of another configuration "
-            f"({'; '.join(differences)}): choose another --out, repeat the original settings, or delete the folder"
-        )
+    wanted = configuration(preset, seed)
+    check_configuration(folder, wanted)
+    write_text(folder / CONFIGURATION, json.dumps(wanted, indent=2) + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .provenance import check_configuration
 from .recording_audio import MIN_SAMPLES, Recording, read_recording
 from .recording_fit import (
     FITS,
@@ -25,7 +26,7 @@ from .recording_fit import (
     fall_doubts,
     make_jtfs,
 )
-from .recording_report import Match, check_folder, write_match
+from .recording_report import Match, write_match
 
 __all__ = ["main", "match"]
 
@@ -81,7 +82,7 @@ def match(
         "rate": settings.sample_rate,
         "seed": seed,
     }
-    check_folder(out, configuration)
+    check_configuration(out, configuration)
     fit = fit_texture if mode == "texture" else fit_granular
     return write_match(out, fit(configuration, recording, settings, seed))
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,13 +16,13 @@ from torch import Tensor
 from .figures import Panel, draw_spectrogram
 from .files import write_atomically, write_text
 from .front_end import LogCQT
+from .provenance import CONFIGURATION, machine, versions
 from .recording_audio import Recording, write_audio
 from .recording_fit import History
 
-__all__ = ["Match", "check_folder", "write_match"]
+__all__ = ["Match", "write_match"]
 
 _PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs", "nnaudio2")
-_CONFIGURATION = "config.json"
 
 
 @dataclass(frozen=True)
@@ -38,30 +37,10 @@ class Match:
     figures: dict[str, Any]  # theta and other numbers for result.json
 
 
-def check_folder(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse a folder that holds the result of another configuration, as training does with its run folders."""
-    path = folder / _CONFIGURATION
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder")
-    if not path.exists():
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    differences = [
-        f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} now"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise ValueError(
-            f"the folder {folder} holds results of another configuration ({'; '.join(differences)}): "
-            "choose another --out, repeat the original settings, or delete the folder"
-        )
-
-
 def write_match(folder: Path, match: Match) -> dict[str, Any]:
     """Write the sounds at the recording's own level, the figure, and last result.json; returns its content."""
     recording, result = match.recording, describe(match)
-    write_text(folder / _CONFIGURATION, json.dumps(match.configuration, indent=2) + "\n")
+    write_text(folder / CONFIGURATION, json.dumps(match.configuration, indent=2) + "\n")
     write_audio(folder / "target.wav", recording.samples * recording.gain, recording.sample_rate)
     write_audio(folder / "match.wav", match.match * recording.gain, recording.sample_rate)
     figure = draw_match(match)
@@ -72,8 +51,6 @@ def write_match(folder: Path, match: Match) -> dict[str, Any]:
 
 def describe(match: Match) -> dict[str, Any]:
     """Every figure of the match, with what is needed to judge and repeat it."""
-    from .report import _machine, _version  # here, because it needs soundfile: reading has said so by now
-
     history = match.history
     return {
         "configuration": match.configuration,
@@ -86,8 +63,8 @@ def describe(match: Match) -> dict[str, Any]:
         "error_curve": [{"step": step, "errors": errors} for step, errors in history.curve],
         **match.figures,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(torch.device("cpu")),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "machine": machine(torch.device("cpu")),
+        "versions": versions(_PACKAGES),
     }
 
 

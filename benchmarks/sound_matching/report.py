@@ -3,11 +3,8 @@
 import base64
 import html
 import json
-import os
-import platform
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from .data import synth_seeds
 from .figures import CHANCE, Curve, Panel, draw_report
 from .files import write_atomically, write_text
 from .presets import configuration
+from .provenance import machine, versions
 from .train import Experiment, Trainer, parameter_error, predict
 
 __all__ = ["format_table", "write_report"]
@@ -75,31 +73,9 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
         "configuration": configuration(experiment.preset, experiment.seed),
         "n_parameters": sum(p.numel() for t in list(trainers.values())[:1] for p in t.encoder.parameters()),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(experiment.device),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "machine": machine(experiment.device),
+        "versions": versions(_PACKAGES),
     }
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "not installed"
 
 
 @torch.no_grad()
