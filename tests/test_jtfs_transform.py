@@ -45,6 +45,22 @@ def test_first_and_second_derivatives(T) -> None:
         assert torch.autograd.gradgradcheck(partial(tiny, path_idx=path_idx), x, fast_mode=True)
 
 
+def test_third_derivative() -> None:
+    tiny = JTFSPath(**TINY, T=8).double()
+    x, v = noise(48).requires_grad_(), noise(48, seed=1)
+
+    def second(signal: torch.Tensor) -> torch.Tensor:
+        """Second derivative of the energy of a path along v."""
+        (first,) = torch.autograd.grad(tiny(signal, 3).square().sum(), signal, create_graph=True)
+        (along,) = torch.autograd.grad(first @ v, signal, create_graph=True)
+        return along @ v
+
+    (third,) = torch.autograd.grad(second(x), x)
+    step = 1e-5
+    ahead, behind = ((x + s * step * v).detach().requires_grad_() for s in (1, -1))
+    torch.testing.assert_close(third @ v, (second(ahead) - second(behind)) / (2 * step), rtol=1e-5, atol=0)
+
+
 def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     for T in (1, 4, 32):
         by_matrix = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
@@ -119,6 +135,24 @@ def test_spin_tells_rising_from_falling(direction: int) -> None:
         spin: sum(jtfs(chirp, p.index).square().sum() for p in matching if p.spin == spin) for spin in (1, -1)
     }
     assert energy[direction] > 5 * energy[-direction]
+
+
+def test_only_a_global_average_ignores_the_reflection() -> None:
+    # Rising chirps all along; in the reflection they fall, and a local average over 4096 samples hears both.
+    t = (torch.arange(4096) - 2048) / 4096
+    chirp = torch.sin(2 * math.pi * 400 * torch.expm1(8 * math.log(2) * t) / (8 * math.log(2)))
+    chirp *= torch.exp(-0.5 * (t / 0.05) ** 2)
+    texture = sum((chirp.roll(shift) for shift in range(-1536, 1537, 512)), torch.zeros(4096))
+
+    def rising_over_falling(T) -> float:
+        jtfs = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, T=T, sample_rate=4096)
+        matching = [p for p in jtfs.paths if p.spin and 0.6 < p.rate / p.scale / 8.0 < 1.7]
+        energy = {s: sum(jtfs(texture, p.index).square().sum() for p in matching if p.spin == s) for s in (1, -1)}
+        return float(energy[1] / energy[-1])
+
+    assert rising_over_falling(4096) < 1.1
+    assert rising_over_falling(512) > 5
+    assert rising_over_falling("global") > 50
 
 
 @pytest.mark.parametrize("name", ["silence", "half silent", "constant", "denormal", "click"])
