@@ -35,12 +35,26 @@ def path_distance(
     Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss.
     """
     if log1p_eps is not None:
-        a, b = torch.log1p(a / log1p_eps), torch.log1p(b / log1p_eps)
+        # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
+        a, b = (torch.log1p(s.clamp_min(0) / log1p_eps) for s in (a, b))
     difference = a - b
     if squared and p == 2:
         return difference.square().sum((-2, -1))
+    if p == 2:
+        # At zero distance both derivatives are zero; autograd's own second one is NaN there.
+        energy = difference.square().sum((-2, -1))
+        apart = energy > 0
+        return torch.where(apart, torch.where(apart, energy, 1.0).sqrt(), 0.0)
     norm = torch.linalg.vector_norm(difference, ord=p, dim=(-2, -1))
     return norm.square() if squared else norm
+
+
+def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
+    if weights is None or isinstance(weights, (int, float)):
+        return [1.0 if weights is None else float(weights)] * n
+    if len(weights) != n:
+        raise ValueError(f"Expected one weight for each of {n} paths, got {len(weights)}.")
+    return list(weights)
 
 
 class PreparedTarget:
@@ -52,15 +66,18 @@ class PreparedTarget:
     """
 
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
-        self.signal = signal.detach()
-        self._jtfs = jtfs
+        self.signal = signal.detach().clone()  # buffers get reused, and paths are computed later
+        self.jtfs = jtfs
         self._coefficients: dict[int, Tensor] = {}
 
     def coefficients(self, path_indices: Sequence[int]) -> list[Tensor]:
         """Return the coefficients of some paths, computing those not met before."""
+        if (self.signal.dtype, self.signal.device) != (self.jtfs.dtype, self.jtfs.device):
+            self.signal = self.signal.to(self.jtfs.device, self.jtfs.dtype)
+            self._coefficients.clear()
         missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
         with torch.no_grad():
-            self._coefficients.update(zip(missing, self._jtfs.select(self.signal, missing), strict=True))
+            self._coefficients.update(zip(missing, self.jtfs.select(self.signal, missing), strict=True))
         return [self._coefficients[p] for p in path_indices]
 
 
@@ -122,6 +139,10 @@ class JTFSPathLoss(nn.Module):
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
+        if not isinstance(target, Tensor):
+            raise TypeError(
+                f"Expected a torch.Tensor as target, got {type(target).__name__}; use torch.as_tensor."
+            )
         return PreparedTarget(self.jtfs, target)
 
     def forward(
@@ -129,7 +150,7 @@ class JTFSPathLoss(nn.Module):
         x: Tensor,
         target: Tensor | PreparedTarget,
         path_idx: int | Sequence[int],
-        weights: Sequence[float] | None = None,
+        weights: float | Sequence[float] | None = None,
     ) -> Tensor:
         """Compute L_p, or the mean of w_p L_p over several paths.
 
@@ -137,7 +158,7 @@ class JTFSPathLoss(nn.Module):
             x: (..., n_samples) signals, differentiated.
             target: signals of the same shape, or what :meth:`prepare` made of them; never differentiated.
             path_idx: one path id, or several.
-            weights: one w_p for each path, by default 1.
+            weights: one w_p for each path, or one for all; by default 1.
 
         Returns:
             A scalar, or (...) with reduction "none".
@@ -146,9 +167,10 @@ class JTFSPathLoss(nn.Module):
         if not indices:
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
         indices = [self.jtfs.checked_index(index) for index in indices]  # type: ignore[arg-type]
-        if weights is not None and len(weights) != len(indices):
-            raise ValueError(f"Expected one weight for each of {len(indices)} paths, got {len(weights)}.")
+        factors = _factors(weights, len(indices))
         prepared = target if isinstance(target, PreparedTarget) else self.prepare(target)
+        if prepared.jtfs is not self.jtfs:
+            raise ValueError("The target was prepared by another transform; prepare it with this loss.")
         if prepared.signal.shape != x.shape:
             raise ValueError(
                 f"x and target differ in shape: {tuple(x.shape)} and {tuple(prepared.signal.shape)}; "
@@ -156,7 +178,6 @@ class JTFSPathLoss(nn.Module):
             )
         pairs = zip(self.jtfs.select(x, indices), prepared.coefficients(indices), strict=True)
         distances = [self._distance(a, b) for a, b in pairs]
-        factors = [1.0] * len(indices) if weights is None else list(weights)
         total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
         return self._reduce(total / len(indices))
 

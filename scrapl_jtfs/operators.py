@@ -135,7 +135,7 @@ class FrequentialFilter:
     """One filter psi_{n_fr} along log-frequency and the low-pass phi_F after its modulus.
 
     Rows are circular, with period n_rows_padded / stride, and rolled such that those that a path needs are always
-    the first few: row 0 is row ``-lead`` of the axis.
+    the first few: row 0 is row ``-reach`` of the axis.
 
     Args:
         matrix: (rows, n1, 2) float64, decimated circulant matrix of psi_nfr, real and imaginary parts.
@@ -167,8 +167,13 @@ class FrequentialFilter:
         heard = (self.rows_out(n1_max) - 1) * self.step + self.reach_lowpass
         if self.lowpass is None:
             return heard + 1
-        last = min((n1_max - 1) // self.stride + self.reach, heard)
-        return min(min(self.reach, self.reach_lowpass) + last + 1, self.matrix.shape[0])
+        available = self.matrix.shape[0]
+        last = (n1_max - 1) // self.stride + self.reach
+        if (
+            last < available - self.reach_lowpass
+        ):  # otherwise the first outputs hear the last rows around the circle
+            last = min(last, heard)
+        return min(self.reach + last + 1, available)
 
 
 def frequential_filters(geometry: Geometry, banks: Banks) -> Iterator[FrequentialFilter]:
@@ -187,10 +192,8 @@ def frequential_filters(geometry: Geometry, banks: Banks) -> Iterator[Frequentia
             phi_taps = np.fft.ifft(decimated(phi, log2_stride)).real
             reach, reach_lowpass = -(-_half_width(taps) // stride), _half_width(phi_taps)
             outputs = np.arange(-(-n // row_stride))
-            lowpass = torch.from_numpy(
-                _circulant(phi_taps, outputs * step, np.arange(n // stride) - min(reach, reach_lowpass))
-            )
-        rows = (np.arange(n // stride) - min(reach, reach_lowpass)) * stride
+            lowpass = torch.from_numpy(_circulant(phi_taps, outputs * step, np.arange(n // stride) - reach))
+        rows = (np.arange(n // stride) - reach) * stride
         matrix = torch.view_as_real(torch.from_numpy(_circulant(taps, rows, np.arange(len(banks.first)))))
         yield FrequentialFilter(
             matrix, lowpass, stride, step, reach, reach_lowpass, row_stride, axis.averaging == "global"

@@ -96,7 +96,17 @@ class JTFSPath(nn.Module):
                 f"J={J} with Q={Q!r} leaves no path: no second-order wavelet is slower than a first-order one. "
                 "Use a larger J."
             )
-        self._build_constants()
+        n_first, n_rows = len(self._banks.first), self.geometry.n_rows_padded
+        if n_first > n_rows:
+            raise ValueError(
+                f"Invalid J_fr: {J_fr}; kymatio's padding leaves {n_rows} rows for {n_first} first-order wavelets, "
+                "which would wrap around. Use a smaller J_fr, or a larger F."
+            )
+        device = torch.empty(0).device
+        with torch.device("cpu"):  # whatever the default device, the exact constants stay here
+            self._build_constants()
+        if device.type != "cpu":
+            self.to(device)
 
     def _build_constants(self) -> None:
         geometry, banks = self.geometry, self._banks
@@ -136,9 +146,12 @@ class JTFSPath(nn.Module):
         super()._apply(fn, recurse)
         for name, exact in self._exact.items():
             moved = self.get_buffer(name)
-            # From the exact values: a change to float64 must not keep float32's rounding.
-            if moved.device.type != "meta":
-                setattr(self, name, exact.to(device=moved.device, dtype=_filter_dtype(moved.dtype)))
+            if moved.device.type == "meta":
+                continue
+            # A change to float64 must not keep float32's rounding, nor to_empty what memory held.
+            wanted = exact.to(device=moved.device, dtype=_filter_dtype(moved.dtype))
+            if moved.dtype != wanted.dtype or not torch.equal(moved, wanted):
+                setattr(self, name, wanted)
         return self
 
     @property
@@ -172,7 +185,8 @@ class JTFSPath(nn.Module):
             path_idx: path id p, from 0 to P - 1.
 
         Returns:
-            (..., rows, frames) real, non-negative: rows along log-frequency from high to low, frames along time.
+            (..., rows, frames) real, non-negative up to rounding: rows along log-frequency from high to low,
+                frames along time.
         """
         return next(self._coefficients(x, [self.checked_index(path_idx)]))[1]
 

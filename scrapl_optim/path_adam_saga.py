@@ -59,9 +59,13 @@ class PathAdamSAGA(Optimizer):
 
     **Clocks** tick once per ``step``, for the parameters that have a gradient, like Adam's.
 
-    **Non-finite gradients** are found before anything is changed, at the price of one reduction and,
-    on an accelerator, one synchronisation per step. A NaN in the row of one path would otherwise reach
-    all paths through the mean, and stay. GradScaler finds them first and does not call ``step``.
+    **Several paths in one step** (``PathSampler.sample``): a step has one path, whose row it updates. Either
+    call ``step`` once for each, or, with a loss that is the mean over the paths drawn, use ``n_paths=1``.
+
+    **Non-finite gradients**, and finite ones beyond the range above, are found before anything is changed,
+    at the price of one reduction and, on an accelerator, one synchronisation per step. A NaN in the row of one
+    path would otherwise reach all paths through the mean, and stay. GradScaler finds them first and does
+    not call ``step``.
 
     Args:
         params: parameters, named parameters or parameter groups.
@@ -229,7 +233,7 @@ class PathAdamSAGA(Optimizer):
 
         Raises:
             RuntimeError: if the path is not known, a gradient is sparse, or (``nonfinite="raise"``) a
-                gradient has an inf or a NaN; nothing has changed then.
+                gradient has an inf, a NaN or an entry too large for the moments; nothing has changed then.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is not in ``[0, n_paths)``.
         """

@@ -50,6 +50,7 @@ def test_several_paths_give_their_weighted_mean(jtfs: JTFSPath) -> None:
     loss_fn = JTFSPathLoss(jtfs)
     expected = (0.5 * loss_fn(x, y, 3) + 2.0 * loss_fn(x, y, 9) + 2.0 * loss_fn(x, y, 9)) / 3
     torch.testing.assert_close(loss_fn(x, y, [3, 9, 9], weights=[0.5, 2.0, 2.0]), expected)
+    torch.testing.assert_close(loss_fn(x, y, 3, weights=0.5), 0.5 * loss_fn(x, y, 3))
 
 
 def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +73,43 @@ def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_identical_signals_have_zero_loss_and_gradient(jtfs: JTFSPath, squared: bool) -> None:
-    x, _ = signals()
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_identical_signals_have_zero_loss_and_finite_derivatives(jtfs: JTFSPath, squared: bool, p: float) -> None:
+    x, v = signals()
     x.requires_grad_()
-    loss = JTFSPathLoss(jtfs, squared=squared)(x, x.detach(), 4)
-    loss.backward()
+    loss = JTFSPathLoss(jtfs, squared=squared, p=p)(x, x.detach(), 4)
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
     assert loss.item() == 0
-    assert x.grad is not None
-    assert torch.equal(x.grad, torch.zeros_like(x))
+    assert torch.equal(gradient, torch.zeros_like(x))
+    (second,) = torch.autograd.grad((gradient * v).sum(), x)
+    assert second.isfinite().all()
+
+
+def test_log1p_with_a_tiny_eps_stays_finite() -> None:
+    # A click through the low-pass by FFT leaves coefficients of about -1e-7 of the largest.
+    jtfs = JTFSPath(32768, J=8, Q=(4, 1), J_fr=3, T=16, F=4)
+    click = torch.zeros(32768)
+    click[16000] = 1.0
+    loss_fn = JTFSPathLoss(jtfs, log1p_eps=1e-10)
+    losses = [loss_fn(click, torch.zeros(32768), p) for p in range(0, jtfs.n_paths, 5)]
+    assert torch.stack(losses).isfinite().all()
+
+
+def test_prepared_target_keeps_its_own_signal_and_follows_the_transform() -> None:
+    x, y = signals()
+    loss_fn = JTFSPathLoss(JTFSPath(512, J=5, Q=(4, 1), J_fr=2).double())
+    expected = [loss_fn(x, y, p) for p in (5, 6)]
+    buffer = y.clone()
+    prepared = loss_fn.prepare(buffer)
+    assert torch.equal(loss_fn(x, prepared, 5), expected[0])
+    buffer.zero_()
+    assert torch.equal(loss_fn(x, prepared, 6), expected[1])
+    loss_fn.float()
+    assert loss_fn(x.float(), prepared, 5).dtype == torch.float32
+    assert loss_fn(x.float(), prepared, 5).item() == pytest.approx(expected[0].item(), rel=1e-4)
+    other = JTFSPathLoss(JTFSPath(512, J=5, Q=(4, 1), J_fr=2, Q_fr=2))
+    with pytest.raises(ValueError, match="prepared by another transform"):
+        other(x.float(), prepared, 5)
 
 
 def test_path_distance_reduces_rows_and_frames() -> None:
@@ -108,6 +138,8 @@ def test_bad_calls(jtfs: JTFSPath) -> None:
         loss_fn(x, y[0], 0)
     with pytest.raises(ValueError, match="one weight for each of 2 paths, got 1"):
         loss_fn(x, y, [0, 1], weights=[1.0])
+    with pytest.raises(TypeError, match=r"torch\.as_tensor"):
+        loss_fn(x, y.numpy(), 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty sequence"):
         loss_fn(x, y, [])
     with pytest.raises(IndexError, match="out of range"):

@@ -85,6 +85,8 @@ def test_losses_and_gradients_are_kymatios(reference) -> None:
         (512, 5, (6, 1), 3, 1, 100, 8),
         (700, 7, (3, 1), 2, 1, 3, 2),
         (512, 5, (6, 1), 2, 1, 32, 16),
+        (128, 7, (6, 1), 1, 2, 128, 48),
+        (256, 6, (4, 1), 1, 2, 2, 28),
     ],
 )
 @pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 1e-7)], ids=["uncut", "default"])

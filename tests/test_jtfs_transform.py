@@ -221,6 +221,18 @@ def test_built_under_another_default_dtype(default: torch.dtype, expected: torch
         torch.set_default_dtype(torch.float32)
 
 
+def test_built_on_the_meta_device_and_materialized(jtfs: JTFSPath) -> None:
+    with torch.device("meta"):
+        module = torch.nn.ModuleDict({"jtfs": JTFSPath(**SETTINGS), "linear": torch.nn.Linear(2, 2)})
+    assert module["jtfs"].device.type == "meta"  # type: ignore[union-attr]
+    x = noise(512, dtype=torch.float32)
+    assert torch.equal(module.to_empty(device="cpu")["jtfs"](x, 3), jtfs(x, 3))
+
+
+def test_shared_memory_is_shared() -> None:
+    assert all(buffer.is_shared() for buffer in JTFSPath(**SETTINGS).share_memory().buffers())
+
+
 def test_autocast_and_half_input_compute_in_float32(jtfs: JTFSPath) -> None:
     x = noise(512, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -259,6 +271,7 @@ def test_rates_scales_and_costs() -> None:
         (dict(Q=(4, 1, 1)), ValueError, "Q1, Q2"),
         (dict(Q_fr=0), ValueError, "Q_fr: 0"),
         (dict(J_fr=9), ValueError, "J_fr: 9"),
+        (dict(n_samples=4096, J=10, Q=(8, 1), J_fr=6, T=64, F=1), ValueError, "64 rows for 70 first-order"),
         (dict(T=513), ValueError, "T='global'"),
         (dict(T=-1), ValueError, "Invalid T: -1"),
         (dict(T=math.nan), ValueError, "Invalid T: nan"),

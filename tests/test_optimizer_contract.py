@@ -236,6 +236,21 @@ def test_large_finite_float16_gradients_are_finite():
     assert torch.equal(param.detach(), torch.full_like(param, -0.5))
 
 
+@pytest.mark.parametrize("foreach", [False, True])
+def test_gradients_beyond_the_range_of_the_moments_are_refused(foreach):
+    params = make_params(dtype=torch.float32, shapes=[(3,)])
+    optimizer = PathAdamSAGA(params, 2, lr=0.1, foreach=foreach)
+    run(optimizer, params, [0, 1])
+    before = snapshot(optimizer)
+    params[0].grad = torch.tensor([1.0, 1e10, 1.0])
+    with pytest.raises(RuntimeError, match=r"reaches 1e\+10, beyond the 4.3e\+09"):
+        optimizer.step(path_idx=0)
+    assert_same_snapshot(optimizer, before)
+    params[0].grad = torch.full((3,), 4e9)  # the norm is beyond, no entry is
+    optimizer.step(path_idx=0)
+    assert all(value.isfinite().all() for value in optimizer.state[params[0]].values() if torch.is_tensor(value))
+
+
 def test_accumulation_ticks_once():
     (param,) = make_params(shapes=[(3,)])
     optimizer = PathAdamSAGA([param], 3)

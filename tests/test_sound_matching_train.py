@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
 from benchmarks.sound_matching.files import write_atomically
 from benchmarks.sound_matching.losses import build_objective
@@ -49,7 +50,7 @@ def test_splits_are_disjoint_and_reproducible(experiment: Experiment) -> None:
     assert torch.equal(again.test.theta, experiment.test.theta)
     assert not torch.equal(other.test.theta, experiment.test.theta)
     assert not set(other.train.seeds) & set(seeds)
-    with pytest.raises(ValueError, match="choose a smaller seed"):
+    with pytest.raises(ValueError, match="choose another seed"):
         synth_seeds(2**20, "target", 0, 1)
 
 
@@ -194,3 +195,19 @@ def test_learning_rate_falls_linearly_and_the_papers_does_not(experiment: Experi
     # Step 2 of 9: two ninths of the way from 1 to a tenth.
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(first * (1 - 0.9 * 2 / 9))
     assert PRESETS["paper"].lr_factor(19_199) == 1.0
+
+
+def test_a_damaged_checkpoint_is_named(experiment: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read.* delete it"):
+        experiment.trainer("p_loss").load(path)
+
+
+@pytest.mark.parametrize("arguments", [["--seed", "-1"], ["--device", "cuda"]])
+def test_bad_arguments_leave_no_folder(arguments: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    folder = tmp_path / "run"
+    assert main([*arguments, "--out", str(folder)]) == 2
+    assert arguments[1] in capsys.readouterr().err
+    assert not folder.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .data import epoch_batches
+from .data import check_seed, epoch_batches
 from .losses import OBJECTIVES
 from .presets import PRESETS, Preset, check_run_folder
 from .report import format_table, write_report
@@ -84,6 +84,9 @@ def finished_trainers(experiment: Experiment, folder: Path) -> dict[str, Trainer
 
 
 def run(preset: Preset, names: Sequence[str], folder: Path, seed: int, device: torch.device) -> None:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
+    check_seed(seed)
     check_run_folder(folder, preset, seed)
     print(
         f"Sound matching, preset {preset.name}, seed {seed}, {torch.get_num_threads()} threads on {device}, "

@@ -11,7 +11,16 @@ from .front_end import LogCQT
 from .presets import Preset
 from .synth import GranularSynth
 
-__all__ = ["Batch", "Textures", "build_front_end", "build_synth", "epoch_batches", "make_splits", "match_seeds"]
+__all__ = [
+    "Batch",
+    "Textures",
+    "build_front_end",
+    "build_synth",
+    "check_seed",
+    "epoch_batches",
+    "make_splits",
+    "match_seeds",
+]
 
 # Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
 _TARGET, _MATCH, _REPORT = range(3)
@@ -19,12 +28,18 @@ _ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT}
 _MAX_SEED, _MAX_COUNT = 2**20, 2**40
 
 
+def check_seed(run_seed: int) -> None:
+    """Raise ValueError for a seed that leaves no room for those of the textures."""
+    if not 0 <= run_seed < _MAX_SEED:
+        raise ValueError(f"the seed must lie in [0, {_MAX_SEED}), got {run_seed}: choose another seed")
+
+
 def synth_seeds(run_seed: int, role: str, start: int, count: int) -> list[int]:
     """`count` consecutive seeds, different for every (run, role, position)."""
-    if not 0 <= run_seed < _MAX_SEED or not 0 <= start <= start + count <= _MAX_COUNT:
+    check_seed(run_seed)
+    if not 0 <= start <= start + count <= _MAX_COUNT:
         raise ValueError(
-            f"the seed must lie in [0, {_MAX_SEED}) and the position in [0, {_MAX_COUNT}], "
-            f"got {run_seed} and {start} + {count}: choose a smaller seed"
+            f"the position must lie in [0, {_MAX_COUNT}], got {start} + {count}: train for fewer steps"
         )
     first = ((_ROLES[role] * _MAX_SEED) + run_seed) * _MAX_COUNT + start
     return list(range(first, first + count))

@@ -185,7 +185,10 @@ class Trainer:
         save_checkpoint(path, state)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.experiment.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.experiment.device, weights_only=True)
+        except Exception as error:  # whatever a damaged file makes the unpickler do
+            raise ValueError(f"{path} cannot be read, it is damaged: delete it to start this loss over") from error
         expected = configuration_hash(self.experiment.preset, self.experiment.seed)
         if state["configuration"] != expected:
             raise ValueError(
