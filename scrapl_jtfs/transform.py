@@ -99,8 +99,8 @@ class JTFSPath(nn.Module):
         n_first, n_rows = len(self._banks.first), self.geometry.n_rows_padded
         if n_first > n_rows:
             raise ValueError(
-                f"Invalid J_fr: {J_fr}; padding leaves {n_rows} rows for {n_first} first-order wavelets, which would "
-                "wrap around. Use a smaller J_fr, or a larger F."
+                f"Invalid J_fr: {J_fr}; padding leaves {n_rows} rows for {n_first} first-order wavelets, which "
+                "would wrap around. Use a smaller J_fr, or a larger F."
             )
         device = torch.empty(0).device
         with torch.device("cpu"):  # whatever the default device, the exact constants stay here
