@@ -61,8 +61,8 @@ class PreparedTarget:
     """A fixed target, each path of which is computed at most once and without a graph.
 
     Args:
-        jtfs: the transform.
-        signal: (..., n_samples) target signals.
+        jtfs: the transform; its dtype and device are followed when they change.
+        signal: (..., n_samples) target signals, copied.
     """
 
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
@@ -100,7 +100,10 @@ class JTFSPathLoss(nn.Module):
         reduction: over the batch axes: "mean", "sum" or "none".
 
     Raises:
-        ValueError: p < 1, log1p_eps not positive, an unknown reduction, or signals of different shapes.
+        ValueError: p < 1, log1p_eps not positive, an unknown reduction, signals of different shapes, weights that
+            do not fit the paths, or a target prepared by another transform.
+        TypeError: a signal is not a real floating-point tensor.
+        IndexError: a path id is out of range.
 
     Example:
         >>> import torch

@@ -85,6 +85,8 @@ class JTFSPath(nn.Module):
         super().__init__()
         if not (isinstance(sample_rate, (int, float)) and 0 < sample_rate < math.inf):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
+        if not isinstance(orders, Collection):
+            raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
         if not set(orders) or not set(orders) <= {1, 2}:
             raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
         self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
