@@ -1,11 +1,14 @@
 # make match: train the granular sound matcher (SCRAPL beside MSS and P-loss) and write runs/small/report.html
 # make test:  lint, type-check and test everything
+# make speed: time paths beside scrapl-loss, kymatio and a spectrogram loss (speed-quick: a small selection)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEER := .venv-peer
+PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper test lint types unit lock clean
+.PHONY: match match-recording match-paper speed speed-quick speed-cuda test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -19,6 +22,16 @@ match-recording: $(READY)
 
 match-paper: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset paper --out runs/paper
+
+speed: $(READY) $(PEER_READY)
+	$(BIN)/python -m benchmarks.speed --python $(PEER)/bin/python
+
+speed-quick: $(READY) $(PEER_READY)
+	$(BIN)/python -m benchmarks.speed --python $(PEER)/bin/python --quick
+
+# With the interpreter at hand, since it takes a torch that knows the GPU: make speed-cuda PYTHON=...
+speed-cuda:
+	$(PYTHON) -m benchmarks.speed.cuda
 
 test: lint types unit
 
@@ -38,6 +51,13 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# All contenders run here. scrapl-loss puts a kymatio of its own on the path, hence not in $(VENV).
+$(PEER_READY): requirements.lock
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check -c requirements.lock \
+	    torch numpy scipy auraloss scrapl-loss==0.1.0
+	touch $@
+
 # Pin what the tests use, from the ranges in pyproject.toml. torch 2.13.0 needs no CUDA packages here.
 lock:
 	$(PYTHON) -m venv .lock-venv
@@ -46,4 +66,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) $(PEER) runs build dist *.egg-info

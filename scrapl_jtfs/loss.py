@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .cascade import FirstLayer
 from .transform import JTFSPath
 
 Reduction = Literal["mean", "sum", "none"]
@@ -57,8 +58,14 @@ def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
     return list(weights)
 
 
+def _checked_target(target: object) -> Tensor:
+    if not isinstance(target, Tensor):
+        raise TypeError(f"Expected a torch.Tensor as target, got {type(target).__name__}; use torch.as_tensor.")
+    return target
+
+
 class PreparedTarget:
-    """A fixed target, each path of which is computed at most once and without a graph.
+    """A fixed target, computed without a graph: its first layer once, each path at most once.
 
     Args:
         jtfs: the transform; its dtype and device are followed when they change.
@@ -68,16 +75,21 @@ class PreparedTarget:
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
         self.signal = signal.detach().clone()  # buffers get reused, and paths are computed later
         self.jtfs = jtfs
+        self._layer: FirstLayer | None = None
         self._coefficients: dict[int, Tensor] = {}
 
     def coefficients(self, path_indices: Sequence[int]) -> list[Tensor]:
         """Return the coefficients of some paths, computing those not met before."""
         if (self.signal.dtype, self.signal.device) != (self.jtfs.dtype, self.jtfs.device):
             self.signal = self.signal.to(self.jtfs.device, self.jtfs.dtype)
+            self._layer = None
             self._coefficients.clear()
         missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
-        with torch.no_grad():
-            self._coefficients.update(zip(missing, self.jtfs.select(self.signal, missing), strict=True))
+        if missing:
+            with torch.no_grad():
+                if self._layer is None:
+                    self._layer = self.jtfs.first_layer(self.signal)
+                self._coefficients.update(zip(missing, self.jtfs.select(self._layer, missing), strict=True))
         return [self._coefficients[p] for p in path_indices]
 
 
@@ -142,11 +154,7 @@ class JTFSPathLoss(nn.Module):
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
-        if not isinstance(target, Tensor):
-            raise TypeError(
-                f"Expected a torch.Tensor as target, got {type(target).__name__}; use torch.as_tensor."
-            )
-        return PreparedTarget(self.jtfs, target)
+        return PreparedTarget(self.jtfs, _checked_target(target))
 
     def forward(
         self,
@@ -171,15 +179,18 @@ class JTFSPathLoss(nn.Module):
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
         indices = [self.jtfs.checked_index(index) for index in indices]  # type: ignore[arg-type]
         factors = _factors(weights, len(indices))
-        prepared = target if isinstance(target, PreparedTarget) else self.prepare(target)
-        if prepared.jtfs is not self.jtfs:
+        if isinstance(target, PreparedTarget) and target.jtfs is not self.jtfs:
             raise ValueError("The target was prepared by another transform; prepare it with this loss.")
-        if prepared.signal.shape != x.shape:
+        signal = target.signal if isinstance(target, PreparedTarget) else _checked_target(target)
+        if signal.shape != x.shape:
             raise ValueError(
-                f"x and target differ in shape: {tuple(x.shape)} and {tuple(prepared.signal.shape)}; "
+                f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
                 "expand the target to the batch of x."
             )
-        pairs = zip(self.jtfs.select(x, indices), prepared.coefficients(indices), strict=True)
+        if isinstance(target, PreparedTarget):
+            pairs = zip(self.jtfs.select(x, indices), target.coefficients(indices), strict=True)
+        else:
+            pairs = self.jtfs.select_pairs(x, target, indices)
         distances = [self._distance(a, b) for a, b in pairs]
         total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
         return self._reduce(total / len(indices))

@@ -1,244 +1,237 @@
-"""Sub-band operators: real signal -> critically sampled analytic sub-bands, and the modulus.
+"""Sub-band operators: a real signal's spectrum, and spectrum -> critically sampled analytic sub-bands.
 
 An analytic wavelet occupies one contiguous run of Fourier bins, so filtering and decimating is: take that run
-from the half spectrum, multiply by the real response, and apply one short inverse FFT. Placing the run at the
-start of the short spectrum demodulates the sub-band, which its modulus does not see.
+from the spectrum, multiply by the real response, and apply one short inverse FFT. Placing the run at the start of
+the short spectrum demodulates the sub-band, which its modulus does not see.
 
-The analysis operator and its adjoint are each other's backward, so gradients of every order come for free.
+A sub-band z is computed as two real signals, its planes: Re z and Im z are the inverse real FFTs of the halves
+of the same bins times 1/2 and -i/2. That costs what one complex FFT does, and leaves numbers that lie side by side
+for whatever is done next; interleaved complex numbers are several times slower to take moduli of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-
-from .filterbank import Band
 
 
 @dataclass(frozen=True)
-class SubbandGroup:
-    """Sub-bands that share one output length, hence one batched FFT.
+class Spectrum:
+    """Linear map from real signals to a run of their Fourier bins, x_hat[k] = 1/n sum_t x[t] e^{-2 pi i k t / n}.
 
     Args:
-        length: samples of each sub-band.
-        bands: for each filter its first bin (negative below zero frequency) and its number of bins.
-    """
-
-    length: int
-    bands: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class SubbandPlan:
-    """Which bins of a real signal's spectrum feed which sub-bands.
-
-    Args:
-        n: samples of the signal, even.
-        groups: the sub-bands.
+        n: samples of the signals, even.
+        first: first bin; negative bins are mirror images.
+        last: one past the last bin; bins beyond n / 2 are mirror images.
     """
 
     n: int
-    groups: tuple[SubbandGroup, ...]
+    first: int
+    last: int
 
     @property
-    def first_bin(self) -> int:
-        """Lowest bin that any band reads."""
-        return min(start for group in self.groups for start, _ in group.bands)
+    def size(self) -> int:
+        """Real numbers in the bins of one signal."""
+        return 2 * (self.last - self.first)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (..., n) real to (..., last - first) complex."""
+        half = torch.fft.rfft(x, norm="forward")
+        nyquist = self.n // 2
+        parts = [half[..., max(self.first, 0) : min(self.last, nyquist + 1)]]
+        if self.first < 0:
+            parts.insert(0, half[..., 1 : 1 - self.first].flip(-1).conj())
+        if self.last > nyquist + 1:
+            parts.append(half[..., self.n - self.last + 1 : nyquist].flip(-1).conj())
+        # Cut, not viewed: a view would keep the whole spectrum alive.
+        return torch.cat(parts, dim=-1)
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (..., last - first) complex to (..., n) real."""
+        nyquist = self.n // 2
+        half = y.new_zeros(*y.shape[:-1], nyquist + 1)
+        low, high = max(self.first, 0), min(self.last, nyquist + 1)
+        # irfft counts every bin but the first and the last twice.
+        torch.mul(y[..., low - self.first : high - self.first], 0.5, out=half[..., low:high])
+        if self.first < 0:
+            half[..., 1 : 1 - self.first].add_(y[..., : -self.first].flip(-1).conj(), alpha=0.5)
+        if self.last > nyquist + 1:
+            mirrored = y[..., nyquist + 1 - self.first :].flip(-1).conj()
+            half[..., self.n - self.last + 1 : nyquist].add_(mirrored, alpha=0.5)
+        half[..., 0].mul_(2.0)
+        half[..., -1].mul_(2.0)
+        x = torch.fft.irfft(half, n=self.n)
+        return (x if into is None else into[0].add_(x),)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Bands of equal width that start on a regular grid of bins, so that one strided view holds all of them.
+
+    Args:
+        start: first bin of the first band.
+        step: bins from the start of one band to that of the next, possibly negative.
+        width: bins of each band.
+    """
+
+    start: int
+    step: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Subbands:
+    """Linear map from a run of Fourier bins to the planes of several sub-bands of one length.
+
+    z_f[t] = sum_{i < width} x_hat[start + f step + i] psi_f[i] e^{2 pi i (i + 1) t / M} for t = 0 .. M - 1: the
+    signal filtered by psi_f at stride n / M, shifted down by start + f step - 1 bins. Equally wide bands on a
+    regular grid are one strided view of the spectrum, hence one product.
+
+    Args:
+        bins: entries of the spectrum.
+        start: first entry of the first band.
+        step: entries from the start of one band to that of the next, at least 0.
+        response: (filters, width) complex, psi_f / 2.
+        length: M, samples of each sub-band, even.
+    """
+
+    bins: int
+    start: int
+    step: int
+    response: Tensor
+    length: int
 
     @property
-    def last_bin(self) -> int:
-        """One past the highest bin that any band reads."""
-        return max(start + width for group in self.groups for start, width in group.bands)
+    def size(self) -> int:
+        """Numbers in the planes of one signal."""
+        return 2 * self.response.shape[0] * self.length
+
+    def __call__(self, spectrum: Tensor) -> Tensor:
+        """Map (batch, bins) complex to (batch, 2, filters, length) real."""
+        spectrum = spectrum.contiguous()
+        batch = spectrum.shape[0]
+        filters, width = self.response.shape
+        bands = spectrum.as_strided(
+            (batch, filters, width), (self.bins, self.step, 1), spectrum.storage_offset() + self.start
+        )
+        planes = spectrum.new_zeros(batch, 2, filters, self.length // 2 + 1)
+        _place(planes, bands, self.response, 1)
+        return torch.fft.irfft(planes, n=self.length, norm="forward")
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (batch, 2, filters, length) real to (batch, bins) complex."""
+        batch = y.shape[0]
+        filters, width = self.response.shape
+        span = width + (filters - 1) * self.step
+        # Row f starts f steps later, so that overlapping bands add up in one sum.
+        rows = self.response.new_zeros(batch, filters, span)
+        bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
+        torch.mul(_collect(torch.fft.rfft(y), 1, width), self.response, out=bands)
+        result = rows.new_zeros(batch, self.bins) if into is None else into[0]
+        result[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
+        return (result,)
 
 
-def make_group(length: int, bands: Sequence[Band]) -> tuple[SubbandGroup, Tensor]:
-    """Collect the bands of one output length.
+@dataclass(frozen=True)
+class CommonBand:
+    """Linear map that applies one filter to many real signals, whose spectra come in groups.
 
-    Returns:
-        The group, and the responses as a float64 tensor (filters, widest band, 2): zero-padded on the right,
-        the last axis holding real and (zero) imaginary parts so that products need no type conversion.
-    """
-    group = SubbandGroup(length, tuple((band.start, len(band.values)) for band in bands))
-    response = torch.zeros(len(bands), max(width for _, width in group.bands), 2, dtype=torch.float64)
-    for row, band in zip(response, bands, strict=True):
-        row[: len(band.values), 0] = torch.from_numpy(band.values)
-    return group, response
-
-
-def analyze(x: Tensor, plan: SubbandPlan, responses: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Filter a real signal into demodulated sub-bands.
-
-    z_f[t] = 1/n sum_{i < width_f} x_hat[start_f + i] psi_f[i] e^{2 pi i i t / M} for t = 0 .. M - 1, with x_hat
-    the DFT of x, n its length and M that of the group: x * psi_f at stride n / M, shifted down by start_f bins.
-
-    Args:
-        x: (..., n) real.
-        plan: the bins.
-        responses: one (filters, widest, 2) tensor per group, of the dtype of ``x``.
-
-    Returns:
-        One complex tensor (..., filters, length) per group.
-    """
-    outputs = _Analysis.apply(x, plan, tuple(responses))
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
-def synthesize(z: Sequence[Tensor], plan: SubbandPlan, responses: Sequence[Tensor]) -> Tensor:
-    """Apply the adjoint of :func:`analyze` for the real inner product sum Re(conj(a) b)."""
-    return _Synthesis.apply(plan, tuple(responses), *z)
-
-
-class _Analysis(Function):
-    @staticmethod
-    def forward(x: Tensor, plan: SubbandPlan, responses: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return _analysis(x, plan, responses)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _, ctx.plan, ctx.responses = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        return synthesize(grad_outputs, ctx.plan, ctx.responses), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *grad_inputs: Any) -> tuple[Tensor, ...]:
-        return analyze(grad_inputs[0], ctx.plan, ctx.responses)
-
-
-class _Synthesis(Function):
-    @staticmethod
-    def forward(plan: SubbandPlan, responses: tuple[Tensor, ...], *z: Tensor) -> Tensor:
-        return _synthesis(z, plan, responses)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.plan, ctx.responses = inputs[:2]
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        return None, None, *analyze(grad_outputs[0], ctx.plan, ctx.responses)
-
-    @staticmethod
-    def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
-        return synthesize(grad_inputs[2:], ctx.plan, ctx.responses)
-
-
-def _analysis(x: Tensor, plan: SubbandPlan, responses: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    spectrum = _unfold_spectrum(torch.fft.rfft(x, norm="forward"), plan)
-    origin = plan.first_bin
-    outputs: list[Tensor] = []
-    for group, response in zip(plan.groups, responses, strict=True):
-        filters = torch.view_as_complex(response)
-        narrow = spectrum.new_zeros(*x.shape[:-1], len(group.bands), group.length)
-        for row, (start, width) in enumerate(group.bands):
-            bins = spectrum[..., start - origin : start - origin + width]
-            torch.mul(bins, filters[row, :width], out=narrow[..., row, :width])
-        outputs.append(torch.fft.ifft(narrow, norm="forward"))
-    return tuple(outputs)
-
-
-def _synthesis(z: Sequence[Tensor], plan: SubbandPlan, responses: tuple[Tensor, ...]) -> Tensor:
-    origin = plan.first_bin
-    spectrum = z[0].new_zeros(*z[0].shape[:-2], plan.last_bin - origin)
-    for band_signals, group, response in zip(z, plan.groups, responses, strict=True):
-        filters = torch.view_as_complex(response)
-        narrow = torch.fft.fft(band_signals)
-        for row, (start, width) in enumerate(group.bands):
-            bins = spectrum[..., start - origin : start - origin + width]
-            bins.addcmul_(narrow[..., row, :width], filters[row, :width])
-    return _real_adjoint(_fold_spectrum(spectrum, plan), plan.n)
-
-
-def _unfold_spectrum(half: Tensor, plan: SubbandPlan) -> Tensor:
-    """Return bins first_bin .. last_bin of a real signal from its half spectrum 0 .. n / 2."""
-    first, last, nyquist = plan.first_bin, plan.last_bin, plan.n // 2
-    parts = [half[..., max(first, 0) : min(last, nyquist + 1)]]
-    if first < 0:
-        parts.insert(0, half[..., 1 : 1 - first].flip(-1).conj())
-    if last > nyquist + 1:
-        parts.append(half[..., plan.n - last + 1 : nyquist].flip(-1).conj())
-    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
-
-
-def _fold_spectrum(unfolded: Tensor, plan: SubbandPlan) -> Tensor:
-    """Apply the adjoint of :func:`_unfold_spectrum`."""
-    first, last, nyquist = plan.first_bin, plan.last_bin, plan.n // 2
-    half = unfolded.new_zeros(*unfolded.shape[:-1], nyquist + 1)
-    low, high = max(first, 0), min(last, nyquist + 1)
-    half[..., low:high] = unfolded[..., low - first : high - first]
-    if first < 0:
-        half[..., 1 : 1 - first] += unfolded[..., :-first].flip(-1).conj()
-    if last > nyquist + 1:
-        half[..., plan.n - last + 1 : nyquist] += unfolded[..., nyquist + 1 - first :].flip(-1).conj()
-    return half
-
-
-def _real_adjoint(half: Tensor, n: int) -> Tensor:
-    """Apply the adjoint of ``rfft(norm="forward")``: irfft counts every bin but the first and last twice."""
-    half[..., 0].mul_(2.0)
-    half[..., -1].mul_(2.0)
-    return torch.fft.irfft(half, n=n).mul_(0.5)
-
-
-def modulus(z: Tensor) -> Tensor:
-    """Return |z| = sqrt(Re(z)^2 + Im(z)^2) with finite gradients of every order, at zero too.
-
-    The gradient is z / |z|, and zero (with all higher derivatives) where |z| is at most the square root of the
-    smallest normal number (1e-19 in float32): there squares underflow and the direction of z is rounding noise.
+    All rows are demodulated alike, so that they may be mixed: the band's first bin becomes bin 1.
 
     Args:
-        z: complex.
-
-    Returns:
-        Real tensor of the same shape.
+        groups: for each group the rows and the number of bins of its spectra, from bin 0 on; bins past them are
+            taken for zero.
+        start: first bin of the band, possibly negative.
+        response: (width,) complex, psi / 2.
+        length: M, samples of each sub-band, even.
     """
-    return _Modulus.apply(z)
+
+    groups: tuple[tuple[int, int], ...]
+    start: int
+    response: Tensor
+    length: int
+
+    @property
+    def size(self) -> int:
+        """Numbers in the planes of one item of the batch."""
+        return 2 * sum(rows for rows, _ in self.groups) * self.length
+
+    def __call__(self, *spectra: Tensor) -> Tensor:
+        """Map groups (batch, rows of the group, bins) complex to planes (batch, 2 rows, length) real."""
+        batch, n_rows = spectra[0].shape[0], sum(rows for rows, _ in self.groups)
+        planes = spectra[0].new_zeros(batch, 2, n_rows, self.length // 2 + 1)
+        row = 0
+        for spectrum, (rows, n_bins) in zip(spectra, self.groups, strict=True):
+            low, high = self._run(n_bins)
+            bins = spectrum[..., max(low, 0) : high]
+            if low < 0:
+                bins = torch.cat([spectrum[..., 1 : 1 - low].flip(-1).conj(), bins], dim=-1)
+            response = self.response[low - self.start : high - self.start]
+            _place(planes[:, :, row : row + rows], bins, response, 1 + low - self.start)
+            row += rows
+        return torch.fft.irfft(planes, n=self.length, norm="forward").flatten(1, 2)
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """Map planes (batch, 2 rows, length) real to groups (batch, rows of the group, bins) complex."""
+        planes = torch.fft.rfft(y.unflatten(1, (2, -1)))
+        results: list[Tensor] = []
+        row = 0
+        for i, (rows, n_bins) in enumerate(self.groups):
+            result = planes.new_zeros(y.shape[0], rows, n_bins) if into is None else into[i]
+            low, high = self._run(n_bins)
+            bins = _collect(planes[:, :, row : row + rows], 1 + low - self.start, high - low)
+            bins.mul_(self.response[low - self.start : high - self.start])
+            result[..., max(low, 0) : high].add_(bins[..., max(-low, 0) :], alpha=2.0)
+            if low < 0:
+                result[..., 1 : 1 - low].add_(bins[..., :-low].flip(-1).conj(), alpha=2.0)
+            results.append(result)
+            row += rows
+        return tuple(results)
+
+    def _run(self, n_bins: int) -> tuple[int, int]:
+        """Return the first bin, possibly negative, and one past the last that the band reads of such spectra."""
+        return max(self.start, 1 - n_bins), min(self.start + self.response.shape[-1], n_bins)
 
 
-class _Modulus(Function):
-    @staticmethod
-    def forward(z: Tensor) -> Tensor:
-        return _squared_modulus(z).sqrt_()
+def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> None:
+    """Write the half spectra of both planes of z, whose bins from ``position`` on are 2 bins x response.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], output)
-        ctx.save_for_forward(inputs[0], output)
+    Re z has the bins (z_hat[k] + conj z_hat[-k]) / 2 and Im z those of -i z. Bins past M / 2 are negative ones:
+    their mirror images are added.
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (grad,) = grad_outputs
-        z, r = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return z * (grad / _divisor(modulus(z)))
-        return _scale_complex(z, grad / _divisor(r))
-
-    @staticmethod
-    def jvp(ctx: Any, *grad_inputs: Tensor) -> Tensor:
-        (tangent,) = grad_inputs
-        z, r = ctx.saved_tensors
-        return (z.real * tangent.real + z.imag * tangent.imag) / _divisor(r)
-
-
-def _divisor(r: Tensor) -> Tensor:
-    """Return r, or infinity where it is too small to divide by, so that quotients and their gradients vanish."""
-    return torch.nn.functional.threshold(r, torch.finfo(r.dtype).tiny ** 0.5, torch.inf)
+    Args:
+        planes: (batch, 2, rows, M / 2 + 1), changed in place.
+        bins: (batch, rows, width).
+        response: (width,) or (rows, width).
+        position: at least 1; position + width is at most M.
+    """
+    nyquist, width = planes.shape[-1] - 1, bins.shape[-1]
+    within = min(max(nyquist + 1 - position, 0), width)
+    real, imaginary = (planes[:, c, :, position : position + within] for c in (0, 1))
+    torch.mul(bins[..., :within], response[..., :within], out=real)
+    torch.mul(real, -1j, out=imaginary)
+    if position + width > nyquist:
+        planes[..., nyquist].mul_(2.0)  # irfft counts it once
+    if within < width:
+        mirrored = (bins[..., within:] * response[..., within:]).flip(-1).conj()
+        end = 2 * nyquist - position - within + 1
+        image = slice(end - (width - within), end)
+        planes[:, 0, :, image].add_(mirrored)
+        planes[:, 1, :, image].add_(mirrored, alpha=1j)
 
 
-def _squared_modulus(z: Tensor) -> Tensor:
-    """Square and add the parts: eight times faster than ``abs`` on a CPU, which guards against overflow."""
-    return z.real.square().addcmul_(z.imag, z.imag)
-
-
-def _scale_complex(z: Tensor, factor: Tensor) -> Tensor:
-    """Multiply by a real tensor without first converting it to complex."""
-    scaled = torch.empty_like(z)
-    torch.mul(z.real, factor, out=scaled.real)
-    torch.mul(z.imag, factor, out=scaled.imag)
-    return scaled
+def _collect(planes: Tensor, position: int, width: int) -> Tensor:
+    """Return z_hat = Re_hat + i Im_hat at ``width`` bins from ``position`` on, given the planes' half spectra."""
+    nyquist = planes.shape[-1] - 1
+    within = min(max(nyquist + 1 - position, 0), width)
+    real, imaginary = planes[:, 0], planes[:, 1]
+    z = torch.add(real[..., position : position + within], imaginary[..., position : position + within], alpha=1j)
+    if within == width:
+        return z
+    end = 2 * nyquist - position - within + 1
+    image = slice(end - (width - within), end)
+    mirrored = torch.add(real[..., image], imaginary[..., image], alpha=-1j)
+    return torch.cat([z, mirrored.flip(-1).conj()], dim=-1)

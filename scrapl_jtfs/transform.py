@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import operators as ops
 from . import scattering
+from .cascade import Cascade, FirstLayer
+from .constants import make_constants
 from .geometry import Support, make_geometry
+from .modulation import Effort
 from .paths import Path, make_banks, path_table
-from .subband import SubbandPlan
+
+DEFAULT_MEMORY = 2**25
+"""Bytes of intermediate signals on a CPU: more leaves its caches and is returned to the system between steps."""
+DEFAULT_MEMORY_CUDA = 2**30
+"""Bytes of intermediate signals on a GPU, where few launches of many numbers count."""
 
 
 class JTFSPath(nn.Module):
@@ -42,6 +49,15 @@ class JTFSPath(nn.Module):
         sample_rate: in Hz, for the rates in ``paths``; without it rates are in cycles per sample.
         orders: which orders to include; scrapl-loss has order 2 alone. Order-1 paths (no temporal modulation,
             S1 * psi_{n_fr}) come first where included.
+        oversampling: None for kymatio's sampling rates, exactly; a number of at least 1 for a compact transform,
+            whose sub-bands have that many samples per unit of bandwidth (ten standard deviations of the wavelet),
+            or kymatio's if these are fewer. Faster and smaller; see the table in README for its distance from the
+            exact one. Single paths and the full tree agree with each other in both.
+        smoothing: eps, in units of the signal's root mean square: every modulus is sqrt(|z|^2 + eps^2) - eps. At
+            0, kymatio's, the gradient through sub-bands that are empty but for rounding is noise of full size.
+        memory: bytes of intermediate signals that a call may hold at a time, a quarter of them worked on, the
+            rest kept for the backward pass; beyond these they are computed again. By default 32 MiB on a CPU,
+            1 GiB on a GPU. Inputs, constants and coefficients come on top.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
@@ -81,8 +97,12 @@ class JTFSPath(nn.Module):
         *,
         sample_rate: float = 1.0,
         orders: Collection[int] = (2,),
+        oversampling: float | None = None,
+        smoothing: float = 0.0,
+        memory: int | None = None,
     ) -> None:
         super().__init__()
+        _check_options(oversampling, smoothing, memory)
         if not (isinstance(sample_rate, (int, float)) and 0 < sample_rate < math.inf):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
         if not isinstance(orders, Collection):
@@ -91,6 +111,7 @@ class JTFSPath(nn.Module):
             raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
         self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
         self.sample_rate = float(sample_rate)
+        self.oversampling, self.smoothing, self.memory = oversampling, smoothing, memory
         self._banks = make_banks(self.geometry)
         self.paths: tuple[Path, ...] = path_table(self.geometry, self._banks, self.sample_rate, set(orders))
         if not self.paths:
@@ -111,38 +132,12 @@ class JTFSPath(nn.Module):
             self.to(device)
 
     def _build_constants(self) -> None:
-        geometry, banks = self.geometry, self._banks
-        self._exact: dict[str, Tensor] = {}
-        first = ops.first_order_filters(geometry, banks)
-        self._first_groups = tuple((f.j, f.group) for f in first)
-        for f in first:
-            self._keep(f"psi1_{f.j}", f.response)
-        self._second_groups = {}
-        for n2 in sorted({path.n2 for path in self.paths if path.n2 is not None}):
-            self._second_groups[n2], response = ops.second_order_filter(geometry, banks, n2)
-            self._keep(f"psi2_{n2}", response)
-        self._frequential = tuple(ops.frequential_filters(geometry, banks))
-        for n_fr, f in enumerate(self._frequential):
-            self._keep(f"psi_fr_{n_fr}", f.matrix)
-            if f.lowpass is not None:
-                self._keep(f"phi_fr_{n_fr}", f.lowpass)
-        self._averages: dict[str, ops.TimeAverage] = {}
-        for j2 in sorted({path.j2 for path in self.paths if path.j2 is not None}):
-            self._keep_average(f"second_{j2}", ops.second_order_average(geometry, j2))
-        if any(path.order == 1 for path in self.paths):
-            for j1, _ in self._first_groups:
-                stride = geometry.time.stride_of(j1)
-                self._keep_average(f"first_{j1}", ops.local_time_average(geometry, stride))
-
-    def _keep(self, name: str, exact: Tensor) -> None:
-        self._exact[name] = exact
-        self.register_buffer(name, exact.to(_filter_dtype(torch.get_default_dtype())), persistent=False)
-
-    def _keep_average(self, name: str, average: ops.TimeAverage) -> None:
-        self._averages[name] = average
-        constant = average.response if average.matrix is None else average.matrix
-        if constant is not None:
-            self._keep(f"phi_{name}", constant)
+        constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
+        self._exact = constants.tensors
+        for name, exact in self._exact.items():
+            dtype = _filter_dtype(torch.get_default_dtype())
+            self.register_buffer(name, exact.to(dtype), persistent=False)
+        self._cascade = Cascade(constants, self.get_buffer)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
         super()._apply(fn, recurse)
@@ -176,14 +171,16 @@ class JTFSPath(nn.Module):
         g = self.geometry
         return (
             f"n_samples={g.n_samples}, J={g.J}, Q={g.Q}, J_fr={g.J_fr}, Q_fr={g.Q_fr}, T={g.time}, "
-            f"F={g.frequency}, n_paths={self.n_paths}"
+            f"F={g.frequency}, n_paths={self.n_paths}, oversampling={self.oversampling}, "
+            f"smoothing={self.smoothing}, memory={self.memory}"
         )
 
-    def forward(self, x: Tensor, path_idx: int) -> Tensor:
+    def forward(self, x: Tensor | FirstLayer, path_idx: int) -> Tensor:
         """Compute the coefficients of one path.
 
         Args:
-            x: (..., n_samples) real signals of the module's dtype and device (half precision is converted).
+            x: (..., n_samples) real signals of the module's dtype and device (half precision is converted), or
+                what :meth:`first_layer` made of them.
             path_idx: path id p, from 0 to P - 1.
 
         Returns:
@@ -192,7 +189,7 @@ class JTFSPath(nn.Module):
         """
         return next(self._coefficients(x, [self.checked_index(path_idx)]))[1]
 
-    def select(self, x: Tensor, path_indices: Sequence[int]) -> list[Tensor]:
+    def select(self, x: Tensor | FirstLayer, path_indices: Sequence[int]) -> list[Tensor]:
         """Compute several paths, sharing the scalogram and each temporal modulation.
 
         Args:
@@ -206,11 +203,11 @@ class JTFSPath(nn.Module):
         done = dict(self._coefficients(x, wanted)) if wanted else {}
         return [done[p] for p in wanted]
 
-    def full(self, x: Tensor) -> list[Tensor]:
+    def full(self, x: Tensor | FirstLayer) -> list[Tensor]:
         """Compute every path: a list of P tensors (..., rows, frames) in the order of ``paths``."""
         return self.select(x, range(self.n_paths))
 
-    def stream(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def stream(self, x: Tensor | FirstLayer) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
         yield from self._coefficients(x, range(self.n_paths))
 
@@ -233,73 +230,99 @@ class JTFSPath(nn.Module):
             raise IndexError(f"path_idx {index} is out of range: there are {self.n_paths} paths, from 0.")
         return index
 
-    def _coefficients(self, x: Tensor, wanted: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    def select_pairs(self, x: Tensor, target: Tensor, path_indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Compute several paths of two batches together, of which only the first is differentiated.
+
+        Args:
+            x: as in :meth:`forward`.
+            target: of the same shape; no gradient flows to it.
+            path_indices: path ids, in any order.
+
+        Returns:
+            For each path the coefficients of ``x`` and of ``target``.
+        """
+        wanted = [self.checked_index(p) for p in path_indices]
         flat, batch_shape = self._checked_signal(x)
-        chosen = [self.paths[p] for p in sorted(set(wanted))]
+        flat_target, _ = self._checked_signal(target)
+        layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
+        done: dict[int, tuple[Tensor, Tensor]] = {}
+        for path_idx, both in self._coefficients(layer, wanted):
+            phi, phi_target = both[: flat.shape[0]], both[flat.shape[0] :].detach()
+            done[path_idx] = tuple(c.reshape(*batch_shape, *both.shape[1:]) for c in (phi, phi_target))
+        return [done[p] for p in wanted]
+
+    def first_layer(self, x: Tensor, path_indices: Iterable[int] | None = None) -> FirstLayer:
+        """Compute what paths share: the scalogram, at the low frequencies that the second layer reads.
+
+        Args:
+            x: as in :meth:`forward`.
+            path_indices: the paths that it must serve, by default all.
+
+        Returns:
+            What :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` take in place of ``x``.
+        """
+        wanted = range(self.n_paths) if path_indices is None else path_indices
+        flat, batch_shape = self._checked_signal(x)
+        return self._first_layer(flat, [self.checked_index(p) for p in wanted], None).reshaped(batch_shape)
+
+    def _first_layer(self, flat: Tensor, wanted: Sequence[int], differentiated: int | None) -> FirstLayer:
+        paths = [self.paths[p] for p in sorted(set(wanted))]
         with torch.autocast(device_type=flat.device.type, enabled=False):
+            level = None
+            if self.smoothing:
+                # Homogeneous again: eps is relative to the signal, and the gradient knows it.
+                level = flat.square().mean(-1, keepdim=True).add(torch.finfo(flat.dtype).tiny).sqrt()
+                flat = flat / level
             padded = scattering.pad_signal(flat, self.geometry)
-            first_order = any(path.order == 1 for path in chosen)
-            j_end = self.geometry.J + 1 if first_order else max(path.j2 or 0 for path in chosen)
-            u1 = self._scalogram(padded, j_end)
-        if first_order:
-            with torch.autocast(device_type=flat.device.type, enabled=False):
-                s1 = self._averaged_scalogram(u1)
-            for path in (path for path in chosen if path.order == 1):
-                coefficients = self._order1(s1, path)
-                yield path.index, coefficients.reshape(*batch_shape, *coefficients.shape[1:])
-        n2, y2 = -1, padded
-        for path in (path for path in chosen if path.order == 2):
-            with torch.autocast(device_type=flat.device.type, enabled=False):
-                if path.n2 != n2:
-                    n2, y2 = path.n2 or 0, self._temporal_modulation(u1, path)
-                coefficients = self._order2(y2, path)
-            yield path.index, coefficients.reshape(*batch_shape, *coefficients.shape[1:])
+            effort = self._effort(padded, 1, differentiated)
+            groups = self._cascade.scalogram(padded, paths, effort)
+            first_order = any(path.order == 1 for path in paths)
+            average = self._cascade.averaged_scalogram(padded, effort) if first_order else None
+            level = None if level is None else level.unsqueeze(-1)
+        return FirstLayer(
+            flat.shape[:-1], groups, average, level, frozenset(wanted), flat.dtype, flat.device, differentiated
+        )
 
-    def _scalogram(self, padded: Tensor, j_end: int) -> list[Tensor]:
-        groups = [(j, group) for j, group in self._first_groups if j < j_end]
-        plan = SubbandPlan(self.geometry.n_padded, tuple(group for _, group in groups))
-        return scattering.scalogram(padded, plan, [self.get_buffer(f"psi1_{j}") for j, _ in groups])
+    def _coefficients(self, x: Tensor | FirstLayer, wanted: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+        indices = sorted(set(wanted))
+        layer = self._checked_layer(x, indices) if isinstance(x, FirstLayer) else self.first_layer(x, indices)
+        bundles = [list(b) for _, b in itertools.groupby((self.paths[p] for p in indices), lambda path: path.n2)]
+        for paths in bundles:
+            # The consumer of what is yielded must not find autocast switched off.
+            with torch.autocast(device_type=layer.device.type, enabled=False):
+                coefficients = self._bundle(layer, paths, len(bundles))
+                if layer.level is not None:
+                    coefficients = [phi * layer.level for phi in coefficients]
+            for path, phi in zip(paths, coefficients, strict=True):
+                yield path.index, phi.reshape(*layer.batch_shape, *phi.shape[1:])
 
-    def _averaged_scalogram(self, u1: Sequence[Tensor]) -> Tensor:
-        rows = [self._average_time(u, f"first_{j}") for u, (j, _) in zip(u1, self._first_groups, strict=True)]
-        return torch.cat(rows, dim=-2)
+    def _checked_layer(self, layer: FirstLayer, wanted: Iterable[int]) -> FirstLayer:
+        missing = set(wanted) - layer.serves
+        if missing:
+            raise ValueError(f"This first layer does not serve path {min(missing)}: name it in first_layer.")
+        if layer.dtype != self.dtype or layer.device != self.device:
+            raise ValueError(
+                f"This first layer is {layer.dtype} on {layer.device} but the filters are {self.dtype} on "
+                f"{self.device}: compute it again."
+            )
+        return layer
 
-    def _temporal_modulation(self, u1: Sequence[Tensor], path: Path) -> Tensor:
-        group = self._second_groups[path.n2 or 0]
-        scales = [j for j, _ in self._first_groups if j < (path.j2 or 0)]
-        plans = [ops.second_order_plan(self.geometry, group, j1) for j1 in scales]
-        response = self.get_buffer(f"psi2_{path.n2}")
-        return scattering.temporal_modulation(u1[: len(scales)], plans, [response] * len(scales))
+    def _bundle(self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int) -> list[Tensor]:
+        """Compute paths that share one n2."""
+        x = layer.groups[0].spectra if layer.average is None else layer.average
+        effort = self._effort(x, 2, layer.differentiated, n_bundles)
+        if paths[0].order == 1 and layer.average is not None:
+            return self._cascade.first_order(layer.average, paths, effort)
+        return self._cascade.second_order(layer.groups, paths, effort)
 
-    def _order1(self, s1: Tensor, path: Path) -> Tensor:
-        u = self._modulate_rows(s1, path)
-        if self.geometry.time.averaging == "global":
-            u = u.mean(-1, keepdim=True)
-        return self._average_rows(u, path)
+    def _effort(self, x: Tensor, order: int, differentiated: int | None, n_calls: int = 1) -> Effort:
+        """Split the memory between work and what is kept for the backward pass of both layers.
 
-    def _order2(self, y2: Tensor, path: Path) -> Tensor:
-        u = self._modulate_rows(y2, path)
-        return self._average_rows(self._average_time(u, f"second_{path.j2}"), path)
-
-    def _modulate_rows(self, y: Tensor, path: Path) -> Tensor:
-        rows = self._frequential[path.n_fr].rows_in(path.n_rows)
-        matrix = torch.view_as_complex(self.get_buffer(f"psi_fr_{path.n_fr}"))
-        return scattering.frequential_modulation(y, matrix[:rows, : path.n_rows])
-
-    def _average_time(self, u: Tensor, name: str) -> Tensor:
-        average = self._averages[name]
-        if average.matrix is not None:
-            return scattering.average_time(u, self.get_buffer(f"phi_{name}"))
-        if average.response is not None:
-            u = scattering.average_time_by_fft(u, self.get_buffer(f"phi_{name}"), average.n_out)
-        return u[..., average.kept]
-
-    def _average_rows(self, u: Tensor, path: Path) -> Tensor:
-        psi = self._frequential[path.n_fr]
-        if psi.lowpass is not None:
-            lowpass = self.get_buffer(f"phi_fr_{path.n_fr}")
-            return scattering.average_rows(u, lowpass[: psi.rows_out(path.n_rows), : u.shape[-2]])
-        return u.mean(-2, keepdim=True) if psi.mean else u
+        The second layer works in smaller pieces, which stay in cache: it needs no long FFTs.
+        """
+        memory = self.memory or (DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY)
+        keep = memory // 2 // n_calls if x.requires_grad and torch.is_grad_enabled() else 0
+        return Effort(memory // 8 if order == 1 else memory // 32, keep, self.smoothing, differentiated)
 
     def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
         if not isinstance(x, Tensor):
@@ -325,6 +348,20 @@ class JTFSPath(nn.Module):
                 f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
             )
         return x.reshape(-1, n), x.shape[:-1]
+
+
+def _check_options(oversampling: object, smoothing: object, memory: object) -> None:
+    def is_number(value: object, lowest: float) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value < math.inf
+
+    if oversampling is not None and not is_number(oversampling, 1.0):
+        raise ValueError(
+            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, or None for the exact one."
+        )
+    if not is_number(smoothing, 0.0):
+        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected a number >= 0, e.g. 1e-5.")
+    if memory is not None and not (isinstance(memory, int) and is_number(memory, 1)):
+        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
 
 
 def _filter_dtype(dtype: torch.dtype) -> torch.dtype:

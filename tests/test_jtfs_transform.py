@@ -67,8 +67,10 @@ def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("scrapl_jtfs.operators.LARGEST_MATRIX", 0)
         by_fft = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
         monkeypatch.undo()
-        assert by_matrix.get_buffer("phi_second_1").ndim == 2
-        assert by_fft.get_buffer("phi_second_1").ndim == 1
+        averages = [name for name, _ in by_matrix.named_buffers() if name.startswith("phi_second")]
+        assert averages
+        assert all(by_matrix.get_buffer(name).shape[-1] > 2 for name in averages)
+        assert all(by_fft.get_buffer(name).shape[-1] == 2 for name in averages)  # complex numbers
         x = noise(2, 512)
         for a, b in zip(by_matrix.full(x), by_fft.full(x), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * a.max().item())

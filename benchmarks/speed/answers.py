@@ -1,0 +1,126 @@
+"""Answers are compared before anything is timed: a fast wrong transform is no contender."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+
+from .cases import Case
+
+__all__ = ["TOLERANCES", "AnswersDiffer", "Difference", "Tolerance", "compare", "compare_contenders", "worst"]
+
+
+class Answering(Protocol):
+    """What is asked for answers: a worker."""
+
+    def ask(self, **request: Any) -> dict[str, Any]: ...
+
+
+class Asked(Protocol):
+    """Workers by contender."""
+
+    def __getitem__(self, contender: str, /) -> Answering: ...
+
+
+class AnswersDiffer(RuntimeError):
+    """Two contenders disagree by more than rounding explains."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest relative differences (2-norm) allowed."""
+
+    coefficients: float
+    gradient: float
+    product: float
+
+
+TOLERANCES = {
+    # float32; second derivatives of a modulus amplify rounding most
+    "exact": Tolerance(1e-4, 1e-3, 1e-2),
+    # Another discretisation of the same transform. Its distance is a result, reported as such; this only catches
+    # something broken. The second derivative of |z| grows as 1 / |z| near zeros of z, which differ a little.
+    "compact": Tolerance(1e-2, 1e-1, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest relative difference over the arrays of one kind, and where it is."""
+
+    contender: str
+    reference: str
+    what: str
+    n_compared: int
+    largest: float
+    where: str
+    tolerance: float
+
+
+def compare(
+    contender: str, reference: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> list[Difference]:
+    """Compare arrays named "coefficients ...", "gradient ..." or "product ...", all that `found` has.
+
+    Raises:
+        AnswersDiffer: an array is missing, has another shape, is not finite, or is too far away.
+    """
+    tolerance = asdict(TOLERANCES["compact" if "compact" in (contender, reference) else "exact"])
+    differences = []
+    for what, allowed in tolerance.items():
+        distances = {}
+        for name in (name for name in found if name.startswith(what)):
+            if name not in expected:
+                raise AnswersDiffer(f"{reference} has no {name}, {contender} has")
+            if found[name].shape != expected[name].shape:
+                shapes = f"{found[name].shape} and {expected[name].shape}"
+                raise AnswersDiffer(f"{name} of {contender} and {reference}: shapes {shapes}")
+            distances[name] = relative_distance(found[name], expected[name])
+        if not distances:
+            continue
+        where = max(distances, key=lambda name: np.nan_to_num(distances[name], nan=np.inf))
+        largest = distances[where]
+        if not largest <= allowed:  # not a number is no answer either
+            raise AnswersDiffer(
+                f"{where}: {contender} and {reference} differ by {largest:.1e}, more than {allowed:.0e} (relative)"
+            )
+        differences.append(Difference(contender, reference, what, len(distances), largest, where, allowed))
+    return differences
+
+
+def relative_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """||a - b|| / ||b|| in double precision."""
+    b = b.astype(np.float64)
+    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b))
+
+
+def compare_contenders(workers: Asked, contender: str, reference: str, case: Case) -> list[Difference]:
+    """Ask two workers for the answers to a case and compare them.
+
+    Raises:
+        AnswersDiffer: they disagree, or number their paths otherwise.
+    """
+    if case.kind != "tree":
+        tables = [
+            workers[name].ask(do="paths", settings=case.to_json()["settings"]) for name in (contender, reference)
+        ]
+        if tables[0] != tables[1]:
+            raise AnswersDiffer(f"{contender} and {reference} number their paths differently")
+    with TemporaryDirectory() as folder:
+        answers: list[dict[str, Any]] = []
+        for name in (contender, reference):
+            file = Path(folder) / f"{name}.npz"
+            workers[name].ask(do="answer", case=case.to_json(), file=str(file))
+            with np.load(file) as arrays:
+                answers.append(dict(arrays))
+    return compare(contender, reference, *answers)
+
+
+def worst(differences: list[dict[str, Any]], contender: str, what: str) -> float | None:
+    """The largest difference of one kind for a contender, None where it was not compared."""
+    return max(
+        (d["largest"] for d in differences if (d["contender"], d["what"]) == (contender, what)), default=None
+    )

@@ -1,0 +1,103 @@
+"""Linear maps with hand-written adjoints.
+
+Plain autograd around FFTs spends most of its time copying and filling. A linear map whose backward is its adjoint,
+and conversely, needs none of that, and is differentiable to any order.
+
+The real inner product sum Re(conj(a) b) is meant throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.autograd import Function
+
+
+class LinearMap(Protocol):
+    """A linear map from some tensors to one tensor, all batched along their first axis."""
+
+    def __call__(self, *xs: Tensor) -> Tensor:
+        """Apply the map."""
+        ...
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """Apply its adjoint: one tensor for each argument, added to those of ``into`` where given."""
+        ...
+
+
+class SizedMap(LinearMap, Protocol):
+    """A linear map that knows the size of its images."""
+
+    @property
+    def size(self) -> int:
+        """Real numbers in the image of one item of the batch."""
+        ...
+
+
+def apply_linear(linear_map: LinearMap, *xs: Tensor) -> Tensor:
+    """Apply a linear map; differentiable to any order."""
+    return _Apply.apply(linear_map, *xs)
+
+
+def apply_adjoint(linear_map: LinearMap, y: Tensor) -> tuple[Tensor, ...]:
+    """Apply the adjoint of a linear map; differentiable to any order."""
+    return _ApplyAdjoint.apply(linear_map, y)
+
+
+class _Apply(Function):
+    @staticmethod
+    def forward(linear_map: LinearMap, *xs: Tensor) -> Tensor:
+        return linear_map(*xs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.linear_map = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        return None, *apply_adjoint(ctx.linear_map, grad_outputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
+        return apply_linear(ctx.linear_map, *grad_inputs[1:])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], linear_map: LinearMap, *xs: Tensor) -> tuple[Tensor, int]:
+        flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[1:], strict=True)]
+        return split_mapped(apply_linear(linear_map, *flat), info.batch_size), 0
+
+
+class _ApplyAdjoint(Function):
+    @staticmethod
+    def forward(linear_map: LinearMap, y: Tensor) -> tuple[Tensor, ...]:
+        return linear_map.adjoint(y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.linear_map = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, apply_linear(ctx.linear_map, *grad_outputs)
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> tuple[Tensor, ...]:
+        return apply_adjoint(ctx.linear_map, grad_inputs[1])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], linear_map: LinearMap, y: Tensor) -> tuple[Any, Any]:
+        outputs = apply_adjoint(linear_map, merge_mapped(y, in_dims[1], info.batch_size))
+        return tuple(split_mapped(x, info.batch_size) for x in outputs), tuple(0 for _ in outputs)
+
+
+def merge_mapped(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Fold the axis of a vmap into the batch axis, which comes first."""
+    x = x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    return x.reshape(size * x.shape[1], *x.shape[2:])
+
+
+def split_mapped(x: Tensor, size: int) -> Tensor:
+    """Undo :func:`merge_mapped`."""
+    return x.reshape(size, x.shape[0] // size, *x.shape[1:])

@@ -1,0 +1,175 @@
+"""Linear maps on |z|: filters along log-frequency, and what is done along time (low-pass, mean or cropping)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .subband import Spectrum
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The map that does nothing but copy, as maps may not return their argument.
+
+    Args:
+        size: numbers of one item of the batch.
+    """
+
+    size: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x.clone()
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Return y."""
+        return (y.clone() if into is None else into[0].add_(y),)
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """Linear map that filters along log-frequency: from rows of planes to other rows of planes.
+
+    Args:
+        matrix: (2 rows out, rows in) real: [C; S] for real rows in, [[C, -S], [S, C]] for the planes of complex
+            ones, with C + i S the circulant matrix of psi_nfr.
+    """
+
+    matrix: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Rows out."""
+        return self.matrix.shape[0] // 2
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Map (batch, rows in, frames) to (batch, 2, rows out, frames)."""
+        return torch.matmul(self.matrix, y).unflatten(1, (2, -1))
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (batch, 2, rows out, frames) to (batch, rows in, frames)."""
+        transposed = self.matrix.mT
+        if into is None:
+            return (torch.matmul(transposed, y.flatten(1, 2)),)
+        return (into[0].baddbmm_(transposed.expand(y.shape[0], -1, -1), y.flatten(1, 2)),)
+
+
+@dataclass(frozen=True)
+class SpinPair:
+    """Linear map that filters along log-frequency with psi_nfr and with its conjugate, its mirror in spin.
+
+    With Y = P + i Q, both (C + i S) Y and (C - i S) Y are sums of the four real products C P, S Q, C Q and S P.
+
+    Args:
+        matrix: (2 rows out, rows in) real: [C; S].
+    """
+
+    matrix: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Rows out of both spins."""
+        return self.matrix.shape[0]
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Map planes (batch, 2 rows in, frames) to planes (batch, 2, 2 rows out, frames), upward spin first."""
+        p, q = torch.matmul(self.matrix, y.unflatten(1, (2, -1))).unbind(1)
+        (cp, sp), (cq, sq) = p.chunk(2, dim=1), q.chunk(2, dim=1)
+        rows = cp.shape[1]
+        z = y.new_empty(y.shape[0], 2, 2 * rows, y.shape[-1])
+        torch.sub(cp, sq, out=z[:, 0, :rows])
+        torch.add(cp, sq, out=z[:, 0, rows:])
+        torch.add(cq, sp, out=z[:, 1, :rows])
+        torch.sub(cq, sp, out=z[:, 1, rows:])
+        return z
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (batch, 2, 2 rows out, frames) to (batch, 2 rows in, frames)."""
+        (up_p, down_p), (up_q, down_q) = (plane.chunk(2, dim=1) for plane in y.unbind(1))
+        rows = up_p.shape[1]
+        products = y.new_empty(y.shape)
+        torch.add(up_p, down_p, out=products[:, 0, :rows])
+        torch.sub(up_q, down_q, out=products[:, 0, rows:])
+        torch.add(up_q, down_q, out=products[:, 1, :rows])
+        torch.sub(down_p, up_p, out=products[:, 1, rows:])
+        x = torch.matmul(self.matrix.mT, products).flatten(1, 2)
+        return (x if into is None else into[0].add_(x),)
+
+
+@dataclass(frozen=True)
+class MatrixAverage:
+    """Linear map along time by a matrix, for few frames out.
+
+    Args:
+        matrix: (frames out, frames in) real; rows are what the sums run along, for speed.
+    """
+
+    matrix: Tensor
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Map (..., frames in) to (..., frames out)."""
+        return torch.matmul(u, self.matrix.mT)
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (..., frames out) to (..., frames in)."""
+        u = torch.matmul(y, self.matrix)
+        return (u if into is None else into[0].add_(u),)
+
+
+@dataclass(frozen=True)
+class SpectralAverage:
+    """Low-pass along time as a product of spectra, for many frames out.
+
+    Args:
+        n: frames in.
+        response: (bins,) response of the low-pass at bins 0 .. of a signal of the whole duration, complex.
+        n_out: frames out before cropping.
+        kept: those that are kept.
+    """
+
+    n: int
+    response: Tensor
+    n_out: int
+    kept: slice
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Map (..., n) to (..., frames kept)."""
+        bins = Spectrum(self.n, 0, len(self.response))(u).mul_(self.response)
+        # Twice the rate of the output holds the whole low-pass.
+        return torch.fft.irfft(bins, n=2 * self.n_out, norm="forward")[..., ::2][..., self.kept].clone()
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (..., frames kept) to (..., n)."""
+        frames = y.new_zeros(*y.shape[:-1], 2 * self.n_out)
+        frames[..., ::2][..., self.kept] = y
+        bins = torch.fft.rfft(frames)[..., : len(self.response)]
+        bins = bins * self.response
+        bins[..., 1 : self.n_out].mul_(2.0)
+        return Spectrum(self.n, 0, len(self.response)).adjoint(bins, into)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Linear map that keeps a run of frames.
+
+    Args:
+        n: frames in.
+        kept: those that are kept.
+    """
+
+    n: int
+    kept: slice
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Map (..., n) to (..., frames kept)."""
+        return u[..., self.kept].clone()
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (..., frames kept) to (..., n)."""
+        u = y.new_zeros(*y.shape[:-1], self.n) if into is None else into[0]
+        u[..., self.kept].add_(y)
+        return (u,)

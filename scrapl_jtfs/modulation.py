@@ -1,0 +1,242 @@
+"""One layer of a scattering transform, y -> B |A y| with linear A and B, a piece at a time.
+
+|A y| holds all rows at their full rates and is far larger than y and B |A y|. It is computed a piece at a time,
+and again in the backward pass as far as it was not kept, so that memory is bounded and mostly stays in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .linear import LinearMap, SizedMap, apply_adjoint, apply_linear, merge_mapped, split_mapped
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """y -> B |A y|.
+
+    Args:
+        analysis: A, from (batch, ...) to the planes (batch, 2, rows, frames), real and imaginary part of z.
+        synthesis: B, from |z| (batch, rows, frames) to (batch, rows, k).
+        size: real numbers in the planes of one item of the batch.
+    """
+
+    analysis: LinearMap
+    synthesis: LinearMap
+    size: int
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a layer is computed, and how its modulus is smoothed.
+
+    Args:
+        work: bytes of planes computed at a time.
+        keep: bytes of planes kept for the backward pass; those beyond are computed again.
+        epsilon: eps of |z| = sqrt(Re(z)^2 + Im(z)^2 + eps^2) - eps.
+        differentiated: items of the batch, from the first on, that are differentiated; None for all.
+    """
+
+    work: int
+    keep: int
+    epsilon: float = 0.0
+    differentiated: int | None = None
+
+
+def modulate(first: SizedMap, layers: Sequence[Modulation], effort: Effort, *xs: Tensor) -> tuple[Tensor, ...]:
+    """Return B_i |A_i C x| for each layer i, with C the map ``first``; differentiable to any order.
+
+    The gradient of |z| is z / |z|, and zero (with all higher derivatives) where |z| is at most the square root
+    of the smallest normal number (1e-19 in float32): there squares underflow and z's direction is rounding noise.
+    """
+    outputs = _Modulate.apply(first, tuple(layers), effort, *xs)
+    return outputs[: len(layers)]
+
+
+def items_at_once(size: int, work: int, x: Tensor) -> int:
+    """Return how many items, of ``size`` real numbers each, fit the working memory."""
+    return max(1, work // (size * torch.finfo(x.dtype).bits // 8))
+
+
+class _Modulate(Function):
+    @staticmethod
+    def forward(first: SizedMap, layers: tuple[Modulation, ...], effort: Effort, *xs: Tensor) -> Any:
+        call = _Call(first, layers, effort, xs)
+        outputs: list[list[Tensor]] = [[] for _ in layers]
+        store = call.empty_store()
+        for part in call.parts():
+            y = first(*(x[part] for x in xs))
+            active = call.differentiated - part.start
+            for layer, pieces in zip(layers, outputs, strict=True):
+                for cut in _cuts(y.shape[0], items_at_once(layer.size, effort.work, y), active):
+                    z = layer.analysis(y[cut])
+                    u = _modulus(z, effort.epsilon)
+                    pieces.append(layer.synthesis(u))
+                    items = max(0, min(active - cut.start, z.shape[0]))
+                    kept = store.take(z[:items].shape)
+                    if kept is not None:
+                        torch.div(z[:items], _divisor_(u[:items], effort.epsilon).unsqueeze(1), out=kept)
+        return *(torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in outputs), store.numbers
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.first, ctx.layers, ctx.effort, *xs = inputs
+        ctx.mark_non_differentiable(output[-1])
+        ctx.save_for_backward(*xs, output[-1])
+        ctx.save_for_forward(*xs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        *xs, kept = ctx.saved_tensors
+        call = _Call(ctx.first, ctx.layers, ctx.effort, tuple(xs))
+        grads = grad_outputs[:-1]
+        results = call.pullback(grads) if torch.is_grad_enabled() else call.pullback_in_place(grads, _Store(kept))
+        missing = xs[0].shape[0] - results[0].shape[0]
+        if missing:
+            results = tuple(torch.cat([g, g.new_zeros(missing, *g.shape[1:])]) for g in results)
+        return None, None, None, *results
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        y, dy = apply_linear(ctx.first, *ctx.saved_tensors), apply_linear(ctx.first, *grad_inputs[3:])
+        tangents: list[Tensor] = []
+        for layer in ctx.layers:
+            direction = _direction(apply_linear(layer.analysis, y), ctx.effort.epsilon)
+            du = (direction * apply_linear(layer.analysis, dy)).sum(1)
+            tangents.append(apply_linear(layer.synthesis, du))
+        return *tangents, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, first: SizedMap, layers: Any, effort: Effort, *xs: Tensor) -> Any:
+        flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[3:], strict=True)]
+        outputs = modulate(first, layers, effort, *flat)
+        return tuple(split_mapped(y, info.batch_size) for y in outputs), tuple(0 for _ in outputs)
+
+
+class _Store:
+    """Planes kept for the backward pass, in one block: as many of the first pieces as it holds.
+
+    Args:
+        numbers: the block.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers
+        self._used = 0
+
+    def take(self, shape: torch.Size) -> Tensor | None:
+        """Return room for the next piece, None where it and all that follow are not kept."""
+        first, self._used = self._used, self._used + shape.numel()
+        return self.numbers[first : self._used].view(shape) if self._used <= self.numbers.numel() else None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of :func:`modulate`."""
+
+    first: SizedMap
+    layers: tuple[Modulation, ...]
+    effort: Effort
+    xs: tuple[Tensor, ...]
+
+    @property
+    def differentiated(self) -> int:
+        return self.xs[0].shape[0] if self.effort.differentiated is None else self.effort.differentiated
+
+    def empty_store(self) -> _Store:
+        dtype = torch.finfo(self.xs[0].dtype)
+        wanted = self.differentiated * sum(layer.size for layer in self.layers)
+        real = torch.float64 if dtype.bits == 64 else torch.float32
+        return _Store(self.xs[0].new_empty(min(wanted, self.effort.keep * 8 // dtype.bits), dtype=real))
+
+    def parts(self) -> list[slice]:
+        """Cut the batch to the working memory of the first map."""
+        at_once = items_at_once(self.first.size, self.effort.work, self.xs[0])
+        return _cuts(self.xs[0].shape[0], at_once, self.differentiated)
+
+    def pullback(self, grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Map gradients of the outputs to those of the inputs, differentiably."""
+        items = self.differentiated
+        y = apply_linear(self.first, *(x[:items] for x in self.xs))
+        grad_y = [
+            apply_adjoint(
+                layer.analysis,
+                _direction(apply_linear(layer.analysis, y), self.effort.epsilon)
+                * apply_adjoint(layer.synthesis, grad[:items])[0].unsqueeze(1),
+            )[0]
+            for layer, grad in zip(self.layers, grads, strict=True)
+        ]
+        return apply_adjoint(self.first, torch.stack(grad_y).sum(0) if len(grad_y) > 1 else grad_y[0])
+
+    def pullback_in_place(self, grads: Sequence[Tensor], store: _Store) -> tuple[Tensor, ...]:
+        """Do the same a piece at a time, the pieces being those of the forward pass."""
+        results: list[tuple[Tensor, ...]] = []
+        for part in self.parts():
+            n, active = part.stop - part.start, min(self.differentiated, part.stop) - part.start
+            if active <= 0:
+                break
+            items = slice(part.start, part.start + active)
+            y = self.first(*(x[items] for x in self.xs))
+            grad_y = torch.zeros_like(y)
+            for layer, grad in zip(self.layers, grads, strict=True):
+                for cut in _cuts(n, items_at_once(layer.size, self.effort.work, y), active):
+                    if cut.start >= active:
+                        break
+                    y_cut, into = y[cut], grad_y[cut]
+                    grad_u = layer.synthesis.adjoint(grad[items][cut])[0].unsqueeze(1)
+                    direction = store.take(torch.Size((y_cut.shape[0], 2, *grad_u.shape[2:])))
+                    grad_z = self._grad_z(layer, y_cut, grad_u) if direction is None else direction * grad_u
+                    layer.analysis.adjoint(grad_z, (into,))
+            results.append(self.first.adjoint(grad_y))
+        return results[0] if len(results) == 1 else tuple(map(torch.cat, zip(*results, strict=True)))
+
+    def _grad_z(self, layer: Modulation, y: Tensor, grad_u: Tensor) -> Tensor:
+        z = layer.analysis(y)
+        divisor = _divisor_(_modulus(z, self.effort.epsilon), self.effort.epsilon).unsqueeze(1)
+        return z.mul_(grad_u.div_(divisor))
+
+
+def _cuts(n: int, at_once: int, differentiated: int) -> list[slice]:
+    """Cut a batch into runs of at most ``at_once`` items; differentiated ones are apart unless all fit."""
+    if n <= at_once:
+        return [slice(0, n)]
+    split = min(max(differentiated, 0), n)
+    return [
+        slice(first, min(first + run, stop))
+        for begin, stop in ((0, split), (split, n))
+        if begin < stop
+        for run in [-(-(stop - begin) // -(-(stop - begin) // at_once))]
+        for first in range(begin, stop, run)
+    ]
+
+
+def _modulus(z: Tensor, epsilon: float) -> Tensor:
+    """Return the modulus of planes (batch, 2, ...)."""
+    u = torch.mul(z[:, 0], z[:, 0]).addcmul_(z[:, 1], z[:, 1])
+    return u.add_(epsilon**2).sqrt_().sub_(epsilon) if epsilon else u.sqrt_()
+
+
+def _divisor_(u: Tensor, epsilon: float) -> Tensor:
+    """Turn a modulus, in place, into what z is divided by to give its gradient."""
+    if epsilon:
+        return u.add_(epsilon)
+    return torch.threshold_(u, _smallest(u), torch.inf)
+
+
+def _direction(z: Tensor, epsilon: float) -> Tensor:
+    """Return z / |z|, the gradient of the modulus, differentiably."""
+    energy = z.square().sum(1, keepdim=True)
+    if epsilon:
+        return z / (energy + epsilon**2).sqrt()
+    # Infinity where z is too small to divide by, so that the quotient and its gradients vanish there.
+    return z / torch.nn.functional.threshold(energy, _smallest(z) ** 2, torch.inf).sqrt()
+
+
+def _smallest(u: Tensor) -> float:
+    return torch.finfo(u.dtype).tiny ** 0.5
