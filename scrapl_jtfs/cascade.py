@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import scattering
 from .constants import Constants
+from .decimation import LowSpectrum, decimation_factor
 from .linear import LinearMap
 from .maps import Crop, MatrixAverage, RowFilter, SpectralAverage, SpinPair
 from .modulation import Effort, items_at_once
@@ -88,11 +89,11 @@ class Cascade:
             return ()
         n_rows = max(n2s.values())
         groups = self._pieces(n_rows, padded, effort)
-        after: list[Spectrum] = []
+        after: list[LinearMap] = []
         for f, rows in groups:
             bands = [self.constants.second[n2] for n2, fed in n2s.items() if fed > f.last - rows.stop]
             n_bins = max(max(band.stop, 1 - band.start) for band in bands)
-            after.append(Spectrum(f.length, 0, min(n_bins, f.length // 2)))
+            after.append(self._low_spectrum(f.length, min(n_bins, f.length // 2), padded.dtype))
         spectra = self._first_layer(padded, groups, after, effort)
         return tuple(
             _merged([RowGroup(f.last - rows.start, u) for (f, rows), u in zip(groups, spectra, strict=True)])
@@ -189,6 +190,14 @@ class Cascade:
         ]
         x_hat = Spectrum(self.constants.geometry.n_padded, first_bin, last_bin)
         return scattering.scalogram(padded, x_hat, psi1, after, effort)
+
+    def _low_spectrum(self, n: int, n_bins: int, dtype: torch.dtype) -> LinearMap:
+        """Return the map to the first bins: by decimation where few are wanted and its 1e-8 is below rounding."""
+        factor = decimation_factor(n, n_bins)
+        if factor is None or dtype != torch.float32:
+            return Spectrum(n, 0, n_bins)
+        correction = torch.view_as_complex(self.array(f"correction_{n}_{factor}"))
+        return LowSpectrum(n, self.array(f"window_{factor}"), correction[:n_bins])
 
     def _rows(self, path: Path) -> slice:
         return self.constants.rows[path.n_fr, path.n_rows][0]

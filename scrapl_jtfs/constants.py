@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import operators as ops
+from .decimation import decimation_correction, decimation_factors, decimation_window
 from .geometry import Geometry
 from .paths import Banks, Path
 
@@ -25,7 +26,8 @@ class Constants:
         frequential: filters along log-frequency by n_fr; arrays "psi_fr_{n_fr}" and "phi_fr_{n_fr}".
         rows: rows along log-frequency by (n_fr, n_rows): those computed, and how many leave the low-pass.
         mirrors: for each n_fr that of the same filter with the opposite spin, where there is one.
-        averages: what is done along time, by name; arrays "phi_{name}".
+        averages: what is done along time, by name; arrays "phi_{name}"; besides, "window_{factor}" and
+            "correction_{length}_{factor}" serve :class:`LowSpectrum`.
         after_first: names of the averages of order 1, one for each of ``first``.
         after_second: names of the averages of order 2, by n2.
     """
@@ -79,6 +81,11 @@ def make_constants(
         tensors[f"psi_fr_{n_fr}"] = psi_fr.matrix
         if psi_fr.lowpass is not None:
             tensors[f"phi_fr_{n_fr}"] = psi_fr.lowpass
+    for length in {f.length for f in first}:
+        for factor in decimation_factors(length):
+            tensors[f"window_{factor}"] = torch.from_numpy(decimation_window(factor))
+            correction = torch.from_numpy(decimation_correction(length, factor))
+            tensors[f"correction_{length}_{factor}"] = torch.view_as_real(correction)
     for name, average in averages.items():
         constant = average.response if average.matrix is None else average.matrix
         if constant is not None:

@@ -18,7 +18,7 @@ from torch.autograd import Function
 class LinearMap(Protocol):
     """A linear map from some tensors to one tensor, all batched along their first axis."""
 
-    def __call__(self, *xs: Tensor) -> Tensor:
+    def __call__(self, *xs: Any, **_: Any) -> Tensor:
         """Apply the map."""
         ...
 
@@ -64,7 +64,8 @@ class _Apply(Function):
         return apply_linear(ctx.linear_map, *grad_inputs[1:])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], linear_map: LinearMap, *xs: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        linear_map, *xs = args
         flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[1:], strict=True)]
         return split_mapped(apply_linear(linear_map, *flat), info.batch_size), 0
 
@@ -87,7 +88,8 @@ class _ApplyAdjoint(Function):
         return apply_adjoint(ctx.linear_map, grad_inputs[1])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], linear_map: LinearMap, y: Tensor) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        linear_map, y = args
         outputs = apply_adjoint(linear_map, merge_mapped(y, in_dims[1], info.batch_size))
         return tuple(split_mapped(x, info.batch_size) for x in outputs), tuple(0 for _ in outputs)
 

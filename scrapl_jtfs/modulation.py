@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .linear import LinearMap, SizedMap, apply_adjoint, apply_linear, merge_mapped, split_mapped
+from .modulus import direction, divisor_, modulus, times_direction
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ class _Modulate(Function):
             for layer, pieces in zip(layers, outputs, strict=True):
                 for cut in _cuts(y.shape[0], items_at_once(layer.size, effort.work, y), active):
                     z = layer.analysis(y[cut])
-                    u = _modulus(z, effort.epsilon)
+                    u = modulus(z, effort.epsilon)
                     pieces.append(layer.synthesis(u))
                     items = max(0, min(active - cut.start, z.shape[0]))
                     kept = store.take(z[:items].shape)
                     if kept is not None:
-                        torch.div(z[:items], _divisor_(u[:items], effort.epsilon).unsqueeze(1), out=kept)
+                        torch.div(z[:items], divisor_(u[:items], effort.epsilon).unsqueeze(1), out=kept)
         return *(torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in outputs), store.numbers
 
     @staticmethod
@@ -107,13 +108,14 @@ class _Modulate(Function):
         y, dy = apply_linear(ctx.first, *ctx.saved_tensors), apply_linear(ctx.first, *grad_inputs[3:])
         tangents: list[Tensor] = []
         for layer in ctx.layers:
-            direction = _direction(apply_linear(layer.analysis, y), ctx.effort.epsilon)
-            du = (direction * apply_linear(layer.analysis, dy)).sum(1)
+            slope = direction(apply_linear(layer.analysis, y), ctx.effort.epsilon)
+            du = (slope * apply_linear(layer.analysis, dy)).sum(1)
             tangents.append(apply_linear(layer.synthesis, du))
         return *tangents, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, first: SizedMap, layers: Any, effort: Effort, *xs: Tensor) -> Any:
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        first, layers, effort, *xs = args
         flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[3:], strict=True)]
         outputs = modulate(first, layers, effort, *flat)
         return tuple(split_mapped(y, info.batch_size) for y in outputs), tuple(0 for _ in outputs)
@@ -167,8 +169,11 @@ class _Call:
         grad_y = [
             apply_adjoint(
                 layer.analysis,
-                _direction(apply_linear(layer.analysis, y), self.effort.epsilon)
-                * apply_adjoint(layer.synthesis, grad[:items])[0].unsqueeze(1),
+                times_direction(
+                    apply_linear(layer.analysis, y),
+                    apply_adjoint(layer.synthesis, grad[:items])[0],
+                    self.effort.epsilon,
+                ),
             )[0]
             for layer, grad in zip(self.layers, grads, strict=True)
         ]
@@ -190,15 +195,15 @@ class _Call:
                         break
                     y_cut, into = y[cut], grad_y[cut]
                     grad_u = layer.synthesis.adjoint(grad[items][cut])[0].unsqueeze(1)
-                    direction = store.take(torch.Size((y_cut.shape[0], 2, *grad_u.shape[2:])))
-                    grad_z = self._grad_z(layer, y_cut, grad_u) if direction is None else direction * grad_u
+                    kept = store.take(torch.Size((y_cut.shape[0], 2, *grad_u.shape[2:])))
+                    grad_z = self._grad_z(layer, y_cut, grad_u) if kept is None else kept * grad_u
                     layer.analysis.adjoint(grad_z, (into,))
             results.append(self.first.adjoint(grad_y))
         return results[0] if len(results) == 1 else tuple(map(torch.cat, zip(*results, strict=True)))
 
     def _grad_z(self, layer: Modulation, y: Tensor, grad_u: Tensor) -> Tensor:
         z = layer.analysis(y)
-        divisor = _divisor_(_modulus(z, self.effort.epsilon), self.effort.epsilon).unsqueeze(1)
+        divisor = divisor_(modulus(z, self.effort.epsilon), self.effort.epsilon).unsqueeze(1)
         return z.mul_(grad_u.div_(divisor))
 
 
@@ -214,29 +219,3 @@ def _cuts(n: int, at_once: int, differentiated: int) -> list[slice]:
         for run in [-(-(stop - begin) // -(-(stop - begin) // at_once))]
         for first in range(begin, stop, run)
     ]
-
-
-def _modulus(z: Tensor, epsilon: float) -> Tensor:
-    """Return the modulus of planes (batch, 2, ...)."""
-    u = torch.mul(z[:, 0], z[:, 0]).addcmul_(z[:, 1], z[:, 1])
-    return u.add_(epsilon**2).sqrt_().sub_(epsilon) if epsilon else u.sqrt_()
-
-
-def _divisor_(u: Tensor, epsilon: float) -> Tensor:
-    """Turn a modulus, in place, into what z is divided by to give its gradient."""
-    if epsilon:
-        return u.add_(epsilon)
-    return torch.threshold_(u, _smallest(u), torch.inf)
-
-
-def _direction(z: Tensor, epsilon: float) -> Tensor:
-    """Return z / |z|, the gradient of the modulus, differentiably."""
-    energy = z.square().sum(1, keepdim=True)
-    if epsilon:
-        return z / (energy + epsilon**2).sqrt()
-    # Infinity where z is too small to divide by, so that the quotient and its gradients vanish there.
-    return z / torch.nn.functional.threshold(energy, _smallest(z) ** 2, torch.inf).sqrt()
-
-
-def _smallest(u: Tensor) -> float:
-    return torch.finfo(u.dtype).tiny ** 0.5

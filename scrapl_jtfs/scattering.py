@@ -82,7 +82,9 @@ def joint_modulation(
     return modulate(psi2, layers, effort, *u1_hat)
 
 
-def frequential_modulation(s1: Tensor, psi_fr: Sequence[RowFilter], effort: Effort) -> tuple[Tensor, ...]:
+def frequential_modulation(
+    s1: Tensor, psi_fr: Sequence[RowFilter | SpinPair], effort: Effort
+) -> tuple[Tensor, ...]:
     """Compute U = |S1 * psi_nfr|, each (batch, rows of U, frames), of S1 (batch, rows, frames)."""
     frames = s1.shape[-1]
     layers = [Modulation(psi, Identity(psi.rows * frames), psi.rows * 2 * frames) for psi in psi_fr]

@@ -247,8 +247,8 @@ class JTFSPath(nn.Module):
         layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
         done: dict[int, tuple[Tensor, Tensor]] = {}
         for path_idx, both in self._coefficients(layer, wanted):
-            phi, phi_target = both[: flat.shape[0]], both[flat.shape[0] :].detach()
-            done[path_idx] = tuple(c.reshape(*batch_shape, *both.shape[1:]) for c in (phi, phi_target))
+            phi, phi_target = both.unflatten(0, (2, *batch_shape)).unbind(0)
+            done[path_idx] = phi, phi_target.detach()
         return [done[p] for p in wanted]
 
     def first_layer(self, x: Tensor, path_indices: Iterable[int] | None = None) -> FirstLayer:
