@@ -1,7 +1,9 @@
 """Joint time-frequency scattering, one differentiable path at a time."""
 
+from .cascade import FirstLayer
+from .graphs import GraphedPathLoss
 from .loss import JTFSPathLoss, PreparedTarget, path_distance
 from .paths import Path
 from .transform import JTFSPath
 
-__all__ = ["JTFSPath", "JTFSPathLoss", "Path", "PreparedTarget", "path_distance"]
+__all__ = ["FirstLayer", "GraphedPathLoss", "JTFSPath", "JTFSPathLoss", "Path", "PreparedTarget", "path_distance"]
