@@ -22,6 +22,9 @@ from .subband import CommonBand, Spectrum, Subbands
 FEWEST_ROWS_TO_PAIR = 16
 """Rows in from which two filters of opposite spin are cheaper together: products then cost more than sums."""
 
+FEWEST_ROWS_AT_ONCE = 16
+"""Rows out of which a product consists at least, as each reads all rows in."""
+
 
 @dataclass(frozen=True)
 class RowGroup:
@@ -154,7 +157,7 @@ class Cascade:
             del wanted[path.n_fr]
             together = (path,) if mirror is None else (path, mirror)
             rows = self._rows(path)
-            at_once = max(1, rows_at_once // len(together))
+            at_once = max(FEWEST_ROWS_AT_ONCE, rows_at_once // len(together))
             for first in range(rows.start, rows.stop, at_once):
                 piece = slice(first, min(first + at_once, rows.stop))
                 yield together, self._row_filter(path, piece, of_planes=True, with_mirror=mirror is not None)

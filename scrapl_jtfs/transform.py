@@ -6,7 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,23 @@ from .geometry import Support, make_geometry
 from .modulation import Effort
 from .paths import Path, make_banks, path_table
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
 DEFAULT_MEMORY = 2**25
 """Bytes of intermediate signals on a CPU: more leaves its caches and is returned to the system between steps."""
 DEFAULT_MEMORY_CUDA = 2**30
 """Bytes of intermediate signals on a GPU, where few launches of many numbers count."""
+
+FEWEST_FFTS_AT_ONCE = 8
+"""Longest sub-bands that are computed at a time whatever the memory: planning an FFT costs about half of one."""
+
+
+def _eager(method: _Method) -> _Method:
+    """Let torch.compile step around a method: complex numbers and hand-written adjoints leave it nothing to gain.
+
+    torch.compiler.disable does the same but imports torch._dynamo at once, which takes a second.
+    """
+    return torch._disable_dynamo(method)
 
 
 class JTFSPath(nn.Module):
@@ -55,9 +68,10 @@ class JTFSPath(nn.Module):
             exact one. Single paths and the full tree agree with each other in both.
         smoothing: eps, in units of the signal's root mean square: every modulus is sqrt(|z|^2 + eps^2) - eps. At
             0, kymatio's, the gradient through sub-bands that are empty but for rounding is noise of full size.
-        memory: bytes of intermediate signals that a call may hold at a time, a quarter of them worked on, the
-            rest kept for the backward pass; beyond these they are computed again. By default 32 MiB on a CPU,
-            1 GiB on a GPU. Inputs, constants and coefficients come on top.
+        memory: bytes of intermediate signals that a call may hold: half are kept for the backward pass, where
+            what is beyond is computed again, an eighth is worked on at a time, though never less than the longest
+            eight sub-bands. By default 32 MiB on a CPU, 1 GiB on a GPU. Inputs, spectra and coefficients come on
+            top.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
@@ -175,6 +189,7 @@ class JTFSPath(nn.Module):
             f"smoothing={self.smoothing}, memory={self.memory}"
         )
 
+    @_eager
     def forward(self, x: Tensor | FirstLayer, path_idx: int) -> Tensor:
         """Compute the coefficients of one path.
 
@@ -189,6 +204,7 @@ class JTFSPath(nn.Module):
         """
         return next(self._coefficients(x, [self.checked_index(path_idx)]))[1]
 
+    @_eager
     def select(self, x: Tensor | FirstLayer, path_indices: Sequence[int]) -> list[Tensor]:
         """Compute several paths, sharing the scalogram and each temporal modulation.
 
@@ -230,6 +246,7 @@ class JTFSPath(nn.Module):
             raise IndexError(f"path_idx {index} is out of range: there are {self.n_paths} paths, from 0.")
         return index
 
+    @_eager
     def select_pairs(self, x: Tensor, target: Tensor, path_indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Compute several paths of two batches together, of which only the first is differentiated.
 
@@ -251,6 +268,7 @@ class JTFSPath(nn.Module):
             done[path_idx] = phi, phi_target.detach()
         return [done[p] for p in wanted]
 
+    @_eager
     def first_layer(self, x: Tensor, path_indices: Iterable[int] | None = None) -> FirstLayer:
         """Compute what paths share: the scalogram, at the low frequencies that the second layer reads.
 
@@ -318,11 +336,14 @@ class JTFSPath(nn.Module):
     def _effort(self, x: Tensor, order: int, differentiated: int | None, n_calls: int = 1) -> Effort:
         """Split the memory between work and what is kept for the backward pass of both layers.
 
-        The second layer works in smaller pieces, which stay in cache: it needs no long FFTs.
+        The first layer needs several of the longest FFTs in a call, as each call plans its FFTs anew. The second
+        one works in smaller pieces, which stay in cache.
         """
         memory = self.memory or (DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY)
         keep = memory // 2 // n_calls if x.requires_grad and torch.is_grad_enabled() else 0
-        return Effort(memory // 8 if order == 1 else memory // 32, keep, self.smoothing, differentiated)
+        longest = 2 * self.geometry.n_padded * torch.finfo(x.dtype).bits // 8
+        work = max(memory // 8, FEWEST_FFTS_AT_ONCE * longest) if order == 1 else memory // 32
+        return Effort(work, keep, self.smoothing, differentiated)
 
     def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
         if not isinstance(x, Tensor):
