@@ -6,7 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def _eager(method: _Method) -> _Method:
 
     torch.compiler.disable does the same but imports torch._dynamo at once, which takes a second.
     """
-    return torch._disable_dynamo(method)
+    return cast("_Method", torch._disable_dynamo(method))
 
 
 class JTFSPath(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .cases import Case
+from .contenders import OURS
 
 __all__ = ["TOLERANCES", "AnswersDiffer", "Difference", "Tolerance", "compare", "compare_contenders", "worst"]
 
@@ -38,6 +39,7 @@ class Tolerance:
     product: float
 
 
+_COMPACT = {name for name, oversampling in OURS.items() if oversampling is not None}
 TOLERANCES = {
     # float32; second derivatives of a modulus amplify rounding most
     "exact": Tolerance(1e-4, 1e-3, 1e-2),
@@ -49,13 +51,14 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest relative difference over the arrays of one kind, and where it is."""
+    """The largest relative difference over the arrays of one kind, where it is, and the median."""
 
     contender: str
     reference: str
     what: str
     n_compared: int
     largest: float
+    median: float
     where: str
     tolerance: float
 
@@ -68,7 +71,7 @@ def compare(
     Raises:
         AnswersDiffer: an array is missing, has another shape, is not finite, or is too far away.
     """
-    tolerance = asdict(TOLERANCES["compact" if "compact" in (contender, reference) else "exact"])
+    tolerance = asdict(TOLERANCES["exact" if {contender, reference}.isdisjoint(_COMPACT) else "compact"])
     differences = []
     for what, allowed in tolerance.items():
         distances = {}
@@ -87,7 +90,18 @@ def compare(
             raise AnswersDiffer(
                 f"{where}: {contender} and {reference} differ by {largest:.1e}, more than {allowed:.0e} (relative)"
             )
-        differences.append(Difference(contender, reference, what, len(distances), largest, where, allowed))
+        differences.append(
+            Difference(
+                contender,
+                reference,
+                what,
+                len(distances),
+                largest,
+                float(np.median(list(distances.values()))),
+                where,
+                allowed,
+            )
+        )
     return differences
 
 
@@ -119,8 +133,10 @@ def compare_contenders(workers: Asked, contender: str, reference: str, case: Cas
     return compare(contender, reference, *answers)
 
 
-def worst(differences: list[dict[str, Any]], contender: str, what: str) -> float | None:
-    """The largest difference of one kind for a contender, None where it was not compared."""
+def worst(
+    differences: list[dict[str, Any]], contender: str, what: str, statistic: str = "largest"
+) -> float | None:
+    """The largest difference of one kind for a contender, or the largest median; None where not compared."""
     return max(
-        (d["largest"] for d in differences if (d["contender"], d["what"]) == (contender, what)), default=None
+        (d[statistic] for d in differences if (d["contender"], d["what"]) == (contender, what)), default=None
     )

@@ -17,7 +17,7 @@ from .cases import Case, Settings
 
 __all__ = ["CONTENDERS", "OURS", "WITHOUT_PATHS", "Contender", "build", "noise", "work"]
 
-OURS = {"exact": None, "compact": 2}  # name -> oversampling
+OURS = {"exact": None, "compact": 2, "compact-3": 3}  # name -> oversampling
 CONTENDERS = (*OURS, "scrapl-loss", "mss", "kymatio")
 WITHOUT_PATHS = ("mss", "kymatio")
 

@@ -10,7 +10,7 @@ __all__ = ["SECTIONS", "Plan", "Section", "make_plan"]
 
 SECTIONS = ("answers", "paths", "bundles", "tree", "hvp", "sizes", "threads", "memory")
 
-_EXACT, _COMPACT = OURS
+_EXACT, _COMPACT, _FINE = OURS
 _MSS, _PEER = "mss", "scrapl-loss"
 
 
@@ -95,6 +95,7 @@ def _comparisons(
         (_EXACT, "kymatio", tree),
         (_COMPACT, _EXACT, Case("step", settings, 1, all_paths)),
         (_COMPACT, _EXACT, Case("hvp", settings, 1, few)),
+        (_FINE, _EXACT, Case("step", settings, 1, all_paths)),
     )
 
 
@@ -104,9 +105,9 @@ def _path_sections(settings: Settings, chosen: Sequence[int], quick: bool) -> li
     forward = tuple(Case("forward", settings, 4, (path,)) for path in chosen[:: 2 if quick else 1])
     products = tuple(Case("hvp", settings, 4, (path,)) for path in (chosen[2:3] if quick else chosen[3::4]))
     n, peer = (2, 1) if quick else (6, 3)
-    twice = {_EXACT: 2, _COMPACT: 2, _MSS: 2}
+    twice = {_EXACT: 2, _COMPACT: 2, _FINE: 2, _MSS: 2}
     return [
-        Section("paths", steps, {_PEER: peer, _EXACT: n, _COMPACT: n, _MSS: n}, twice),
+        Section("paths", steps, {_PEER: peer, _EXACT: n, _COMPACT: n, _FINE: n, _MSS: n}, twice),
         Section("paths", forward, {_PEER: 1 if quick else 2, _EXACT: 3, _COMPACT: 3, _MSS: 3}, twice),
         Section("hvp", products, {_PEER: 1 if quick else 2, _EXACT: 3, _COMPACT: 3}, {}),
     ]
@@ -162,7 +163,7 @@ def _memory(
         Case("step", settings, 4, tuple(path for path, key in enumerate(table) if key[0] == n2))
         for n2 in ((17,) if quick else (4, 10, 17))
     ]
-    cases = [(contender, case) for case in steps for contender in (_PEER, _EXACT, _COMPACT)]
+    cases = [(contender, case) for case in steps for contender in (_PEER, _EXACT, _COMPACT, _FINE)]
     cases += [(contender, case) for case in bundles for contender in (_EXACT, _COMPACT)]
     cases += [(_MSS, Case("step", settings, 4))] * (1 if quick else 3)
     return (*cases, ("kymatio", tree), (_EXACT, tree), (_COMPACT, tree))

@@ -14,6 +14,7 @@ __all__ = ["draw_figure"]
 _LABELS = {
     "exact": "this package, exact",
     "compact": "this package, compact",
+    "compact-3": "this package, compact (3)",
     "scrapl-loss": "scrapl-loss 0.1.0",
     "mss": "MSS log + linear",
     "kymatio": "kymatio",
@@ -22,11 +23,12 @@ _LABELS = {
 _COLORS = {
     "exact": "#0072B2",
     "compact": "#56B4E9",
+    "compact-3": "#009E73",
     "scrapl-loss": "#D55E00",
     "mss": "#000000",
     "kymatio": "#CC79A7",
 }
-_MARKERS = {"exact": "o", "compact": "s", "scrapl-loss": "^", "mss": "D", "kymatio": "v"}
+_MARKERS = {"exact": "o", "compact": "s", "compact-3": "P", "scrapl-loss": "^", "mss": "D", "kymatio": "v"}
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
