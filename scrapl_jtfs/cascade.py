@@ -54,8 +54,7 @@ class FirstLayer:
         average: S1 (batch, rows, frames), rows from low to high frequency; None unless order 1 is wanted.
         level: (batch, 1, 1) what the signals were divided by, None if nothing.
         serves: the ids of the paths that can be computed from it.
-        dtype: that of the signals.
-        device: that of the signals.
+        settings: those of the transform that computed it, its dtype and device among them.
         differentiated: signals, from the first on, that are differentiated; None for all.
     """
 
@@ -64,8 +63,7 @@ class FirstLayer:
     average: Tensor | None
     level: Tensor | None
     serves: frozenset[int]
-    dtype: torch.dtype
-    device: torch.device
+    settings: tuple[object, ...]
     differentiated: int | None = None
 
     def reshaped(self, batch_shape: torch.Size) -> FirstLayer:
@@ -140,8 +138,9 @@ class Cascade:
         )
         parts: dict[int, list[Tensor]] = {path.index: [] for path in paths}
         for (together, _), u in zip(pieces, moduli, strict=True):
-            for path, part in zip(together, u.chunk(len(together), dim=1), strict=True):
-                parts[path.index].append(part)
+            rows = u.shape[1] // len(together)
+            for i, path in enumerate(together):
+                parts[path.index].append(u[:, i * rows : (i + 1) * rows])
         return [self._average_rows(_joined(parts[path.index]), path) for path in paths]
 
     def _row_pieces(

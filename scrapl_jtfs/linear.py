@@ -8,9 +8,11 @@ The real inner product sum Re(conj(a) b) is meant throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -46,6 +48,29 @@ def apply_adjoint(linear_map: LinearMap, y: Tensor) -> tuple[Tensor, ...]:
     return _ApplyAdjoint.apply(linear_map, y)
 
 
+def merge_mapped(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """Fold the axis of a vmap into the batch axis, which comes first and stays the slower one."""
+    x = x.unsqueeze(1).expand(-1, size, *x.shape[1:]) if dim is None else x.movedim(dim, 0).movedim(0, 1)
+    return x.reshape(x.shape[0] * size, *x.shape[2:])
+
+
+def split_mapped(x: Tensor, size: int) -> Tensor:
+    """Undo :func:`merge_mapped`; the axis of the vmap is the second one."""
+    return x.reshape(x.shape[0] // size, size, *x.shape[1:])
+
+
+def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast out of a derivative, which is computed where a caller asks for it."""
+
+    @functools.wraps(method)
+    def call(ctx: Any, *grads: Any) -> Any:
+        device = next((grad.device.type for grad in grads if isinstance(grad, Tensor)), "cpu")
+        with torch.autocast(device_type=device, enabled=False):
+            return method(ctx, *grads)
+
+    return call
+
+
 class _Apply(Function):
     @staticmethod
     def forward(linear_map: LinearMap, *xs: Tensor) -> Tensor:
@@ -56,10 +81,12 @@ class _Apply(Function):
         ctx.linear_map = inputs[0]
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         return None, *apply_adjoint(ctx.linear_map, grad_outputs[0])
 
     @staticmethod
+    @in_full_precision
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
         return apply_linear(ctx.linear_map, *grad_inputs[1:])
 
@@ -67,7 +94,7 @@ class _Apply(Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
         linear_map, *xs = args
         flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[1:], strict=True)]
-        return split_mapped(apply_linear(linear_map, *flat), info.batch_size), 0
+        return split_mapped(apply_linear(linear_map, *flat), info.batch_size), 1
 
 
 class _ApplyAdjoint(Function):
@@ -80,10 +107,12 @@ class _ApplyAdjoint(Function):
         ctx.linear_map = inputs[0]
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
         return None, apply_linear(ctx.linear_map, *grad_outputs)
 
     @staticmethod
+    @in_full_precision
     def jvp(ctx: Any, *grad_inputs: Any) -> tuple[Tensor, ...]:
         return apply_adjoint(ctx.linear_map, grad_inputs[1])
 
@@ -91,15 +120,4 @@ class _ApplyAdjoint(Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         linear_map, y = args
         outputs = apply_adjoint(linear_map, merge_mapped(y, in_dims[1], info.batch_size))
-        return tuple(split_mapped(x, info.batch_size) for x in outputs), tuple(0 for _ in outputs)
-
-
-def merge_mapped(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """Fold the axis of a vmap into the batch axis, which comes first."""
-    x = x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-    return x.reshape(size * x.shape[1], *x.shape[2:])
-
-
-def split_mapped(x: Tensor, size: int) -> Tensor:
-    """Undo :func:`merge_mapped`."""
-    return x.reshape(size, x.shape[0] // size, *x.shape[1:])
+        return tuple(split_mapped(x, info.batch_size) for x in outputs), tuple(1 for _ in outputs)

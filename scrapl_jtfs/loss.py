@@ -58,10 +58,12 @@ def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
     return list(weights)
 
 
-def _checked_target(target: object) -> Tensor:
-    if not isinstance(target, Tensor):
-        raise TypeError(f"Expected a torch.Tensor as target, got {type(target).__name__}; use torch.as_tensor.")
-    return target
+def _checked(signal: object, name: str) -> Tensor:
+    if not isinstance(signal, Tensor):
+        raise TypeError(f"Expected a torch.Tensor as {name}, got {type(signal).__name__}; use torch.as_tensor.")
+    if not signal.is_floating_point():
+        raise TypeError(f"Expected real floating-point numbers as {name}, got {signal.dtype}; convert it.")
+    return signal
 
 
 class PreparedTarget:
@@ -73,7 +75,8 @@ class PreparedTarget:
     """
 
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
-        self.signal = signal.detach().clone()  # buffers get reused, and paths are computed later
+        self._original = signal.detach().clone()  # buffers get reused, and paths are computed later
+        self.signal = self._original
         self.jtfs = jtfs
         self._layer: FirstLayer | None = None
         self._coefficients: dict[int, Tensor] = {}
@@ -81,7 +84,7 @@ class PreparedTarget:
     def coefficients(self, path_indices: Sequence[int]) -> list[Tensor]:
         """Return the coefficients of some paths, computing those not met before."""
         if (self.signal.dtype, self.signal.device) != (self.jtfs.dtype, self.jtfs.device):
-            self.signal = self.signal.to(self.jtfs.device, self.jtfs.dtype)
+            self.signal = self._original.to(self.jtfs.device, self.jtfs.dtype)
             self._layer = None
             self._coefficients.clear()
         missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
@@ -154,7 +157,7 @@ class JTFSPathLoss(nn.Module):
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
-        return PreparedTarget(self.jtfs, _checked_target(target))
+        return PreparedTarget(self.jtfs, _checked(target, "target"))
 
     def forward(
         self,
@@ -181,8 +184,8 @@ class JTFSPathLoss(nn.Module):
         factors = _factors(weights, len(indices))
         if isinstance(target, PreparedTarget) and target.jtfs is not self.jtfs:
             raise ValueError("The target was prepared by another transform; prepare it with this loss.")
-        signal = target.signal if isinstance(target, PreparedTarget) else _checked_target(target)
-        if signal.shape != x.shape:
+        signal = target.signal if isinstance(target, PreparedTarget) else _checked(target, "target")
+        if signal.shape != _checked(x, "x").shape:
             raise ValueError(
                 f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
                 "expand the target to the batch of x."

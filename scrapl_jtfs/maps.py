@@ -31,6 +31,31 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Reflection:
+    """Linear map that continues a signal by its reflection, with an adjoint that is deterministic on CUDA, too.
+
+    Args:
+        left: samples added before the signal, fewer than it has.
+        right: samples added after it, fewer than it has.
+    """
+
+    left: int
+    right: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (batch, n) to (batch, left + n + right)."""
+        return torch.nn.functional.pad(x, (self.left, self.right), mode="reflect")
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (batch, left + n + right) to (batch, n)."""
+        n = y.shape[-1] - self.left - self.right
+        x = y[..., self.left : self.left + n].clone()
+        x[..., 1 : 1 + self.left].add_(y[..., : self.left].flip(-1))
+        x[..., n - 1 - self.right : n - 1].add_(y[..., self.left + n :].flip(-1))
+        return (x if into is None else into[0].add_(x),)
+
+
+@dataclass(frozen=True)
 class RowFilter:
     """Linear map that filters along log-frequency: from rows of planes to other rows of planes.
 
@@ -101,6 +126,26 @@ class SpinPair:
 
 
 @dataclass(frozen=True)
+class RowAverage:
+    """Linear map along log-frequency by a real matrix.
+
+    Args:
+        matrix: (rows out, rows in).
+    """
+
+    matrix: Tensor
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Map (batch, rows in, frames) to (batch, rows out, frames)."""
+        return torch.matmul(self.matrix, u)
+
+    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """Map (batch, rows out, frames) to (batch, rows in, frames)."""
+        u = torch.matmul(self.matrix.mT, y)
+        return (u if into is None else into[0].add_(u),)
+
+
+@dataclass(frozen=True)
 class MatrixAverage:
     """Linear map along time by a matrix, for few frames out.
 
@@ -126,7 +171,7 @@ class SpectralAverage:
 
     Args:
         n: frames in.
-        response: (bins,) response of the low-pass at bins 0 .. of a signal of the whole duration, complex.
+        response: (bins,) response of the low-pass at bins 0, 1, ..., real numbers held as complex.
         n_out: frames out before cropping.
         kept: those that are kept.
     """

@@ -7,14 +7,22 @@ and again in the backward pass as far as it was not kept, so that memory is boun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .linear import LinearMap, SizedMap, apply_adjoint, apply_linear, merge_mapped, split_mapped
+from .linear import (
+    LinearMap,
+    SizedMap,
+    apply_adjoint,
+    apply_linear,
+    in_full_precision,
+    merge_mapped,
+    split_mapped,
+)
 from .modulus import direction, divisor_, modulus, times_direction
 
 
@@ -65,6 +73,10 @@ def items_at_once(size: int, work: int, x: Tensor) -> int:
     return max(1, work // (size * torch.finfo(x.dtype).bits // 8))
 
 
+_MAPPED = 1
+"""Numbers in the store of a call under vmap, whose pieces cannot be computed in place; other stores are even."""
+
+
 class _Modulate(Function):
     @staticmethod
     def forward(first: SizedMap, layers: tuple[Modulation, ...], effort: Effort, *xs: Tensor) -> Any:
@@ -80,32 +92,41 @@ class _Modulate(Function):
                     u = modulus(z, effort.epsilon)
                     pieces.append(layer.synthesis(u))
                     items = max(0, min(active - cut.start, z.shape[0]))
-                    kept = store.take(z[:items].shape)
+                    kept = store.take(items * layer.size)
                     if kept is not None:
-                        torch.div(z[:items], divisor_(u[:items], effort.epsilon).unsqueeze(1), out=kept)
+                        divisor = divisor_(u[:items], effort.epsilon).unsqueeze(1)
+                        torch.div(z[:items], divisor, out=kept.view(z[:items].shape))
         return *(torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in outputs), store.numbers
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.first, ctx.layers, ctx.effort, *xs = inputs
         ctx.mark_non_differentiable(output[-1])
+        ctx.set_materialize_grads(False)  # a bundle's paths that a loss leaves out cost nothing
         ctx.save_for_backward(*xs, output[-1])
         ctx.save_for_forward(*xs)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         *xs, kept = ctx.saved_tensors
         call = _Call(ctx.first, ctx.layers, ctx.effort, tuple(xs))
         grads = grad_outputs[:-1]
-        results = call.pullback(grads) if torch.is_grad_enabled() else call.pullback_in_place(grads, _Store(kept))
+        if torch.is_grad_enabled() or kept.numel() == _MAPPED:
+            results = call.pullback(grads)
+        else:
+            results = call.pullback_in_place(grads, _Store(kept))
         missing = xs[0].shape[0] - results[0].shape[0]
         if missing:
             results = tuple(torch.cat([g, g.new_zeros(missing, *g.shape[1:])]) for g in results)
         return None, None, None, *results
 
     @staticmethod
+    @in_full_precision
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
-        y, dy = apply_linear(ctx.first, *ctx.saved_tensors), apply_linear(ctx.first, *grad_inputs[3:])
+        xs = ctx.saved_tensors
+        dxs = (torch.zeros_like(x) if dx is None else dx for x, dx in zip(xs, grad_inputs[3:], strict=True))
+        y, dy = apply_linear(ctx.first, *xs), apply_linear(ctx.first, *dxs)
         tangents: list[Tensor] = []
         for layer in ctx.layers:
             slope = direction(apply_linear(layer.analysis, y), ctx.effort.epsilon)
@@ -116,9 +137,12 @@ class _Modulate(Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         first, layers, effort, *xs = args
+        if effort.differentiated is not None:
+            effort = replace(effort, differentiated=effort.differentiated * info.batch_size)
         flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[3:], strict=True)]
         outputs = modulate(first, layers, effort, *flat)
-        return tuple(split_mapped(y, info.batch_size) for y in outputs), tuple(0 for _ in outputs)
+        store = outputs[0].new_empty(1, info.batch_size)
+        return (*(split_mapped(y, info.batch_size) for y in outputs), store), (1,) * (len(outputs) + 1)
 
 
 class _Store:
@@ -132,10 +156,10 @@ class _Store:
         self.numbers = numbers
         self._used = 0
 
-    def take(self, shape: torch.Size) -> Tensor | None:
+    def take(self, size: int) -> Tensor | None:
         """Return room for the next piece, None where it and all that follow are not kept."""
-        first, self._used = self._used, self._used + shape.numel()
-        return self.numbers[first : self._used].view(shape) if self._used <= self.numbers.numel() else None
+        first, self._used = self._used, self._used + size
+        return self.numbers[first : self._used] if self._used <= self.numbers.numel() else None
 
 
 @dataclass(frozen=True)
@@ -155,14 +179,14 @@ class _Call:
         dtype = torch.finfo(self.xs[0].dtype)
         wanted = self.differentiated * sum(layer.size for layer in self.layers)
         real = torch.float64 if dtype.bits == 64 else torch.float32
-        return _Store(self.xs[0].new_empty(min(wanted, self.effort.keep * 8 // dtype.bits), dtype=real))
+        return _Store(self.xs[0].new_empty(min(wanted, self.effort.keep * 8 // dtype.bits) // 2 * 2, dtype=real))
 
     def parts(self) -> list[slice]:
         """Cut the batch to the working memory of the first map."""
         at_once = items_at_once(self.first.size, self.effort.work, self.xs[0])
         return _cuts(self.xs[0].shape[0], at_once, self.differentiated)
 
-    def pullback(self, grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def pullback(self, grads: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Map gradients of the outputs to those of the inputs, differentiably."""
         items = self.differentiated
         y = apply_linear(self.first, *(x[:items] for x in self.xs))
@@ -176,10 +200,11 @@ class _Call:
                 ),
             )[0]
             for layer, grad in zip(self.layers, grads, strict=True)
+            if grad is not None
         ]
         return apply_adjoint(self.first, torch.stack(grad_y).sum(0) if len(grad_y) > 1 else grad_y[0])
 
-    def pullback_in_place(self, grads: Sequence[Tensor], store: _Store) -> tuple[Tensor, ...]:
+    def pullback_in_place(self, grads: Sequence[Tensor | None], store: _Store) -> tuple[Tensor, ...]:
         """Do the same a piece at a time, the pieces being those of the forward pass."""
         results: list[tuple[Tensor, ...]] = []
         for part in self.parts():
@@ -193,11 +218,15 @@ class _Call:
                 for cut in _cuts(n, items_at_once(layer.size, self.effort.work, y), active):
                     if cut.start >= active:
                         break
-                    y_cut, into = y[cut], grad_y[cut]
+                    kept = store.take(y[cut].shape[0] * layer.size)
+                    if grad is None:
+                        continue
                     grad_u = layer.synthesis.adjoint(grad[items][cut])[0].unsqueeze(1)
-                    kept = store.take(torch.Size((y_cut.shape[0], 2, *grad_u.shape[2:])))
-                    grad_z = self._grad_z(layer, y_cut, grad_u) if kept is None else kept * grad_u
-                    layer.analysis.adjoint(grad_z, (into,))
+                    if kept is None:
+                        grad_z = self._grad_z(layer, y[cut], grad_u)
+                    else:
+                        grad_z = kept.view(grad_u.shape[0], 2, *grad_u.shape[2:]) * grad_u
+                    layer.analysis.adjoint(grad_z, (grad_y[cut],))
             results.append(self.first.adjoint(grad_y))
         return results[0] if len(results) == 1 else tuple(map(torch.cat, zip(*results, strict=True)))
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from .linear import in_full_precision, merge_mapped, split_mapped
+
 
 def modulus(z: Tensor, epsilon: float) -> Tensor:
     """Return |z| (batch, ...) of planes (batch, 2, ...); not differentiable."""
@@ -46,8 +48,6 @@ def times_direction(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
 
 
 class _TimesDirection(Function):
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
         return z * (d / divisor_(modulus(z, epsilon), epsilon)).unsqueeze(1)
@@ -59,6 +59,7 @@ class _TimesDirection(Function):
         ctx.save_for_forward(z, d)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         z, d = ctx.saved_tensors
         (h,) = grad_outputs
@@ -73,6 +74,12 @@ class _TimesDirection(Function):
         return torch.addcmul(h, n, along.unsqueeze(1), value=-1.0).mul_(d.unsqueeze(1) / rho), along, None
 
     @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        z, d = (merge_mapped(x, dim, info.batch_size) for x, dim in zip(args[:2], in_dims[:2], strict=True))
+        return split_mapped(times_direction(z, d, args[2]), info.batch_size), 1
+
+    @staticmethod
+    @in_full_precision
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
         z, d = ctx.saved_tensors
         h, e = grad_inputs[:2]

@@ -36,6 +36,8 @@ NEGLIGIBLE_WEIGHT_COMPACT = 1e-5
 """The same for a compact transform, whose other errors are larger."""
 SHORTEST_COMPACT = 1024
 """FFT length to which a compact sub-band is never cut: below, calls cost more than samples."""
+READ_DEVIATIONS = 2.0
+"""Standard deviations above its centre that a second-order wavelet must find in a compact first-order sub-band."""
 SHORTEST_SHARED = 512
 """FFT length shared by all first-order sub-bands of a compact transform that could do with less."""
 
@@ -68,17 +70,27 @@ class FirstOrder:
         return self.start + (self.last - self.first - 1) * self.step + self.response.shape[1]
 
 
-def subband_length(geometry: Geometry, psi: Wavelet, oversampling: float | None) -> int:
+def subband_length(geometry: Geometry, psi: Wavelet, oversampling: float | None, least: float = 0.0) -> int:
     """Return the samples of a sub-band: kymatio's, or fewer if ``oversampling`` bandwidths need fewer.
 
-    The bandwidth is that from which kymatio derives its strides: five standard deviations on either side.
+    The bandwidth is that from which kymatio derives its strides: five standard deviations on either side. There
+    are never fewer than ``least``, unless kymatio's are.
     """
     exact = geometry.n_padded >> geometry.time.stride_of(psi.j)
     if oversampling is None:
         return exact
-    wanted = oversampling * 2.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded
+    wanted = max(least, oversampling * 2.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded)
     power = 2 ** math.ceil(math.log2(max(wanted, SHORTEST_COMPACT)))
     return min(exact, 3 * power // 4 if 3 * power // 4 >= max(wanted, SHORTEST_COMPACT) else power)
+
+
+def _first_length(geometry: Geometry, banks: Banks, psi: Wavelet, oversampling: float | None) -> int:
+    """Return the samples of a first-order sub-band; a compact one holds the modulations that are read."""
+    if oversampling is None:
+        return subband_length(geometry, psi, None)
+    read = max((w.xi + READ_DEVIATIONS * w.sigma for w in banks.second if w.j > psi.j), default=0.0)
+    shared = min(SHORTEST_SHARED, geometry.n_padded)
+    return max(shared, subband_length(geometry, psi, oversampling, 2.0 * read * geometry.n_padded))
 
 
 def _band(geometry: Geometry, psi: Wavelet, length: int, oversampling: float | None) -> Band:
@@ -87,7 +99,7 @@ def _band(geometry: Geometry, psi: Wavelet, length: int, oversampling: float | N
     A compact sub-band holds the bandwidth in its lower half, which spares mirroring the rest.
     """
     compact = oversampling is not None and length >= 4.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded
-    widest = length // 2 - 1 if compact else length - 1
+    widest = length // 2 - 1 if compact else length
     return significant_band(morlet_response(geometry.n_padded, psi.xi, psi.sigma), widest)
 
 
@@ -95,8 +107,7 @@ def first_order_filters(
     geometry: Geometry, banks: Banks, oversampling: float | None = None
 ) -> tuple[FirstOrder, ...]:
     """Group the first-order wavelets by FFT length, from high to low frequency."""
-    shortest = 0 if oversampling is None else min(SHORTEST_SHARED, geometry.n_padded)
-    lengths = [max(shortest, subband_length(geometry, psi, oversampling)) for psi in banks.first]
+    lengths = [_first_length(geometry, banks, psi, oversampling) for psi in banks.first]
     result: list[FirstOrder] = []
     for length in sorted(set(lengths), reverse=True):
         first = lengths.index(length)
@@ -114,7 +125,7 @@ def _grids(first: int, length: int, bands: Sequence[Band]) -> list[FirstOrder]:
     origin = min(start - f * step for f, start in enumerate(starts))
     offsets = [start - f * step - origin for f, start in enumerate(starts)]
     width = max(offset + len(band.values) for offset, band in zip(offsets, ascending, strict=True))
-    if width > length - 1:
+    if width >= length + (count == 1):
         half = count // 2
         return _grids(first, length, bands[:half]) + _grids(first + half, length, bands[half:])
     response = torch.zeros(count, width, 2, dtype=torch.float64)
@@ -200,9 +211,10 @@ def local_time_average(geometry: Geometry, exact_length: int, length: int) -> Ti
     n_out = geometry.n_padded >> log2_out
     kept = geometry.kept_frames(log2_out)
     if (kept.stop - kept.start) * exact_length > LARGEST_MATRIX:
-        bins = torch.zeros(min(length // 2, n_out) + 1, 2, dtype=torch.float64)
+        half = min(length, exact_length) // 2
+        bins = torch.zeros(min(half, n_out) + 1, 2, dtype=torch.float64)
         bins[:, 0] = torch.from_numpy(phi[: len(bins)].copy())
-        if len(bins) == length // 2 + 1:
+        if len(bins) == half + 1:
             bins[-1] /= 2.0  # half of the sampling rate stands for a pair of bins
         return TimeAverage(length, kept, response=bins, n_out=n_out)
     frames = np.arange(kept.start, kept.stop) * (exact_length // n_out)

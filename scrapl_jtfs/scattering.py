@@ -25,19 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from .geometry import Geometry
-from .linear import LinearMap
-from .maps import Identity, RowFilter, SpinPair
+from .linear import LinearMap, apply_linear
+from .maps import Identity, Reflection, RowAverage, RowFilter, SpinPair
 from .modulation import Effort, Modulation, modulate
 from .subband import CommonBand, Spectrum, Subbands
 
 
 def pad_signal(x: Tensor, geometry: Geometry) -> Tensor:
     """Reflect (batch, n_samples) to (batch, n_padded)."""
-    return torch.nn.functional.pad(x, (geometry.pad_left, geometry.pad_right), mode="reflect")
+    return apply_linear(Reflection(geometry.pad_left, geometry.pad_right), x)
 
 
 def scalogram(
@@ -93,4 +92,4 @@ def frequential_modulation(
 
 def average_rows(u: Tensor, matrix: Tensor) -> Tensor:
     """Apply the low-pass along log-frequency: (rows out, rows in) times (batch, rows in, t)."""
-    return torch.matmul(matrix, u)
+    return apply_linear(RowAverage(matrix), u)

@@ -68,33 +68,19 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Bands of equal width that start on a regular grid of bins, so that one strided view holds all of them.
-
-    Args:
-        start: first bin of the first band.
-        step: bins from the start of one band to that of the next, possibly negative.
-        width: bins of each band.
-    """
-
-    start: int
-    step: int
-    width: int
-
-
-@dataclass(frozen=True)
 class Subbands:
     """Linear map from a run of Fourier bins to the planes of several sub-bands of one length.
 
     z_f[t] = sum_{i < width} x_hat[start + f step + i] psi_f[i] e^{2 pi i (i + 1) t / M} for t = 0 .. M - 1: the
-    signal filtered by psi_f at stride n / M, shifted down by start + f step - 1 bins. Equally wide bands on a
+    signal filtered by psi_f at stride n / M, shifted down by start + f step - 1 bins (or by one less, if the band
+    fills the circle). Equally wide bands on a
     regular grid are one strided view of the spectrum, hence one product.
 
     Args:
         bins: entries of the spectrum.
         start: first entry of the first band.
         step: entries from the start of one band to that of the next, at least 0.
-        response: (filters, width) complex, psi_f / 2.
+        response: (filters, width) psi_f / 2, real numbers held as complex, so that products convert nothing.
         length: M, samples of each sub-band, even.
     """
 
@@ -118,7 +104,7 @@ class Subbands:
             (batch, filters, width), (self.bins, self.step, 1), spectrum.storage_offset() + self.start
         )
         planes = spectrum.new_zeros(batch, 2, filters, self.length // 2 + 1)
-        _place(planes, bands, self.response, 1)
+        _place(planes, bands, self.response, _first_position(width, self.length))
         return torch.fft.irfft(planes, n=self.length, norm="forward")
 
     def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
@@ -129,7 +115,8 @@ class Subbands:
         # Row f starts f steps later, so that overlapping bands add up in one sum.
         rows = self.response.new_zeros(batch, filters, span)
         bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
-        torch.mul(_collect(torch.fft.rfft(y), 1, width), self.response, out=bands)
+        position = _first_position(width, self.length)
+        torch.mul(_collect(torch.fft.rfft(y), position, width), self.response, out=bands)
         result = rows.new_zeros(batch, self.bins) if into is None else into[0]
         result[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
         return (result,)
@@ -145,7 +132,7 @@ class CommonBand:
         groups: for each group the rows and the number of bins of its spectra, from bin 0 on; bins past them are
             taken for zero.
         start: first bin of the band, possibly negative.
-        response: (width,) complex, psi / 2.
+        response: (width,) psi / 2, real numbers held as complex.
         length: M, samples of each sub-band, even.
     """
 
@@ -163,14 +150,14 @@ class CommonBand:
         """Map groups (batch, rows of the group, bins) complex to planes (batch, 2 rows, length) real."""
         batch, n_rows = spectra[0].shape[0], sum(rows for rows, _ in self.groups)
         planes = spectra[0].new_zeros(batch, 2, n_rows, self.length // 2 + 1)
-        row = 0
+        row, origin = 0, _first_position(self.response.shape[-1], self.length)
         for spectrum, (rows, n_bins) in zip(spectra, self.groups, strict=True):
             low, high = self._run(n_bins)
-            bins = spectrum[..., max(low, 0) : high]
+            bins = spectrum[..., max(low, 0) : max(high, 0)]
             if low < 0:
                 bins = torch.cat([spectrum[..., 1 : 1 - low].flip(-1).conj(), bins], dim=-1)
             response = self.response[low - self.start : high - self.start]
-            _place(planes[:, :, row : row + rows], bins, response, 1 + low - self.start)
+            _place(planes[:, :, row : row + rows], bins, response, origin + low - self.start)
             row += rows
         return torch.fft.irfft(planes, n=self.length, norm="forward").flatten(1, 2)
 
@@ -178,11 +165,11 @@ class CommonBand:
         """Map planes (batch, 2 rows, length) real to groups (batch, rows of the group, bins) complex."""
         planes = torch.fft.rfft(y.unflatten(1, (2, -1)))
         results: list[Tensor] = []
-        row = 0
+        row, origin = 0, _first_position(self.response.shape[-1], self.length)
         for i, (rows, n_bins) in enumerate(self.groups):
             result = planes.new_zeros(y.shape[0], rows, n_bins) if into is None else into[i]
             low, high = self._run(n_bins)
-            bins = _collect(planes[:, :, row : row + rows], 1 + low - self.start, high - low)
+            bins = _collect(planes[:, :, row : row + rows], origin + low - self.start, high - low)
             bins.mul_(self.response[low - self.start : high - self.start])
             result[..., max(low, 0) : high].add_(bins[..., max(-low, 0) :], alpha=2.0)
             if low < 0:
@@ -193,7 +180,13 @@ class CommonBand:
 
     def _run(self, n_bins: int) -> tuple[int, int]:
         """Return the first bin, possibly negative, and one past the last that the band reads of such spectra."""
-        return max(self.start, 1 - n_bins), min(self.start + self.response.shape[-1], n_bins)
+        low = max(self.start, 1 - n_bins)
+        return low, max(low, min(self.start + self.response.shape[-1], n_bins))
+
+
+def _first_position(width: int, length: int) -> int:
+    """Return the bin that a band starts at: 1 if it fits, since irfft counts bin 0 once and others twice."""
+    return int(width < length)
 
 
 def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> None:
@@ -206,15 +199,16 @@ def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> Non
         planes: (batch, 2, rows, M / 2 + 1), changed in place.
         bins: (batch, rows, width).
         response: (width,) or (rows, width).
-        position: at least 1; position + width is at most M.
+        position: position + width is at most M, or M + 1 from position 1 on.
     """
     nyquist, width = planes.shape[-1] - 1, bins.shape[-1]
     within = min(max(nyquist + 1 - position, 0), width)
     real, imaginary = (planes[:, c, :, position : position + within] for c in (0, 1))
     torch.mul(bins[..., :within], response[..., :within], out=real)
     torch.mul(real, -1j, out=imaginary)
-    if position + width > nyquist:
-        planes[..., nyquist].mul_(2.0)  # irfft counts it once
+    for once in (0, nyquist):  # irfft counts these once
+        if position <= once < position + width:
+            planes[..., once].mul_(2.0)
     if within < width:
         mirrored = (bins[..., within:] * response[..., within:]).flip(-1).conj()
         end = 2 * nyquist - position - within + 1

@@ -25,6 +25,8 @@ DEFAULT_MEMORY = 2**25
 DEFAULT_MEMORY_CUDA = 2**30
 """Bytes of intermediate signals on a GPU, where few launches of many numbers count."""
 
+SMALLEST_SMOOTHING = 1e-15
+"""Below, eps^2 is lost to underflow in float32, or to rounding in float64."""
 FEWEST_FFTS_AT_ONCE = 8
 """Longest sub-bands that are computed at a time whatever the memory: planning an FFT costs about half of one."""
 
@@ -68,10 +70,10 @@ class JTFSPath(nn.Module):
             exact one. Single paths and the full tree agree with each other in both.
         smoothing: eps, in units of the signal's root mean square: every modulus is sqrt(|z|^2 + eps^2) - eps. At
             0, kymatio's, the gradient through sub-bands that are empty but for rounding is noise of full size.
-        memory: bytes of intermediate signals that a call may hold: half are kept for the backward pass, where
-            what is beyond is computed again, an eighth is worked on at a time, though never less than the longest
-            eight sub-bands. By default 32 MiB on a CPU, 1 GiB on a GPU. Inputs, spectra and coefficients come on
-            top.
+        memory: bytes that each layer may spend on sub-bands, by default 32 MiB on a CPU, 1 GiB on a GPU: half for
+            those kept for the backward pass, where all others are computed again, an eighth for those worked on
+            at a time, though never less than the eight longest. Inputs, spectra, FFTs' own copies, coefficients
+            and what the system's allocator holds back come on top.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
@@ -151,7 +153,7 @@ class JTFSPath(nn.Module):
         for name, exact in self._exact.items():
             dtype = _filter_dtype(torch.get_default_dtype())
             self.register_buffer(name, exact.to(dtype), persistent=False)
-        self._cascade = Cascade(constants, self.get_buffer)
+        self._constants = constants
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
         super()._apply(fn, recurse)
@@ -164,6 +166,11 @@ class JTFSPath(nn.Module):
             if moved.dtype != wanted.dtype or not torch.equal(moved, wanted):
                 setattr(self, name, wanted)
         return self
+
+    @property
+    def _cascade(self) -> Cascade:
+        # Made anew, since replicas and copies have buffers of their own.
+        return Cascade(self._constants, self.get_buffer)
 
     @property
     def n_paths(self) -> int:
@@ -260,12 +267,17 @@ class JTFSPath(nn.Module):
         """
         wanted = [self.checked_index(p) for p in path_indices]
         flat, batch_shape = self._checked_signal(x)
-        flat_target, _ = self._checked_signal(target)
+        flat_target, target_shape = self._checked_signal(target)
+        if target_shape != batch_shape:
+            raise ValueError(
+                f"x and target differ in shape: {tuple(x.shape)} and {tuple(target.shape)}; "
+                "expand the target to the batch of x."
+            )
         layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
         done: dict[int, tuple[Tensor, Tensor]] = {}
         for path_idx, both in self._coefficients(layer, wanted):
-            phi, phi_target = both.unflatten(0, (2, *batch_shape)).unbind(0)
-            done[path_idx] = phi, phi_target.detach()
+            split = both.unflatten(0, (2, *batch_shape))
+            done[path_idx] = split[0], split[1].detach()
         return [done[p] for p in wanted]
 
     @_eager
@@ -288,8 +300,11 @@ class JTFSPath(nn.Module):
         with torch.autocast(device_type=flat.device.type, enabled=False):
             level = None
             if self.smoothing:
-                # Homogeneous again: eps is relative to the signal, and the gradient knows it.
-                level = flat.square().mean(-1, keepdim=True).add(torch.finfo(flat.dtype).tiny).sqrt()
+                # Homogeneous again: eps is relative to the signal, and the gradient knows it. The peak is taken
+                # out first, as squares of large numbers overflow.
+                tiny = torch.finfo(flat.dtype).tiny
+                peak = flat.detach().abs().amax(-1, keepdim=True).clamp_min(tiny**0.5)
+                level = peak * (flat / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()
                 flat = flat / level
             padded = scattering.pad_signal(flat, self.geometry)
             effort = self._effort(padded, 1, differentiated)
@@ -298,7 +313,7 @@ class JTFSPath(nn.Module):
             average = self._cascade.averaged_scalogram(padded, effort) if first_order else None
             level = None if level is None else level.unsqueeze(-1)
         return FirstLayer(
-            flat.shape[:-1], groups, average, level, frozenset(wanted), flat.dtype, flat.device, differentiated
+            flat.shape[:-1], groups, average, level, frozenset(wanted), self._settings, differentiated
         )
 
     def _coefficients(self, x: Tensor | FirstLayer, wanted: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
@@ -307,21 +322,25 @@ class JTFSPath(nn.Module):
         bundles = [list(b) for _, b in itertools.groupby((self.paths[p] for p in indices), lambda path: path.n2)]
         for paths in bundles:
             # The consumer of what is yielded must not find autocast switched off.
-            with torch.autocast(device_type=layer.device.type, enabled=False):
+            with torch.autocast(device_type=self.device.type, enabled=False):
                 coefficients = self._bundle(layer, paths, len(bundles))
                 if layer.level is not None:
                     coefficients = [phi * layer.level for phi in coefficients]
             for path, phi in zip(paths, coefficients, strict=True):
                 yield path.index, phi.reshape(*layer.batch_shape, *phi.shape[1:])
 
+    @property
+    def _settings(self) -> tuple[object, ...]:
+        return self.geometry, self.oversampling, self.smoothing, self.dtype, self.device
+
     def _checked_layer(self, layer: FirstLayer, wanted: Iterable[int]) -> FirstLayer:
         missing = set(wanted) - layer.serves
         if missing:
             raise ValueError(f"This first layer does not serve path {min(missing)}: name it in first_layer.")
-        if layer.dtype != self.dtype or layer.device != self.device:
+        if layer.settings != self._settings:
             raise ValueError(
-                f"This first layer is {layer.dtype} on {layer.device} but the filters are {self.dtype} on "
-                f"{self.device}: compute it again."
+                "This first layer was computed by another transform, or before this one was moved: "
+                f"{layer.settings} there, {self._settings} here. Compute it again."
             )
         return layer
 
@@ -346,6 +365,8 @@ class JTFSPath(nn.Module):
         return Effort(work, keep, self.smoothing, differentiated)
 
     def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
+        if isinstance(x, FirstLayer):
+            raise TypeError("Expected a signal, got a FirstLayer; pass the torch.Tensor that it was made of.")
         if not isinstance(x, Tensor):
             raise TypeError(f"Expected a torch.Tensor, got {type(x).__name__}; use torch.as_tensor.")
         if not x.is_floating_point():
@@ -379,8 +400,8 @@ def _check_options(oversampling: object, smoothing: object, memory: object) -> N
         raise ValueError(
             f"Invalid oversampling: {oversampling!r}; expected a number >= 1, or None for the exact one."
         )
-    if not is_number(smoothing, 0.0):
-        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected a number >= 0, e.g. 1e-5.")
+    if isinstance(smoothing, bool) or (smoothing != 0 and not is_number(smoothing, SMALLEST_SMOOTHING)):
+        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {SMALLEST_SMOOTHING}.")
     if memory is not None and not (isinstance(memory, int) and is_number(memory, 1)):
         raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
 

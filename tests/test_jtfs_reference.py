@@ -97,6 +97,8 @@ def test_losses_and_gradients_are_kymatios(reference) -> None:
         (512, 5, (6, 1), 2, 1, 32, 16),
         (128, 7, (6, 1), 1, 2, 128, 48),
         (256, 6, (4, 1), 1, 2, 2, 28),
+        (40, 3, (1, 4), 1, 2, 1, 1),  # bands that fill the circle
+        (453, 7, (1, 1), 1, 2, 372, 2),
     ],
 )
 @pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 5e-7)], ids=["uncut", "default"])

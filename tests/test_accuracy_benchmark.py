@@ -1,0 +1,202 @@
+"""The accuracy study: its sounds, distances and fits against closed forms. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.accuracy import __main__ as program
+from benchmarks.accuracy import studies
+from benchmarks.accuracy.chirplet import Chirplet, chirplet
+from benchmarks.accuracy.measures import Answer, Settings, answers, compare, relative_distance
+from benchmarks.accuracy.signals import CLEAN_SOUNDS, SOUNDS, noisy, normalized, pink_noise
+from benchmarks.accuracy.studies import Selection, rounded_answers, study_compact, study_smoothing
+from benchmarks.accuracy.training import Arm, fit, gradient_errors, make_task, study_gradients, summary
+
+TINY = Settings(2048, 8, 256)
+SYNTH = Chirplet(4096, 8192.0, am=(8.0, 24.0), fm=(2.5, 7.5))
+
+
+def _row(*values: float) -> torch.Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def test_a_chirplet_sweeps_gamma_octaves_a_second_through_the_centre_frequency() -> None:
+    """The instantaneous frequency is that of the analytic signal."""
+    n, rate = 8193, 8192.0
+    time = (torch.arange(n, dtype=torch.float64)[None] - n // 2) / rate
+    sound = chirplet(time, _row(0.0), _row(3.0), 512.0, 2.0)[0]
+    spectrum = torch.fft.fft(sound)
+    spectrum[n // 2 + 1 :] = 0.0
+    analytic = torch.fft.ifft(spectrum)
+    frequency = torch.angle(analytic[1:] * analytic[:-1].conj()) * rate / (2 * math.pi)
+    for seconds in (-0.15, 0.0, 0.15):
+        place = n // 2 + round(seconds * rate)
+        assert frequency[place].item() == pytest.approx(512.0 * 2 ** (3 * seconds), rel=0.01)
+    envelope = analytic.abs()
+    sigma = 2.0 / (4 * 3.0)
+    assert (envelope[n // 2 + round(sigma * rate)] / envelope[n // 2]).item() == pytest.approx(
+        math.exp(-0.5), rel=0.01
+    )
+
+
+def test_the_spectrum_of_a_chirplet_has_the_width_of_its_sweep() -> None:
+    """By stationary phase its amplitude is Gaussian in octaves, of standard deviation bandwidth / 4."""
+    sound = chirplet(
+        (torch.arange(4096, dtype=torch.float64)[None] - 2047.5) / 8192, _row(0.0), _row(4.0), 512.0, 2.0
+    )[0]
+    energy = torch.fft.rfft(sound).abs().square()[1:]
+    octaves = torch.log2(torch.fft.rfftfreq(4096, 1 / 8192, dtype=torch.float64)[1:] / 512.0)
+    mean = (energy * octaves).sum() / energy.sum()
+    spread = ((energy * (octaves - mean).square()).sum() / energy.sum()).sqrt()
+    assert abs(mean) < 0.05
+    assert spread.item() == pytest.approx(0.5 / math.sqrt(2.0), rel=0.1)  # of the energy
+
+
+def test_am_has_zeros_half_a_period_from_the_centre_and_a_shift_moves_the_sound() -> None:
+    n = 4097  # odd, so that the centre is a sample
+    synth = replace(SYNTH, n_samples=n, am=(16.0, 16.0))
+    sound = synth(_row(0.0, 0.0), torch.tensor([0.0]))[0]
+    half = 8192 // 32
+    assert sound[n // 2 + half].abs() < 1e-12
+    assert sound[n // 2 - half].abs() < 1e-12
+    late = synth(_row(0.0, 0.0), torch.tensor([100.0]))[0]
+    torch.testing.assert_close(late[100:], sound[:-100])
+
+
+def test_gradients_of_a_chirplet_are_finite_and_right_in_its_silent_tails() -> None:
+    theta = _row(0.4, 1.0).requires_grad_()
+    shift = torch.zeros(1)
+    assert torch.autograd.gradcheck(lambda t: SYNTH(t, shift)[:, ::97], (theta,))
+
+
+@pytest.mark.parametrize("sound", [*SOUNDS, *CLEAN_SOUNDS])
+def test_sounds_are_pairs_of_unit_rms_and_differ(sound: str) -> None:
+    x, y = {**SOUNDS, **CLEAN_SOUNDS}[sound](2048)
+    assert x.shape == y.shape == (2048,)
+    assert x.dtype == torch.float64
+    for z in (x, y):
+        assert z.square().mean().sqrt().item() == pytest.approx(1.0, rel=0.1)
+    assert (x - y).norm() > 0.1 * x.norm()
+
+
+def test_noise_has_its_level_and_its_colour() -> None:
+    tone = normalized(torch.sin(0.3 * torch.arange(65536.0, dtype=torch.float64)))
+    x, y = noisy((tone, tone), -60.0)
+    assert (x - tone).square().mean().sqrt().item() == pytest.approx(1e-3, rel=0.02)
+    assert not torch.equal(x, y)
+    power = torch.fft.rfft(pink_noise(65536, 0)).abs().square()
+    octaves = [power[2**k : 2 ** (k + 1)].sum().item() for k in range(9, 15)]
+    assert max(octaves) / min(octaves) == pytest.approx(1.0, abs=0.15)  # equal energy in every octave
+
+
+def test_distances_are_those_of_made_up_answers() -> None:
+    def made_up(*scales: float) -> list[Answer]:
+        return [Answer(s * torch.ones(2, 2), s, s * torch.ones(3)) for s in scales]
+
+    found = compare(made_up(1.1, 2.0, 4.0), made_up(1.0, 2.0, 2.0))
+    for what in ("coefficients", "gradient", "value"):
+        errors = found[what]
+        assert errors.median == pytest.approx(0.1)
+        assert errors.largest == pytest.approx(1.0)
+        assert errors.together == pytest.approx(math.sqrt((0.01 + 4.0) / 9.0))
+    zero = torch.zeros(2)
+    assert relative_distance(zero, zero) == 0.0
+    assert relative_distance(zero + 1, zero) == math.inf
+
+
+def test_gradients_of_parameters_are_compared_one_by_one() -> None:
+    wanted = torch.tensor([[[3.0, 4.0]], [[6.0, 8.0]]])
+    found = wanted + torch.tensor([[[0.0, 0.0]], [[0.0, 5.0]]])
+    errors = gradient_errors(found, wanted)
+    assert errors["largest"] == pytest.approx(0.5)
+    assert errors["percentile_90"] == pytest.approx(0.45)
+    assert errors["together"] == pytest.approx(5.0 / math.sqrt(125.0))
+
+
+def test_other_rounding_is_the_same_transform() -> None:
+    jtfs = TINY.build(smoothing=1e-3)
+    pair = SOUNDS["white noise"](TINY.n_samples)
+    for errors in compare(rounded_answers(jtfs, pair, [0, 50]), answers(jtfs, pair, [0, 50])).values():
+        assert 0.0 < errors.largest < 1e-10
+
+
+def test_the_second_layer_has_an_eps_of_its_own() -> None:
+    """The scalogram of noise is not small, its modulations are: eps in layer 2 changes most."""
+    pair = SOUNDS["white noise"](TINY.n_samples)
+    found = {s: answers(TINY.build(s, smoothing=1e-3), pair, [50])[0] for s in (0.0, 0.5, 1.0)}
+    sharp = answers(TINY.build(), pair, [50])[0]
+    errors = [relative_distance(found[s].coefficients, sharp.coefficients) for s in (0.0, 0.5, 1.0)]
+    assert 0.0 < errors[0] < 0.1 * errors[1] < 0.1 * errors[2]
+
+
+def test_studies_cover_what_they_were_asked_for() -> None:
+    selection = Selection(TINY, oversampling=(2.0, 4.0), smoothing=(0.0, 1e-3), every=9)
+    compact = list(study_compact(selection))
+    variants = {(row["sound"], row["variant"]) for row in compact}
+    assert variants == {(s, v) for s in SOUNDS for v in ("float64, other rounding", "float32", 2.0, 4.0)}
+    noise = {row["variant"]: row["coefficients"]["together"] for row in compact if row["sound"] == "white noise"}
+    assert noise["float64, other rounding"] < noise["float32"] < noise[4.0] < noise[2.0]
+    smoothing = list(study_smoothing(selection))
+    assert len(smoothing) == 3 * len(CLEAN_SOUNDS)
+    rounding = {
+        row["smoothing"]: row["gradient"]["together"]
+        for row in smoothing
+        if row["against"] == "float64" and row["sound"] == "clean chirp"
+    }
+    assert rounding[1e-3] < 0.01 * rounding[0.0]
+
+
+def test_a_fit_from_the_solution_stays_and_the_reference_differs_from_itself_by_nothing() -> None:
+    task = make_task(2, TINY)
+    solved = replace(task, start=task.goal, shift=torch.zeros(2, dtype=torch.float64))
+    found = fit([solved], Arm(dtype=torch.float64), steps=2, lr=1e-3)
+    assert found.errors.shape == (3, 2, 2)
+    assert found.errors.max() < 2e-3
+    assert found.converged == 1.0
+    row = summary(found, found)
+    assert (row["paired_mean"], row["paired_largest"], row["steps"]) == (0.0, 0.0, 2)
+
+
+def test_starts_of_a_batch_do_not_interact() -> None:
+    task = make_task(3, TINY)
+    alone = replace(task, start=task.start[:1], goal=task.goal[:1], shift=task.shift[:1])
+    arm = Arm(dtype=torch.float64)
+    together, one = fit([task], arm, steps=3), fit([alone], arm, steps=3)
+    torch.testing.assert_close(together.errors[:, :1], one.errors, rtol=1e-6, atol=1e-9)
+
+
+def test_gradients_are_measured_against_oneself_and_against_the_exact_transform() -> None:
+    rows = list(study_gradients(make_task(2, TINY), [Arm(), Arm(1e-4, oversampling=2.0)], every=6))
+    assert [(row["arm"], row["against"]) for row in rows] == [
+        ("eps 0, float32", "itself in float64"),
+        ("eps 0.0001, float32, oversampling 2", "itself in float64"),
+        ("eps 0.0001, float64, oversampling 2", "exact, eps 0"),
+    ]
+    assert all(0.0 < row["median"] <= row["percentile_90"] <= row["largest"] for row in rows)
+
+
+def test_results_are_written_with_where_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    selection = Selection(TINY, oversampling=(2.0,), smoothing=(0.0, 1e-3), every=12)
+    for name in ("SOUNDS", "CLEAN_SOUNDS"):
+        monkeypatch.setattr(studies, name, {"white noise": SOUNDS["white noise"]})
+    monkeypatch.setattr(program, "SMALL", TINY)
+    monkeypatch.setattr(program, "LAYERS", replace(selection, second=(0.0,)))
+    monkeypatch.setattr(program, "quick", lambda asked: replace(selection, second=asked.second))
+    monkeypatch.setattr(program, "train", partial(lambda run, *_: run(1, 2, 1, [0.0]), program.train))
+    assert program.main(["--quick", "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "accuracy.json").read_text())
+    assert results["quick"]
+    assert {"date", "machine", "versions"} < results.keys()
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    for table in ("COMPACT", "SMOOTHING", "LAYERS", "PARAMETERS", "TRAINING"):
+        assert table in printed
