@@ -1,5 +1,6 @@
 # make match: train the granular sound matcher (SCRAPL beside MSS and P-loss) and write runs/small/report.html
 # make test:  lint, type-check and test everything
+# make accuracy: what compact transforms and smoothed moduli change, and what that does to training
 # make speed: time paths beside scrapl-loss, kymatio and a spectrogram loss (speed-quick: a small selection)
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper speed speed-quick speed-cuda test lint types unit lock clean
+.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -32,6 +33,9 @@ speed-quick: $(READY) $(PEER_READY)
 # With the interpreter at hand, since it takes a torch that knows the GPU: make speed-cuda PYTHON=...
 speed-cuda:
 	$(PYTHON) -m benchmarks.speed.cuda
+
+accuracy: $(READY)
+	$(BIN)/python -m benchmarks.accuracy
 
 test: lint types unit
 

@@ -52,10 +52,8 @@ class Chirplet:
         """(B, 2) parameters and (B,) shifts in samples to (B, n_samples) float64."""
         theta = theta.double()
         time = torch.arange(self.n_samples, dtype=torch.float64) - (self.n_samples - 1) / 2 - shift[:, None]
-        am, fm = (
-            low * (high / low) ** theta[:, i, None] for i, (low, high) in enumerate((self.am, self.fm))
-        )
-        # The tails grow without bound in frequency; where the window is below 1e-40 they are not wanted.
+        am, fm = (low * (high / low) ** theta[:, i, None] for i, (low, high) in enumerate((self.am, self.fm)))
+        # The tails grow without bound in frequency; where the window is below 1e-39 they are not wanted.
         time = time / self.sample_rate
         reach = 13.5 * self.bandwidth / (4.0 * fm.detach())
         return chirplet(torch.clamp(time, -reach, reach), am, fm, self.center, self.bandwidth)

@@ -11,9 +11,10 @@ from torch import Tensor
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
 from ..speed.cases import representative_paths
+from .layered import LayeredJTFS
 from .signals import SAMPLE_RATE, Pair
 
-__all__ = ["Answer", "Errors", "Settings", "answers", "compare", "relative_distance"]
+__all__ = ["PAPER", "Answer", "Errors", "Settings", "answers", "compare", "path_ids", "relative_distance"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,16 @@ class Settings:
     J: int = 12
     T: int = 4096
 
-    def build(self, **options: Any) -> JTFSPath:
-        """Build it in double precision, with `oversampling` and `smoothing` if wanted."""
-        jtfs = JTFSPath(
-            self.n_samples, self.J, (8, 2), 3, 2, self.T, 8, sample_rate=SAMPLE_RATE, **options
-        )
+    def build(self, second: float = 1.0, **options: Any) -> JTFSPath:
+        """Build it in double precision.
+
+        Args:
+            second: eps of the second layer over that of the first.
+            options: `oversampling`, `smoothing`.
+        """
+        args = (self.n_samples, self.J, (8, 2), 3, 2, self.T, 8)
+        options["sample_rate"] = SAMPLE_RATE
+        jtfs = LayeredJTFS(*args, second=second, **options)
         return jtfs.to(torch.float64)
 
 
@@ -91,7 +97,7 @@ def _errors(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Errors:
 
 
 def compare(found: Sequence[Answer], wanted: Sequence[Answer]) -> dict[str, Errors]:
-    """Distances of coefficients, gradients and values; those of each kind weigh as their norms do in `together`."""
+    """Distances of coefficients, gradients and values; in `together` paths weigh as their norms do."""
     values = ([torch.tensor([a.value], dtype=torch.float64) for a in some] for some in (found, wanted))
     return {
         "coefficients": _errors([a.coefficients for a in found], [a.coefficients for a in wanted]),
