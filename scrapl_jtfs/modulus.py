@@ -19,7 +19,10 @@ from .linear import in_full_precision, merge_mapped, split_mapped
 def modulus(z: Tensor, epsilon: float) -> Tensor:
     """Return |z| (batch, ...) of planes (batch, 2, ...); not differentiable."""
     u = torch.mul(z[:, 0], z[:, 0]).addcmul_(z[:, 1], z[:, 1])
-    return u.add_(epsilon**2).sqrt_().sub_(epsilon) if epsilon else u.sqrt_()
+    if epsilon:
+        # sqrt(u + eps^2) - eps would cancel where u is small.
+        return u.div_((u + epsilon**2).sqrt_().add_(epsilon))
+    return u.sqrt_()
 
 
 def divisor_(u: Tensor, epsilon: float) -> Tensor:

@@ -14,21 +14,12 @@ from torch import Tensor, nn
 from . import scattering
 from .cascade import Cascade, FirstLayer
 from .constants import make_constants
+from .effort import check_options, first_effort, second_effort
 from .geometry import Support, make_geometry
 from .modulation import Effort
 from .paths import Path, make_banks, path_table
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-
-DEFAULT_MEMORY = 2**25
-"""Bytes of intermediate signals on a CPU: more leaves its caches and is returned to the system between steps."""
-DEFAULT_MEMORY_CUDA = 2**30
-"""Bytes of intermediate signals on a GPU, where few launches of many numbers count."""
-
-SMALLEST_SMOOTHING = 1e-15
-"""Below, eps^2 is lost to underflow in float32, or to rounding in float64."""
-FEWEST_FFTS_AT_ONCE = 8
-"""Longest sub-bands that are computed at a time whatever the memory: planning an FFT costs about half of one."""
 
 
 def _eager(method: _Method) -> _Method:
@@ -68,8 +59,10 @@ class JTFSPath(nn.Module):
             whose sub-bands have that many samples per unit of bandwidth (ten standard deviations of the wavelet),
             or kymatio's if these are fewer. Faster and smaller; see the table in README for its distance from the
             exact one. Single paths and the full tree agree with each other in both.
-        smoothing: eps, in units of the signal's root mean square: every modulus is sqrt(|z|^2 + eps^2) - eps. At
-            0, kymatio's, the gradient through sub-bands that are empty but for rounding is noise of full size.
+        smoothing: eps, in units of the signal's root mean square: moduli are sqrt(|z|^2 + eps^2) - eps in the
+            first layer, with a hundredth of eps in the second. At 0, kymatio's, the gradient with respect to the
+            samples of a clean sound is rounding noise in sub-bands that are empty but for rounding; 1e-4 makes it
+            reproducible to 1e-3, which matters to waveforms, not to the parameters of a synthesizer.
         memory: bytes that each layer may spend on sub-bands, by default 32 MiB on a CPU, 1 GiB on a GPU: half for
             those kept for the backward pass, where all others are computed again, an eighth for those worked on
             at a time, though never less than the eight longest. Inputs, spectra, FFTs' own copies, coefficients
@@ -118,7 +111,7 @@ class JTFSPath(nn.Module):
         memory: int | None = None,
     ) -> None:
         super().__init__()
-        _check_options(oversampling, smoothing, memory)
+        check_options(oversampling, smoothing, memory)
         if not (isinstance(sample_rate, (int, float)) and 0 < sample_rate < math.inf):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
         if not isinstance(orders, Collection):
@@ -353,16 +346,9 @@ class JTFSPath(nn.Module):
         return self._cascade.second_order(layer.groups, paths, effort)
 
     def _effort(self, x: Tensor, order: int, differentiated: int | None, n_calls: int = 1) -> Effort:
-        """Split the memory between work and what is kept for the backward pass of both layers.
-
-        The first layer needs several of the longest FFTs in a call, as each call plans its FFTs anew. The second
-        one works in smaller pieces, which stay in cache.
-        """
-        memory = self.memory or (DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY)
-        keep = memory // 2 // n_calls if x.requires_grad and torch.is_grad_enabled() else 0
-        longest = 2 * self.geometry.n_padded * torch.finfo(x.dtype).bits // 8
-        work = max(memory // 8, FEWEST_FFTS_AT_ONCE * longest) if order == 1 else memory // 32
-        return Effort(work, keep, self.smoothing, differentiated)
+        if order == 1:
+            return first_effort(x, self.memory, self.smoothing, differentiated)
+        return second_effort(x, self.memory, self.smoothing, differentiated, n_calls)
 
     def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
         if isinstance(x, FirstLayer):
@@ -390,20 +376,6 @@ class JTFSPath(nn.Module):
                 f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
             )
         return x.reshape(-1, n), x.shape[:-1]
-
-
-def _check_options(oversampling: object, smoothing: object, memory: object) -> None:
-    def is_number(value: object, lowest: float) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value < math.inf
-
-    if oversampling is not None and not is_number(oversampling, 1.0):
-        raise ValueError(
-            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, or None for the exact one."
-        )
-    if isinstance(smoothing, bool) or (smoothing != 0 and not is_number(smoothing, SMALLEST_SMOOTHING)):
-        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {SMALLEST_SMOOTHING}.")
-    if memory is not None and not (isinstance(memory, int) and is_number(memory, 1)):
-        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
 
 
 def _filter_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -31,7 +31,7 @@ def test_memory_changes_neither_values_nor_gradients(
 ) -> None:
     # So that the smallest memory cuts layers to single rows and sub-bands.
     monkeypatch.setattr("scrapl_jtfs.cascade.FEWEST_ROWS_AT_ONCE", 1)
-    monkeypatch.setattr("scrapl_jtfs.transform.FEWEST_FFTS_AT_ONCE", 0)
+    monkeypatch.setattr("scrapl_jtfs.effort.FEWEST_FFTS_AT_ONCE", 0)
     x = noise(3, 512)
     results = []
     for memory in (None, 1, 10_000, 300_000, 2**40):

@@ -28,3 +28,32 @@ def test_sound_matching_table_is_the_result_file() -> None:
     for loss in results["losses"].values():
         row = [f"{loss['test'][key]:.0f}" for key in ("mean", "density", "slope")]
         assert f"| {loss['label']} | {' | '.join(row)} |" in README
+
+
+SPEED_ROWS = {
+    "a step, times cheaper than scrapl-loss's: mean over paths": (
+        "step, scrapl-loss / {}, over paths: ratio of means"
+    ),
+    "the same: median over paths": "step, scrapl-loss / {}, over paths: ratio of medians",
+    "a step, in steps of MSS log + linear": "step, {} / mss: mean over paths",
+    "costliest path over the mean": "step, {}: costliest path / mean over paths",
+    "peak memory of a step over MSS's: largest": "peak memory of a step, {} / mss: largest",
+    "15 paths of one n2 over one path: mean": "bundle of one n2 / one path of it, {}: mean over n2",
+    "full tree, times cheaper than kymatio's": "full tree, forward and backward, kymatio / {}: time",
+    "its peak memory over kymatio's": "full tree, forward and backward, {} / kymatio: memory",
+    "Hessian-vector product, times cheaper than scrapl-loss's": (
+        "Hessian-vector product, scrapl-loss / {}: ratio of means"
+    ),
+    "distance of coefficients: median over paths": "relative difference of coefficients, {}: median over paths",
+    "the same: largest": "relative difference of coefficients, {}: largest over paths",
+    "distance of a path's gradient: largest": "relative difference of the gradient, {}: largest over paths",
+}
+
+
+def test_speed_table_is_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/speed.json").read_text())
+    measured = {ratio["name"]: ratio["measured"] for ratio in results["ratios"]}
+    for label, name in SPEED_ROWS.items():
+        values = [measured.get(name.format(contender)) for contender in ("exact", "compact", "compact-3")]
+        cells = ["" if value is None else f"{value:.2g}" for value in values]
+        assert f"| {label} | {' | '.join(cells)} |" in README

@@ -1,0 +1,73 @@
+"""What the options of a transform mean: how much memory each layer gets, and how its modulus is smoothed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .modulation import Effort
+
+DEFAULT_MEMORY = 2**25
+"""Bytes of sub-bands on a CPU: more leaves its caches and is returned to the system between steps."""
+DEFAULT_MEMORY_CUDA = 2**30
+"""Bytes of sub-bands on a GPU, where few launches of many numbers count."""
+FEWEST_FFTS_AT_ONCE = 8
+"""Longest sub-bands that are computed at a time whatever the memory: planning an FFT costs about half of one."""
+SMALLEST_SMOOTHING = 1e-15
+"""Below, eps^2 is lost to underflow in float32, or to rounding in float64."""
+SECOND_SMOOTHING = 0.01
+"""eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients."""
+
+
+def check_options(oversampling: object, smoothing: object, memory: object) -> None:
+    """Check the options of a transform.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    if oversampling is not None and not _is_number(oversampling, 1.0):
+        raise ValueError(
+            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, or None for the exact one."
+        )
+    if isinstance(smoothing, bool) or (smoothing != 0 and not _is_number(smoothing, SMALLEST_SMOOTHING)):
+        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {SMALLEST_SMOOTHING}.")
+    if memory is not None and not (isinstance(memory, int) and _is_number(memory, 1)):
+        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
+
+
+def _is_number(value: object, lowest: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value < math.inf
+
+
+def first_effort(x: Tensor, memory: int | None, smoothing: float, differentiated: int | None) -> Effort:
+    """Return the effort of the first layer, which needs several long FFTs in a call, as each call plans anew.
+
+    Args:
+        x: padded signals.
+        memory: bytes, or None for the default.
+        smoothing: eps.
+        differentiated: see :class:`Effort`.
+    """
+    memory = memory or default_memory(x)
+    longest = 2 * x.shape[-1] * x.element_size()
+    work = max(memory // 8, FEWEST_FFTS_AT_ONCE * longest)
+    return Effort(work, _kept(x, memory), smoothing, differentiated)
+
+
+def second_effort(
+    x: Tensor, memory: int | None, smoothing: float, differentiated: int | None, n_calls: int
+) -> Effort:
+    """Return the effort of one of ``n_calls`` second layers, which work in small pieces that stay in cache."""
+    memory = memory or default_memory(x)
+    return Effort(memory // 32, _kept(x, memory) // n_calls, smoothing * SECOND_SMOOTHING, differentiated)
+
+
+def default_memory(x: Tensor) -> int:
+    """Return the bytes of sub-bands that a layer may hold on the device of ``x``."""
+    return DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY
+
+
+def _kept(x: Tensor, memory: int) -> int:
+    return memory // 2 if x.requires_grad and torch.is_grad_enabled() else 0
