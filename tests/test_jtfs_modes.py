@@ -15,6 +15,7 @@ from torch import Tensor
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_jtfs.maps import Identity
 from scrapl_jtfs.modulation import Effort, Modulation, modulate
+from scrapl_jtfs.modulus import modulus
 
 TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, T=32, F=2, orders=(1, 2))
@@ -338,3 +339,10 @@ def test_wrong_signals_are_named() -> None:
             JTFSPathLoss(jtfs)(bad, x, 3)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="as target"):
             JTFSPathLoss(jtfs).prepare(bad)  # type: ignore[arg-type]
+
+
+def test_smoothed_modulus_of_small_numbers_does_not_cancel() -> None:
+    z = 1e-4 * noise(1, 2, 1, 64)
+    single = modulus(z.float(), 0.1).double()
+    torch.testing.assert_close(single, modulus(z, 0.1), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(single, z.square().sum(1) / 0.2, rtol=1e-5, atol=0.0)  # |z|^2 / (2 eps)
