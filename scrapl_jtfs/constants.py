@@ -58,10 +58,12 @@ def make_constants(
         for n2 in sorted({path.n2 for path in paths if path.n2 is not None})
     }
     frequential = tuple(ops.frequential_filters(geometry, banks, oversampling))
-    rows = {
-        key: (frequential[key[0]].rows_in(key[1]), frequential[key[0]].rows_out(key[1]))
-        for key in {(path.n_fr, path.n_rows) for path in paths}
-    }
+    mirrors = _mirrors(frequential)
+    rows: dict[tuple[int, int], tuple[slice, int]] = {}
+    for n_fr, n_rows in {(path.n_fr, path.n_rows) for path in paths}:
+        # One of a pair decides for both, which are computed together; rounding could tell their rows apart.
+        psi_fr = frequential[min(n_fr, mirrors.get(n_fr, n_fr))]
+        rows[n_fr, n_rows] = psi_fr.rows_in(n_rows), psi_fr.rows_out(n_rows)
     averages: dict[str, ops.TimeAverage] = {}
     after_first: list[str] = []
     if any(path.order == 1 for path in paths):
@@ -97,7 +99,7 @@ def make_constants(
         second,
         frequential,
         rows,
-        _mirrors(frequential),
+        mirrors,
         averages,
         tuple(after_first),
         after_second,

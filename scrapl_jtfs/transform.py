@@ -257,7 +257,10 @@ class JTFSPath(nn.Module):
             path_indices: path ids, in any order.
 
         Returns:
-            For each path the coefficients of ``x`` and of ``target``.
+            For each path the coefficients of ``x`` and of ``target``, each (..., rows, frames).
+
+        Raises:
+            ValueError: the signals differ in shape.
         """
         wanted = [self.checked_index(p) for p in path_indices]
         flat, batch_shape = self._checked_signal(x)
@@ -283,7 +286,8 @@ class JTFSPath(nn.Module):
             path_indices: the paths that it must serve, by default all.
 
         Returns:
-            What :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` take in place of ``x``.
+            What :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` take in place of ``x``. They
+            raise ValueError for paths that it does not serve, and for the first layer of another transform.
         """
         wanted = range(self.n_paths) if path_indices is None else path_indices
         flat, batch_shape = self._checked_signal(x)
@@ -325,7 +329,8 @@ class JTFSPath(nn.Module):
 
     @property
     def _settings(self) -> tuple[object, ...]:
-        return self.geometry, self.oversampling, self.smoothing, self.dtype, self.device
+        orders = frozenset(path.order for path in self.paths)
+        return self.geometry, orders, self.oversampling, self.smoothing, self.dtype, self.device
 
     def _checked_layer(self, layer: FirstLayer, wanted: Iterable[int]) -> FirstLayer:
         missing = set(wanted) - layer.serves

@@ -282,6 +282,12 @@ def test_first_layers_are_refused_by_another_transform() -> None:
         JTFSPath(**{**SMALL, "smoothing": 0.1})(layer, 9)
 
 
+def test_first_layers_are_refused_where_path_ids_mean_other_paths() -> None:
+    layer = JTFSPath(**SMALL, orders=(1, 2)).first_layer(noise(512, dtype=torch.float32))
+    with pytest.raises(ValueError, match="another transform"):
+        JTFSPath(**SMALL, orders=(2,))(layer, 3)
+
+
 def test_prepared_targets_follow_the_dtype() -> None:
     loss_fn = JTFSPathLoss(JTFSPath(**SMALL, smoothing=1e-5, oversampling=2))
     x, y = noise(2, 512), noise(2, 512, seed=1)
