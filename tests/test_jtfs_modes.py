@@ -283,9 +283,9 @@ def test_first_layers_are_refused_by_another_transform() -> None:
 
 
 def test_first_layers_are_refused_where_path_ids_mean_other_paths() -> None:
-    layer = JTFSPath(**SMALL, orders=(1, 2)).first_layer(noise(512, dtype=torch.float32))
+    layer = JTFSPath(**SMALL).first_layer(noise(512, dtype=torch.float32))
     with pytest.raises(ValueError, match="another transform"):
-        JTFSPath(**SMALL, orders=(2,))(layer, 3)
+        JTFSPath(**{**SMALL, "orders": (2,)})(layer, 3)
 
 
 def test_prepared_targets_follow_the_dtype() -> None:
