@@ -2,13 +2,11 @@
 
 import math
 import operator
-from collections import defaultdict
 from typing import Any, SupportsIndex
 
-import torch
 from torch import Tensor
 
-from scrapl_optim.path_state import GRAD_SCALE
+from scrapl_optim.storage import STORAGES
 
 
 def as_int(value: SupportsIndex | Tensor, name: str) -> int:
@@ -45,51 +43,16 @@ def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
     return path_idx
 
 
-def gradients_usable(param_groups: list[dict[str, Any]], path: int) -> bool:
-    """Return whether all gradients are finite and fit the moments; raise if one is sparse, or if it should."""
-    grads: dict[tuple[torch.device, torch.dtype, bool], list[Tensor]] = defaultdict(list)
-    for group in param_groups:
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            if p.grad.layout != torch.strided:
-                raise RuntimeError("PathAdamSAGA does not support sparse gradients; make the gradient dense")
-            grads[p.grad.device, p.grad.dtype, bool(group["path_adam"])].append(p.grad)
-    # The 2-norm first: it bounds every entry, carries a NaN of one rank to all (a maximum may not), and is 30
-    # times faster than the maximum norm on a CPU.
-    keys = list(grads)
-    norms = [float(_norms(grads[key], key[1], 2).max()) for key in keys]
-    if all(norm < _largest(dtype, adam) for norm, (_, dtype, adam) in zip(norms, keys, strict=True)):
-        return True
-    problem = "has an inf or a NaN, expected finite values; look for it in the loss of this path"
-    if all(math.isfinite(norm) for norm in norms):
-        entries = [float(_norms(grads[key], key[1], math.inf).max()) for key in keys]
-        limits = [_largest(dtype, adam) for _, dtype, adam in keys]
-        beyond = [(entry, limit) for entry, limit in zip(entries, limits, strict=True) if entry >= limit]
-        if not beyond:
-            return True
-        (entry, limit), *_ = beyond
-        problem = f"reaches {entry:g}, beyond the {limit:.2g} that the moments can hold; scale the loss down"
-    if any(group["nonfinite"] == "raise" for group in param_groups):
-        raise RuntimeError(
-            f"a gradient of path {path} {problem}, or leave such steps out with nonfinite='skip'; "
-            "nothing was updated"
+def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> None:
+    """Raise ValueError if a path's importance weight is not usable."""
+    if weight is None:
+        return
+    if not 0.0 < weight < math.inf:
+        raise ValueError(f"weight must be finite and positive, got {weight}; it is 1 / (n_paths * probability)")
+    if weight != 1.0 and not all(group["unbiased"] for group in param_groups):
+        raise ValueError(
+            f"weight={weight} needs PathAdamSAGA(..., unbiased=True): the paper's update has no importance weights"
         )
-    return False
-
-
-def _norms(batch: list[Tensor], dtype: torch.dtype, order: float) -> Tensor:
-    """Return the norm of each gradient that has entries; in float16 the 2-norm would overflow early."""
-    filled = [grad for grad in batch if grad.numel()]
-    if not filled:
-        return torch.zeros(1)
-    return torch.stack(torch._foreach_norm(filled, order, dtype=torch.float32 if dtype == torch.float16 else None))
-
-
-def _largest(dtype: torch.dtype, path_adam: bool) -> float:
-    """Return the gradient whose square, in internal units, just overflows the dtype of the state."""
-    largest = torch.finfo(torch.promote_types(dtype, torch.float32)).max
-    return math.sqrt(largest) / GRAD_SCALE if path_adam else math.inf
 
 
 def check_hyperparameters(group: dict[str, Any]) -> None:
@@ -106,5 +69,9 @@ def check_hyperparameters(group: dict[str, Any]) -> None:
             raise ValueError(f"Invalid {name}: {group[name]}; it must be finite and >= 0")
     if as_int(group["n_paths"], "n_paths") < 1:
         raise ValueError(f"Invalid n_paths: {group['n_paths']}; it must be at least 1")
+    if not 0.0 <= group["saga"] <= 1.0:
+        raise ValueError(f"Invalid saga: {group['saga']}; it must be in [0, 1]: 1 is the paper's P-SAGA, 0 none")
+    if group["storage"] not in STORAGES:
+        raise ValueError(f"Invalid storage: {group['storage']!r}; it must be one of {', '.join(STORAGES)}")
     if group["nonfinite"] not in ("raise", "skip"):
         raise ValueError(f"Invalid nonfinite: {group['nonfinite']!r}; it must be 'raise' or 'skip'")

@@ -1,157 +1,189 @@
 """The mathematics of PathAdamSAGA as pure functions on tensors, one by one and as lists."""
 
-from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _default_to_fused_or_foreach
 
-from scrapl_optim.path_state import GRAD_SCALE, Visit, ema_weight, scaled_eps, state_dtype
+from scrapl_optim.storage import RowFormat
 
-Rows = list[Tensor] | None
+Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
-def path_adam_saga(
-    params: list[Tensor],
-    grads: list[Tensor],
-    visits: list[Visit],
-    *,
-    exp_avgs: Rows,
-    exp_avg_sqs: Rows,
-    saga_grads: Rows,
-    saga_sums: Rows,
-    foreach: bool | None = None,
-    n_paths: int,
-    lr: float | Tensor,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None:
-    r"""Functional form of :class:`scrapl_optim.PathAdamSAGA`: updates parameters, rows and sums in place.
+class Coefficients(NamedTuple):
+    r"""The numbers of one update.
 
-    ``exp_avgs``, ``exp_avg_sqs`` and ``saga_grads`` are the rows of the drawn path, ``saga_sums`` the
-    sums of the memory over all paths. Without ``exp_avgs`` there is no P-Adam, without ``saga_sums`` no
-    P-SAGA. All tensors are real and those at the same place in the lists have the same shape.
-
-    Source: SCRAPL, Algorithm 1, on bias-corrected moments (:func:`scrapl_optim.path_state.ema_weight`).
+    Attributes:
+        lr: :math:`\alpha_k`, a number or a 0-dim tensor.
+        decay: factor of the parameter, :math:`1 - \alpha_k \lambda`.
+        weight1: weight of the new gradient in its first moment (:func:`scrapl_optim.path_state.ema_weight`).
+        weight2: the same for the second moment.
+        scale: unit of the row: ``rms`` holds ``scale`` times the root.
+        eps: :math:`\varepsilon` times ``scale ** 2``.
+        floor: smallest second moment, in units of the row: makes 0 / 0 zero.
+        sign: -1 to maximize.
+        weight: importance weight :math:`\omega_p` of the drawn path; 1 in the paper.
+        saga: strength of the SAGA terms.
+        saga_mean: ``saga`` over the number of paths that the mean of the memory counts.
+        salts: random bits for the rounding of ``update`` and ``rms``.
     """
-    if foreach is None:
-        _, foreach = _default_to_fused_or_foreach(params, differentiable=False)
-    # One clock, device and dtype per call: then the coefficients are numbers, not lists.
-    batches: dict[Any, list[int]] = defaultdict(list)
-    for i, (param, visit) in enumerate(zip(params, visits, strict=True)):
-        batches[(param.device, param.dtype, visit) if foreach else i].append(i)
-
-    def pick(tensors: Rows, indices: list[int]) -> Rows:
-        return None if tensors is None else [tensors[i] for i in indices]
-
-    update = _multi_tensor_path_adam_saga if foreach else _single_tensor_path_adam_saga
-    for indices in batches.values():
-        visit = visits[indices[0]]
-        update(
-            [params[i] for i in indices],
-            [grads[i] for i in indices],
-            pick(exp_avgs, indices),
-            pick(exp_avg_sqs, indices),
-            pick(saga_grads, indices),
-            pick(saga_sums, indices),
-            _Coefficients(
-                lr=lr,
-                weight1=ema_weight(betas[0], visit, n_paths),
-                weight2=ema_weight(betas[1], visit, n_paths),
-                n_visited=max(1, visit.n_visited),
-                eps=scaled_eps(eps),
-                weight_decay=weight_decay,
-                sign=-1.0 if maximize else 1.0,
-            ),
-        )
-
-
-class _Coefficients(NamedTuple):
-    """The numbers of one update; ``weight1`` and ``weight2`` are those of :func:`ema_weight`."""
 
     lr: float | Tensor
+    decay: float | Tensor
     weight1: float
     weight2: float
-    n_visited: int
+    scale: float
     eps: float
-    weight_decay: float
+    floor: float
     sign: float
+    weight: float
+    saga: float
+    saga_mean: float
+    salts: tuple[int, int]
 
 
-def _single_tensor_path_adam_saga(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: Rows,
-    exp_avg_sqs: Rows,
-    saga_grads: Rows,
-    saga_sums: Rows,
-    c: _Coefficients,
+class Slot(NamedTuple):
+    """What one update reads and writes for a parameter or a piece of it: real tensors of one shape.
+
+    Attributes:
+        param: parameter.
+        grad: gradient.
+        row: parts of ``update`` and ``rms``, as their formats keep them; both lists empty without P-Adam and
+            P-SAGA, only ``rms``'s without P-Adam.
+        formats: how.
+        saga_sum: sum over paths of what ``update`` holds; ``None`` without P-SAGA.
+    """
+
+    param: Tensor
+    grad: Tensor
+    update: list[Tensor]
+    rms: list[Tensor]
+    formats: RowFormat
+    saga_sum: Tensor | None
+
+
+def update_tensor(
+    slot: Slot, dtype: torch.dtype, c: Coefficients, scratch: tuple[Tensor, Tensor] | None = None
 ) -> None:
-    for i, param in enumerate(params):
-        dtype = state_dtype(param)
-        memory = None
-        if exp_avgs is not None and exp_avg_sqs is not None:
-            exp_avg, exp_avg_sq = exp_avgs[i], exp_avg_sqs[i]
-            if saga_sums is not None:
-                memory = exp_avg / (exp_avg_sq + c.eps).sqrt_()
-            grad = grads[i].to(dtype) * (c.sign * GRAD_SCALE)
-            exp_avg.lerp_(grad, c.weight1)
-            exp_avg_sq.mul_(1 - c.weight2).addcmul_(grad, grad, value=c.weight2)
-            update = exp_avg / (exp_avg_sq + c.eps).sqrt_()
-        else:
-            update = grads[i].to(dtype) * c.sign
-            if saga_grads is not None:
-                memory = saga_grads[i].clone()
-                saga_grads[i].copy_(update)
-        if saga_sums is not None and memory is not None:
-            change = update.sub_(memory)
-            update = change.add(saga_sums[i], alpha=1 / c.n_visited)
-            saga_sums[i].add_(change)
-        if c.weight_decay != 0:
-            param.mul_(1 - c.lr * c.weight_decay)
-        param.add_(update.mul_(-c.lr))
+    r"""Update one parameter, the row of the drawn path and the sum over paths, in place.
 
+    With :math:`u` = ``update``, :math:`r` = ``rms`` and the row in units of ``scale``, the moments are
+    :math:`\hat m = u r` and :math:`\hat v + \varepsilon = r^2`; the row keeps what is applied, not what it is
+    computed from, so that the memory of P-SAGA is at hand and squares of gradients are kept nowhere.
+    ``scratch`` is memory for two tensors like the gradient in ``dtype``.
 
-def _multi_tensor_path_adam_saga(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: Rows,
-    exp_avg_sqs: Rows,
-    saga_grads: Rows,
-    saga_sums: Rows,
-    c: _Coefficients,
-) -> None:
-    dtype = state_dtype(params[0])
-    grads = [grad.to(dtype) for grad in grads]
-    memories = None
-    if exp_avgs is not None and exp_avg_sqs is not None:
-        if saga_sums is not None:
-            memories = _foreach_normalized(exp_avgs, exp_avg_sqs, c.eps)
-        scaled = torch._foreach_mul(grads, c.sign * GRAD_SCALE)
-        torch._foreach_lerp_(exp_avgs, scaled, c.weight1)
-        torch._foreach_mul_(exp_avg_sqs, 1 - c.weight2)
-        torch._foreach_addcmul_(exp_avg_sqs, scaled, scaled, value=c.weight2)
-        updates = _foreach_normalized(exp_avgs, exp_avg_sqs, c.eps)
+    Source: SCRAPL, Algorithm 1.
+    """
+    param = slot.param.to(dtype)
+    grad = slot.grad.to(dtype)
+    first, second = (torch.empty_like(grad), torch.empty_like(grad)) if scratch is None else scratch
+    before = slot.formats.update.decode(slot.update, dtype) if slot.update else None
+    if slot.rms and before is not None:
+        rms = slot.formats.rms.decode(slot.rms, dtype)
+        grad = torch.mul(grad, c.sign * c.scale, out=first)
+        current = torch.mul(before, rms, out=second).lerp_(grad, c.weight1)
+        rms.mul_(rms).mul_(1 - c.weight2).addcmul_(grad, grad, value=c.weight2)
+        if c.eps > 0:
+            rms.add_(c.weight2 * c.eps)
+        current.div_(rms.clamp_min_(c.floor).sqrt_())
+        slot.formats.rms.encode(slot.rms, rms, c.salts[1])
     else:
-        updates = torch._foreach_mul(grads, c.sign)
-        if saga_grads is not None:
-            memories = [saga_grad.clone() for saga_grad in saga_grads]
-            torch._foreach_copy_(saga_grads, updates)
-    if saga_sums is not None and memories is not None:
-        torch._foreach_sub_(updates, memories)
-        changes = updates
-        updates = torch._foreach_add(changes, saga_sums, alpha=1 / c.n_visited)
-        torch._foreach_add_(saga_sums, changes)
-    if c.weight_decay != 0:
-        torch._foreach_mul_(params, 1 - c.lr * c.weight_decay)
-    torch._foreach_mul_(updates, -c.lr)
-    torch._foreach_add_(params, updates)
+        current = torch.mul(grad, c.sign, out=second)
+    param.mul_(c.decay)
+    if slot.saga_sum is None or before is None:
+        _add(param, current, -c.lr * c.weight)
+        if before is not None:
+            slot.formats.update.encode(slot.update, current, c.salts[0])
+    else:
+        _add(param, slot.saga_sum, -c.lr * c.saga_mean)
+        change = torch.sub(current, before, out=first)
+        _add(param, change if c.saga == 1 else torch.sub(current, before, alpha=c.saga), -c.lr * c.weight)
+        _remember(slot, slot.saga_sum, before, current, change, c.salts[0])
+    if param is not slot.param:
+        slot.param.copy_(param)
 
 
-def _foreach_normalized(exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor], eps: float) -> list[Tensor]:
-    denominators = torch._foreach_add(exp_avg_sqs, eps)
-    torch._foreach_sqrt_(denominators)
-    return list(torch._foreach_div(exp_avgs, denominators))
+def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
+    if isinstance(factor, Tensor):
+        param.addcmul_(direction, factor.to(param.dtype))
+    else:
+        param.add_(direction, alpha=factor)
+
+
+def _remember(slot: Slot, saga_sum: Tensor, before: Tensor, current: Tensor, change: Tensor, salt: int) -> None:
+    """Keep the new update of the path and correct the sum by what is kept; overwrites ``current``, ``change``.
+
+    In full precision the row follows the sum, not the sum the row: the row changes by what the sum changed
+    by after rounding. The two then never part, where rounding the sum alone lets it drift (10^-5 relative
+    after 10^5 steps in float32). The row is off by a rounding of the sum, once: both then have the same grid.
+    """
+    if slot.formats.update.whole:
+        after = torch.add(saga_sum, change, out=current)
+        before.add_(torch.sub(after, saga_sum, out=change))
+        saga_sum.copy_(after)
+    else:
+        slot.formats.update.encode(slot.update, current, salt)
+        saga_sum.add_(slot.formats.update.decode(slot.update, current.dtype).sub_(before))
+
+
+def update_tensors(slots: list[Slot], dtype: torch.dtype, c: Coefficients) -> None:
+    """:func:`update_tensor` for many slots of one device, dtype and kind, by torch's multi-tensor operations."""
+    params = [slot.param.to(dtype) for slot in slots]
+    grads = [slot.grad.to(dtype) for slot in slots]
+    befores = [slot.formats.update.decode(slot.update, dtype) for slot in slots if slot.update]
+    if slots[0].rms:
+        rms = [slot.formats.rms.decode(slot.rms, dtype) for slot in slots]
+        grads = torch._foreach_mul(grads, c.sign * c.scale)
+        currents = torch._foreach_mul(befores, rms)
+        torch._foreach_lerp_(currents, grads, c.weight1)
+        torch._foreach_mul_(rms, rms)
+        torch._foreach_mul_(rms, 1 - c.weight2)
+        torch._foreach_addcmul_(rms, grads, grads, value=c.weight2)
+        if c.eps > 0:
+            torch._foreach_add_(rms, c.weight2 * c.eps)
+        torch._foreach_clamp_min_(rms, c.floor)
+        torch._foreach_sqrt_(rms)
+        torch._foreach_div_(currents, rms)
+        for slot, root in zip(slots, rms, strict=True):
+            slot.formats.rms.encode(slot.rms, root, c.salts[1])
+    else:
+        currents = torch._foreach_mul(grads, c.sign)
+    torch._foreach_mul_(params, c.decay)
+    saga_sums = [slot.saga_sum for slot in slots if slot.saga_sum is not None]
+    if not saga_sums:
+        _foreach_add(params, currents, -c.lr * c.weight)
+        for slot, current in zip(slots, currents, strict=True):
+            if slot.update:
+                slot.formats.update.encode(slot.update, current, c.salts[0])
+    else:
+        changes = torch._foreach_sub(currents, befores)
+        directions = changes
+        if c.saga != 1:
+            directions = torch._foreach_add(currents, befores, alpha=-c.saga)
+        _foreach_add(params, saga_sums, -c.lr * c.saga_mean)
+        _foreach_add(params, directions, -c.lr * c.weight)
+        _foreach_remember(slots, befores, currents, changes, c.salts[0])
+    for slot, param in zip(slots, params, strict=True):
+        if param is not slot.param:
+            slot.param.copy_(param)
+
+
+def _foreach_add(params: Tensors, directions: Tensors, factor: float | Tensor) -> None:
+    if isinstance(factor, Tensor):
+        directions = torch._foreach_mul(directions, factor.to(params[0].dtype))
+        factor = 1.0
+    torch._foreach_add_(params, directions, alpha=factor)
+
+
+def _foreach_remember(slots: list[Slot], befores: Tensors, currents: Tensors, changes: Tensors, salt: int) -> None:
+    saga_sums = [slot.saga_sum for slot in slots if slot.saga_sum is not None]
+    whole = slots[0].formats.update.whole
+    if whole:
+        afters = torch._foreach_add(saga_sums, changes)
+        torch._foreach_add_(befores, torch._foreach_sub(afters, saga_sums))
+        torch._foreach_copy_(saga_sums, afters)
+        return
+    for slot, current in zip(slots, currents, strict=True):
+        slot.formats.update.encode(slot.update, current, salt)
+    kept = [slot.formats.update.decode(slot.update, currents[0].dtype) for slot in slots]
+    torch._foreach_add_(saga_sums, torch._foreach_sub(kept, befores))

@@ -1,18 +1,25 @@
 """P-Adam and P-SAGA: Adam moments and a gradient memory for every path (SCRAPL, Algorithm 1)."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, SupportsIndex, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from scrapl_optim import path_state
-from scrapl_optim._validation import as_int, as_path_idx, check_hyperparameters, gradients_usable
-from scrapl_optim.functional import Rows, path_adam_saga
+from scrapl_optim import path_state, state_dict, steps
+from scrapl_optim._validation import as_int, as_path_idx, check_hyperparameters, check_weight
+from scrapl_optim.gradients import Gradients
+from scrapl_optim.host import RowFetcher
+from scrapl_optim.pieces import Scratch
 
 PathIdx = SupportsIndex | Tensor
 _Loss = TypeVar("_Loss")
+
+
+class _Announced(NamedTuple):
+    path: int
+    weight: float | None
 
 
 class PathAdamSAGA(Optimizer):
@@ -108,7 +115,9 @@ class PathAdamSAGA(Optimizer):
         weight_decay: float = 0.01,
         *,
         path_adam: bool = True,
-        path_saga: bool = True,
+        saga: float = 1.0,
+        unbiased: bool = False,
+        storage: str = "float32",
         maximize: bool = False,
         foreach: bool | None = None,
         nonfinite: str = "raise",
@@ -120,32 +129,46 @@ class PathAdamSAGA(Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "path_adam": path_adam,
-            "path_saga": path_saga,
+            "saga": saga,
+            "unbiased": unbiased,
+            "storage": storage,
             "maximize": maximize,
             "foreach": foreach,
             "nonfinite": nonfinite,
         }
         check_hyperparameters(defaults)
-        self._path_idx: int | None = None
+        self._start()
         super().__init__(params, defaults)
         self._register_hooks()
 
+    def _start(self) -> None:
+        # A list, since wrappers of trainers copy attributes and must see the same announcement.
+        self._announced: list[_Announced] = []
+        self._rows = RowFetcher()
+        self._scratch = Scratch()
+
     def _register_hooks(self) -> None:
-        self.register_state_dict_post_hook(path_state.after_state_dict)  # type: ignore[arg-type]
-        self.register_load_state_dict_pre_hook(path_state.before_load)  # type: ignore[arg-type]
-        self.register_load_state_dict_post_hook(path_state.after_load)
+        self.register_state_dict_pre_hook(lambda optimizer: self._rows.wait())
+        self.register_state_dict_post_hook(state_dict.after_state_dict)  # type: ignore[arg-type]
+        self.register_load_state_dict_pre_hook(state_dict.before_load)  # type: ignore[arg-type]
+        self.register_load_state_dict_post_hook(state_dict.after_load)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._rows.wait()
+        return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called by load_state_dict as well as by pickle and deepcopy, which keep no other attributes.
-        unpickled = "_path_idx" not in self.__dict__
+        unpickled = "_announced" not in self.__dict__
         super().__setstate__(state)
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 if key != "differentiable":
                     group.setdefault(key, value)
         if unpickled:
-            self._path_idx = None
+            self._start()
             self._register_hooks()
+        self._rows.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group; its state starts at its first gradient.
@@ -163,27 +186,36 @@ class PathAdamSAGA(Optimizer):
                 )
         super().add_param_group(param_group)
 
-    def set_path(self, path_idx: PathIdx) -> None:
-        """Announce the path of the next ``step``, which uses it once.
+    def set_path(self, path_idx: PathIdx, weight: float | None = None) -> None:
+        """Announce the path, and its importance weight, of the next ``step``, which uses them once.
 
-        For trainers that call ``step(closure)`` and pass nothing else. The last announcement counts;
-        ``step(path_idx=...)`` takes precedence and uses it up. It is not part of the state dict, of
-        pickles or of copies.
+        For trainers that call ``step(closure)`` and pass nothing else, and, called before the forward pass,
+        for rows kept on the host, which are fetched meanwhile. The last announcement counts;
+        ``step(path_idx=...)`` takes precedence and uses it up. It is not part of the state dict, of pickles or
+        of copies.
 
         Raises:
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if it is not in ``[0, n_paths)``.
+            ValueError: if ``weight`` is not finite and positive.
         """
-        self._path_idx = as_path_idx(path_idx, self.defaults["n_paths"])
+        path = as_path_idx(path_idx, self.defaults["n_paths"])
+        check_weight(weight, self.param_groups)
+        self._announced[:] = [_Announced(path, weight)]
+        self._rows.forget()
+        for param, row in steps.host_rows(self.param_groups, self.state, path):
+            self._rows.fetch(param, path, row)
 
-    def _resolve_path(self, path_idx: PathIdx | None) -> int:
+    def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
+        check_weight(weight, self.param_groups)
         if path_idx is not None:
-            return as_path_idx(path_idx, n_paths)
-        if self._path_idx is not None:
-            return self._path_idx
+            return _Announced(as_path_idx(path_idx, n_paths), weight)
+        if self._announced:
+            announced = self._announced[0]
+            return announced if weight is None else _Announced(announced.path, weight)
         if n_paths == 1:
-            return 0
+            return _Announced(0, weight)
         raise RuntimeError(
             f"no path for this step: with n_paths={n_paths}, call step(path_idx=...), or set_path(...) "
             "once before each step"
@@ -195,95 +227,106 @@ class PathAdamSAGA(Optimizer):
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
-        if self.state or path_idx is not None or self._path_idx is not None:
+        if self.state or path_idx is not None or self._announced:
             return False
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
         return zero_lr and bool(grads) and not any(bool(grad.any()) for grad in grads)
 
-    def _init_group(self, group: dict[str, Any]) -> list[Tensor]:
-        """Return the parameters of ``group`` that have a gradient, with their state in place."""
-        params = [p for p in group["params"] if p.grad is not None]
-        for p in params:
+    def _init_group(self, group: dict[str, Any], path: int | None, clocks: dict[str, Tensor]) -> list[steps.Entry]:
+        """Return the parameters of ``group`` that have a gradient, with their state and row in place."""
+        entries = []
+        for p in group["params"]:
+            if p.grad is None:
+                continue
             state = self.state[p]
             if not state:
-                path_state.init_state(state, p, group)
-            path_state.check_switches(state, group)
-            if "saga_eps" in state:
-                path_state.refresh_saga_sum(state, group["eps"])
-        return params
+                path_state.init_state(state, p, group, clocks)
+            layout = path_state.row_layout(p, group, "saga_sum" in state)
+            if path is not None and not path_state.check_layout(state, group, layout, path):
+                path_state.add_row(state, p, layout, path)
+            entries.append(steps.Entry(p, state, layout))
+        return entries
 
     @overload
-    def step(self, closure: None = None, *, path_idx: PathIdx | None = None) -> None: ...
+    def step(
+        self, closure: None = None, *, path_idx: PathIdx | None = None, weight: float | None = None
+    ) -> None: ...
 
     @overload
-    def step(self, closure: Callable[[], _Loss], *, path_idx: PathIdx | None = None) -> _Loss: ...
+    def step(
+        self, closure: Callable[[], _Loss], *, path_idx: PathIdx | None = None, weight: float | None = None
+    ) -> _Loss: ...
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None, *, path_idx: PathIdx | None = None) -> Any:
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        path_idx: PathIdx | None = None,
+        weight: float | None = None,
+    ) -> Any:
         """Update the parameters with the gradient of one path.
 
         Args:
             closure: evaluates the model again and returns the loss; it may call :meth:`set_path`.
             path_idx: path of the loss, an integer or a 0-dim integer tensor (on an accelerator, reading
                 one synchronises); the announced one if ``None``.
+            weight: importance weight of the path, with ``unbiased=True``; the announced one, or 1, if ``None``.
 
         Returns:
             The closure's loss, or ``None``.
 
         Raises:
             RuntimeError: if the path is not known, a gradient is sparse, or (``nonfinite="raise"``) a
-                gradient has an inf, a NaN or an entry too large for the moments; nothing has changed then.
+                gradient has an inf or a NaN; nothing has changed then.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is not in ``[0, n_paths)``.
+            ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._is_state_init(path_idx):
-            for group in self.param_groups:
-                self._init_group(group)
-            return loss
-        path = self._resolve_path(path_idx)
-        if gradients_usable(self.param_groups, path):
-            params = [self._init_group(group) for group in self.param_groups]
-            for group, with_grad in zip(self.param_groups, params, strict=True):
-                self._update_group(group, with_grad, path)
-        self._path_idx = None
+        compiling = torch.compiler.is_compiling()
+        batches = self._prepare(path_idx, weight)
+        for batch in batches:
+            steps.run(batch, self._scratch, compiling)
+        self._finish(batches)
         return loss
 
-    def _update_group(self, group: dict[str, Any], params: list[Tensor], path: int) -> None:
-        states = [self.state[p] for p in params]
-        keys = path_state.state_keys(group)
-
-        def rows(key: str) -> Rows:
-            return [path_state.row(state, key, path) for state in states] if key in keys else None
-
-        path_adam_saga(
-            _as_real(params),
-            _as_real(p.grad for p in params if p.grad is not None),
-            [path_state.tick(state, path) for state in states],
-            exp_avgs=rows("exp_avg"),
-            exp_avg_sqs=rows("exp_avg_sq"),
-            saga_grads=rows("saga_grad"),
-            saga_sums=_as_real(state["saga_sum"] for state in states) if "saga_sum" in keys else None,
-            foreach=group["foreach"],
-            n_paths=group["n_paths"],
-            lr=_as_scalar(group["lr"]),
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            maximize=group["maximize"],
+    @torch._disable_dynamo
+    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
+        """Check everything, then advance the clocks; returns what is left to compute."""
+        clocks = path_state.new_clocks(self.defaults["n_paths"])
+        if self._is_state_init(path_idx):
+            for group in self.param_groups:
+                self._init_group(group, None, clocks)
+            state_dict.complete_rows(self)
+            return []
+        announced = self._resolve_path(path_idx, weight)
+        gradients = Gradients(self.param_groups)
+        if not gradients.usable(announced.path):
+            self._announced.clear()
+            return []
+        entries = [self._init_group(group, announced.path, clocks) for group in self.param_groups]
+        visits = steps.tick_all(
+            [entry for members in entries for entry in members],
+            self.state,
+            announced.path,
+            gradients,
+            max(group["eps"] for group in self.param_groups),
         )
+        return [
+            batch
+            for group, members in zip(self.param_groups, entries, strict=True)
+            for batch in steps.make_batches(group, members, visits, self._rows, *announced)
+        ]
 
-
-def _as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [torch.view_as_real(t) if torch.is_complex(t) else t for t in tensors]
-
-
-def _as_scalar(lr: float | Tensor) -> float | Tensor:
-    """A CPU tensor becomes a number; one on an accelerator stays there, for reading would synchronise."""
-    if not isinstance(lr, Tensor):
-        return lr
-    return lr.item() if lr.device.type == "cpu" else lr.reshape(())
+    @torch._disable_dynamo
+    def _finish(self, batches: list[steps.Batch]) -> None:
+        """Keep what the update leaves to keep."""
+        if batches:
+            steps.finish(batches, self._rows)
+            self._announced.clear()
+            self._rows.forget()

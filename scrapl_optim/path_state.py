@@ -1,17 +1,32 @@
-"""What PathAdamSAGA keeps per parameter: clocks, one row per path, one running sum."""
+"""What PathAdamSAGA keeps per parameter: the clock and unit of each path, a row per drawn path, one sum."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-# Internal unit of gradient: moments are kept of GRAD_SCALE * g. The squares of gradients between 1e-28
-# and 1e9 then fit float32; a power of two, so that nothing is rounded.
-GRAD_SCALE = 2.0**32
+from scrapl_optim.gradients import Gradients
+from scrapl_optim.host import on_host
+from scrapl_optim.storage import Format, RowFormat, local, row_format
 
-ROW_KEYS = ("exp_avg", "exp_avg_sq", "saga_grad")
+CLOCKS = ("step", "scale")
+_PART_NAMES = ("update", "update_scale", "rms", "rms_top")
+
+# A path's row is in units that put its largest gradient here: above it 40 doublings are free until squares
+# overflow float32, below it the squares of entries 10^25 times smaller do not underflow.
+_TARGET = 2.0**20
+_LIMIT = 2.0**60
+# Entries so small that their squares vanish from a 2-norm in float32 must not overflow in units of the row.
+_LARGEST_EXPONENT = 120
+
+# The sum follows its rows to a few roundings of an entry, which add up where paths are few and hence drawn
+# often. There, summing again is cheap.
+REFRESH_EVERY = 1024
+MOST_REFRESHED = 64
 
 
 class Visit(NamedTuple):
@@ -21,11 +36,15 @@ class Visit(NamedTuple):
         step: k, the number of updates of this parameter, this one included.
         last_visit: tau_p, the step at which the path was last drawn; 0 if never.
         n_visited: card Gamma, the number of paths drawn before this step.
+        scale: unit of the row of the path.
+        unit_change: what the row is to be multiplied by to be in this unit.
     """
 
     step: int
     last_visit: int
     n_visited: int
+    scale: float
+    unit_change: float = 1.0
 
 
 def ema_weight(beta: float, visit: Visit, n_paths: int) -> float:
@@ -45,162 +64,183 @@ def ema_weight(beta: float, visit: Visit, n_paths: int) -> float:
     return math.expm1((visit.step - visit.last_visit) * log_beta) / math.expm1(visit.step * log_beta)
 
 
-def needs_saga_memory(group: dict[str, Any]) -> bool:
-    """Whether the SAGA terms of the group can differ from zero: with one path they cancel exactly."""
-    return bool(group["path_saga"]) and group["n_paths"] > 1
-
-
-def state_keys(group: dict[str, Any]) -> set[str]:
-    """Return the keys that the state of a parameter of ``group`` has."""
-    keys = {"step"}
-    if group["path_adam"]:
-        keys |= {"exp_avg", "exp_avg_sq"}
-    if needs_saga_memory(group):
-        keys |= {"saga_sum", "saga_eps"} if group["path_adam"] else {"saga_sum", "saga_grad"}
-    return keys
-
-
 def state_dtype(param: Tensor) -> torch.dtype:
-    """Return the dtype of moments and sums: the parameter's, at least float32."""
-    return torch.promote_types(param.dtype, torch.float32)
+    """Return the dtype of the arithmetic and the sum: real, the parameter's, at least float32."""
+    return torch.promote_types(param.dtype, torch.float32).to_real()
 
 
-def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
-    """Fill ``state`` with clocks at zero and zero rows.
+def as_real(tensor: Tensor) -> Tensor:
+    """Return a complex tensor as its real view, another as it is."""
+    return torch.view_as_real(tensor) if torch.is_complex(tensor) else tensor
 
-    ``step`` is an int64 tensor of shape ``(n_paths,)`` on the CPU: the step of each path's last visit,
-    tau. Its maximum is k and its non-zero entries are Gamma. Its name exempts it from the cast of
-    ``load_state_dict``.
+
+def keeps_sum(group: dict[str, Any]) -> bool:
+    """Whether a state created now has the sum over paths: with one path the SAGA terms cancel exactly."""
+    return group["saga"] > 0 and group["n_paths"] > 1
+
+
+def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
+    """Fill ``state`` with clocks at zero, no rows and a zero sum.
+
+    ``clocks`` come from :func:`new_clocks`; parameters whose state starts at the same step share them.
     """
-    n_paths: int = group["n_paths"]
-    keys = state_keys(group)
-    state["step"] = torch.zeros(n_paths, dtype=torch.int64)
-    # zeros_like of the parameter, or of its expansion, is sharded as the parameter is; new_zeros is not.
-    template = param.detach()
-    for key in ROW_KEYS:
-        if key in keys:
-            rows = template.expand(n_paths, *template.shape)
-            state[key] = torch.zeros_like(rows, dtype=state_dtype(param), memory_format=torch.contiguous_format)
-    if "saga_sum" in keys:
-        state["saga_sum"] = torch.zeros_like(template, dtype=state_dtype(param))
-    if "saga_eps" in keys:
-        state["saga_eps"] = group["eps"]
-
-
-def check_switches(state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Raise if ``path_adam`` or ``path_saga`` changed since the state was created."""
-    expected = state_keys(group)
-    if set(state) != expected:
-        raise RuntimeError(
-            f"the state holds {sorted(state)}, but path_adam={group['path_adam']} and "
-            f"path_saga={group['path_saga']} need {sorted(expected)}; choose both when the optimizer is "
-            "created, or clear optimizer.state to start over"
+    state |= clocks
+    if keeps_sum(group):
+        # zeros_like is sharded as the parameter is; new_zeros is not.
+        state["saga_sum"] = torch.zeros_like(
+            as_real(param.detach()), dtype=state_dtype(param), memory_format=torch.contiguous_format
         )
 
 
-def tick(state: dict[str, Any], path_idx: int) -> Visit:
-    """Advance the clocks of one parameter by a visit of ``path_idx`` and return them."""
-    clock: Tensor = state["step"]
+def new_clocks(n_paths: int) -> dict[str, Tensor]:
+    """Return clocks at zero, tensors of shape ``(n_paths,)`` on the CPU.
+
+    ``step`` (int64) is the step of each path's last visit, tau: its maximum is k and its non-zero entries are
+    Gamma. ``scale`` (float64) is the unit of each path's row, 0 before its first non-zero gradient.
+    """
+    return {
+        "step": torch.zeros(n_paths, dtype=torch.int64),
+        "scale": torch.zeros(n_paths, dtype=torch.float64),
+    }
+
+
+class RowLayout(NamedTuple):
+    """Which tensors a row of a parameter has and how they are held.
+
+    Attributes:
+        formats: how ``update`` and ``rms`` are held.
+        tensors: those of the two that there are, with their formats.
+        names: names of all parts, without the path.
+        dtype: of the arithmetic.
+        is_complex: whether the parameter is.
+        sharded: whether the parameter is a DTensor.
+        kind: one object for all layouts whose parts can be updated together.
+    """
+
+    formats: RowFormat
+    tensors: tuple[tuple[str, Format], ...]
+    names: tuple[str, ...]
+    dtype: torch.dtype
+    is_complex: bool
+    sharded: bool
+    kind: object
+
+    def allocate(self, param: Tensor) -> dict[str, Tensor]:
+        """Return a row of zeros for ``param``, by name."""
+        like = as_real(param.detach())
+        parts = [part for _, form in self.tensors for part in form.allocate(like, self.dtype)]
+        return dict(zip(self.names, parts, strict=True))
+
+
+def row_layout(param: Tensor, group: dict[str, Any], has_sum: bool) -> RowLayout:
+    """Return what a row of ``param`` consists of: two tensors with P-Adam, one with P-SAGA alone, or none."""
+    sharded = hasattr(type(param), "to_local") or hasattr(param, "to_local")
+    return _row_layout(group["storage"], param.shape, param.dtype, sharded, group["path_adam"], has_sum)
+
+
+@functools.cache
+def _row_layout(
+    storage: str, shape: torch.Size, dtype: torch.dtype, sharded: bool, path_adam: bool, has_sum: bool
+) -> RowLayout:
+    formats = row_format(storage, (*shape, 2) if dtype.is_complex else tuple(shape))
+    tensors = (("update", formats.update), ("rms", formats.rms))[: 2 if path_adam else int(has_sum)]
+    names = tuple(name + suffix for name, form in tensors for suffix in form.suffixes)
+    real = torch.promote_types(dtype, torch.float32).to_real()
+    return RowLayout(formats, tensors, names, real, dtype.is_complex, sharded, _kind(formats, names))
+
+
+@functools.cache
+def _kind(formats: RowFormat, names: tuple[str, ...]) -> object:
+    return object()
+
+
+def get_row(state: dict[str, Any], names: tuple[str, ...], path: int) -> dict[str, Tensor]:
+    """Return the parts of a path's row by name; those that the state lacks are left out."""
+    return {name: state[f"{name}.{path}"] for name in names if f"{name}.{path}" in state}
+
+
+def add_row(state: dict[str, Any], param: Tensor, layout: RowLayout, path: int) -> None:
+    """Give a path its row, of zeros."""
+    for name, part in layout.allocate(param).items():
+        state[f"{name}.{path}"] = on_host(part, param) if layout.formats.host else part
+
+
+def drawn_paths(state: dict[str, Any]) -> list[int]:
+    """Return the paths that were drawn, in increasing order."""
+    return state["step"].nonzero().flatten().tolist()
+
+
+def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout, path: int) -> bool:
+    """Return whether ``path`` has its row; raise if the hyperparameters do not fit what is kept."""
+    if "saga_sum" not in state and keeps_sum(group):
+        raise RuntimeError(
+            f"saga={group['saga']} needs the sum over paths, which is kept only if saga > 0 when the optimizer's "
+            "state is created; start with saga > 0, or clear optimizer.state to start over"
+        )
+    has_row = f"update.{path}" in state
+    if not has_row:
+        path = int(state["step"].argmax())  # any path that has a row, if there is one
+        if state["step"][path] == 0:
+            return False
+    present = {name for name in _PART_NAMES if f"{name}.{path}" in state}
+    dtype = layout.formats.update.dtype or layout.dtype
+    if present == set(layout.names) and (not present or state[f"update.{path}"].dtype == dtype):
+        return has_row
+    raise RuntimeError(
+        f"the rows kept have {sorted(present)}, but path_adam={group['path_adam']} and "
+        f"storage={group['storage']!r} need {sorted(layout.names)} in {dtype}; choose both when the "
+        "optimizer is created, or clear optimizer.state to start over"
+    )
+
+
+def tick(state: dict[str, Any], path: int, gradients: Gradients, eps: float) -> Visit:
+    """Advance the clocks of one parameter by a visit of ``path`` and return them.
+
+    The unit of the row is chosen by the first gradient, and again if gradients outgrow it.
+    """
+    clock, scales = state["step"].numpy(), state["scale"].numpy()
     visit = Visit(
         step=int(clock.max()) + 1,
-        last_visit=int(clock[path_idx]),
-        n_visited=int(torch.count_nonzero(clock)),
+        last_visit=int(clock[path]),
+        n_visited=int(np.count_nonzero(clock)),
+        scale=float(scales[path]),
     )
-    clock[path_idx] = visit.step
+    clock[path] = visit.step
+    root_eps = math.sqrt(eps)
+    if visit.scale == 0.0 or max(gradients.bound, root_eps) * visit.scale > _LIMIT:
+        scales[path] = unit = _unit_for(max(gradients.entry, root_eps), visit.scale)
+        return visit._replace(scale=unit, unit_change=unit / (visit.scale or unit or 1.0))
     return visit
 
 
-def scaled_eps(eps: float) -> float:
-    """Return eps in squared internal units, at least the smallest normal float32: 0 / 0 is then 0."""
-    return max(eps * GRAD_SCALE**2, torch.finfo(torch.float32).tiny)
+def _unit_for(largest: float, scale: float) -> float:
+    """Return the power of two that brings ``largest`` to the target; ``scale`` if that serves, too."""
+    if largest == 0.0 or (scale > 0.0 and largest * scale <= _LIMIT):
+        return scale
+    exponent = math.floor(math.log2(_TARGET) - math.log2(largest))
+    return 2.0 ** max(-_LARGEST_EXPONENT, min(exponent, _LARGEST_EXPONENT))
 
 
-def refresh_saga_sum(state: dict[str, Any], eps: float) -> None:
-    """Sum the SAGA memory again after ``eps`` changed: the memory derives from it, so the sum must too.
-
-    One row at a time: the only O(n_paths) work of the optimizer, and its temporaries stay small.
-    """
-    if state["saga_eps"] == eps:
-        return
-    saga_sum: Tensor = state["saga_sum"].zero_()
-    if torch.is_complex(saga_sum):
-        saga_sum = torch.view_as_real(saga_sum)
-    for path_idx in state["step"].nonzero().flatten().tolist():
-        exp_avg, exp_avg_sq = row(state, "exp_avg", path_idx), row(state, "exp_avg_sq", path_idx)
-        saga_sum.add_(exp_avg / (exp_avg_sq + scaled_eps(eps)).sqrt_())
-    state["saga_eps"] = eps
+def refresh_due(visit: Visit, n_paths: int) -> bool:
+    """Whether the sum is to be summed again after this step."""
+    return n_paths <= MOST_REFRESHED and visit.step % REFRESH_EVERY == 0
 
 
-def row(state: dict[str, Any], key: str, path_idx: int) -> Tensor:
-    """Return the row of one path, a real view: writing to it writes to the state."""
-    view: Tensor = state[key][path_idx]
-    return torch.view_as_real(view) if torch.is_complex(view) else view
+def refresh_sum(state: dict[str, Any], layout: RowLayout) -> None:
+    """Sum the SAGA memory again from its rows, in the order of paths."""
+    saga_sum: Tensor = local(state["saga_sum"]).zero_()
+    form = layout.formats.update
+    names = tuple("update" + suffix for suffix in form.suffixes)
+    for path in drawn_paths(state):
+        parts = [local(part).to(saga_sum.device) for part in get_row(state, names, path).values()]
+        saga_sum.add_(form.decode(parts, saga_sum.dtype))
 
 
-class _Uncast:
-    """Carries a tensor through ``Optimizer.load_state_dict``, which casts every tensor it sees."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-def before_load(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """``load_state_dict`` pre-hook: check that the state fits, and shelter its tensors from the cast."""
-    params = dict(_params_by_id(optimizer, state_dict["param_groups"]))
-    n_paths = optimizer.defaults["n_paths"]
-    for i, saved in enumerate(state_dict["param_groups"]):
-        if saved.get("n_paths") != n_paths:
-            raise ValueError(
-                f"parameter group {i} of the loaded state dict has n_paths={saved.get('n_paths')}, but this "
-                f"optimizer has n_paths={n_paths}; create it with the n_paths of the checkpoint"
-            )
-    state = {}
-    for param_id, saved in state_dict["state"].items():
-        if param_id in params:
-            _check_shapes(saved, params[param_id], n_paths, param_id)
-            saved = {k: _Uncast(v) if isinstance(v, Tensor) else v for k, v in saved.items()}
-        state[param_id] = saved
-    return {**state_dict, "state": state}
-
-
-def after_load(optimizer: torch.optim.Optimizer) -> None:
-    """``load_state_dict`` post-hook: put the sheltered tensors where they belong."""
-    for param, state in optimizer.state.items():
-        for key, value in state.items():
-            if isinstance(value, _Uncast):
-                device = "cpu" if key == "step" else param.device
-                dtype = torch.int64 if key == "step" else state_dtype(param)
-                state[key] = value.tensor.to(device=device, dtype=dtype)
-
-
-def after_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """``state_dict`` post-hook: give each clock on its parameter's device.
-
-    torch.distributed.checkpoint wants all tensors with dimensions on one device. On the CPU this
-    changes nothing and the clocks are the optimizer's own, like every other tensor of a state dict.
-    """
-    state = dict(state_dict["state"])
-    for param_id, param in _params_by_id(optimizer, state_dict["param_groups"]):
-        if param_id in state:
-            state[param_id] = {**state[param_id], "step": state[param_id]["step"].to(param.device)}
-    return {**state_dict, "state": state}
-
-
-def _params_by_id(
+def params_by_id(
     optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]]
-) -> Iterator[tuple[Any, Tensor]]:
+) -> Iterator[tuple[Any, Tensor, dict[str, Any]]]:
+    """Yield each saved parameter id with the parameter and the saved group it belongs to."""
     # Lengths that differ are the base class's to report.
     for group, saved in zip(optimizer.param_groups, saved_groups, strict=False):
-        yield from zip(saved["params"], group["params"], strict=False)
-
-
-def _check_shapes(saved: dict[str, Any], param: Tensor, n_paths: int, param_id: Any) -> None:
-    expected = {key: (n_paths, *param.shape) for key in ROW_KEYS}
-    expected |= {"step": (n_paths,), "saga_sum": tuple(param.shape)}
-    for key, shape in expected.items():
-        if key in saved and tuple(saved[key].shape) != shape:
-            raise ValueError(
-                f"state {key!r} of parameter {param_id} in the loaded state dict has shape "
-                f"{tuple(saved[key].shape)}, expected {shape} for n_paths={n_paths} and a parameter of shape "
-                f"{tuple(param.shape)}; load a checkpoint of the same model and paths"
-            )
+        for param_id, param in zip(saved["params"], group["params"], strict=False):
+            yield param_id, param, saved

@@ -1,7 +1,8 @@
 """Algorithm 1 of the SCRAPL paper, line by line, in float64: the definition the optimizer must equal.
 
-Nothing is optimised and nothing is shared with the package: dictionaries of rows, biased moments, a
-stored memory, and a sum over all visited paths at every step.
+``saga`` scales the memory terms; ``unbiased`` weights the drawn path and takes the mean over all paths, those
+never visited counting as zero. Nothing is optimised and nothing is shared with the package: dictionaries of
+rows, biased moments, a stored memory, and a sum over all visited paths at every step.
 """
 
 import numpy as np
@@ -9,11 +10,21 @@ import numpy as np
 
 class ReferencePathAdamSAGA:
     def __init__(
-        self, w, n_paths, lr, betas=(0.9, 0.999), eps=0.0, weight_decay=0.0, path_adam=True, path_saga=True
+        self,
+        w,
+        n_paths,
+        lr,
+        betas=(0.9, 0.999),
+        eps=0.0,
+        weight_decay=0.0,
+        path_adam=True,
+        saga=1.0,
+        unbiased=False,
     ):
         self.w = np.array(w, dtype=np.float64)
         self.P, self.lr, (self.b1, self.b2), self.eps = n_paths, lr, betas, eps
-        self.weight_decay, self.path_adam, self.path_saga = weight_decay, path_adam, path_saga
+        self.weight_decay, self.path_adam = weight_decay, path_adam
+        self.saga, self.unbiased = saga, unbiased
         zeros = np.zeros_like(self.w)
         self.k = 0
         self.tau = dict.fromkeys(range(n_paths), 0)
@@ -22,7 +33,7 @@ class ReferencePathAdamSAGA:
         self.g_hat = {p: zeros.copy() for p in range(n_paths)}
         self.visited = set()
 
-    def step(self, p, g):
+    def step(self, p, g, weight=1.0):
         g = np.asarray(g, dtype=np.float64)
         self.k += 1
         k, P, b1, b2 = self.k, self.P, self.b1, self.b2
@@ -37,8 +48,9 @@ class ReferencePathAdamSAGA:
         else:
             g_current = g
         self.tau[p] = k
-        g_avg = sum((self.g_hat[q] for q in self.visited), np.zeros_like(self.w)) / max(1, len(self.visited))
-        g_saga = g_current - self.g_hat[p] + g_avg if self.path_saga else g_current
+        n_counted = P if self.unbiased else max(1, len(self.visited))
+        g_avg = sum((self.g_hat[q] for q in self.visited), np.zeros_like(self.w)) / n_counted
+        g_saga = weight * (g_current - self.saga * self.g_hat[p]) + self.saga * g_avg
         self.w = self.w - self.lr * self.weight_decay * self.w
         self.w = self.w - self.lr * g_saga
         self.g_hat[p] = g_current

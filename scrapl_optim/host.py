@@ -1,0 +1,88 @@
+"""Rows in host memory: fetched while forward and backward run, written back behind the step."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Row = dict[str, Tensor]
+
+
+def on_host(tensor: Tensor, param: Tensor) -> Tensor:
+    """Return the tensor in host memory, pinned if copies to the parameter's device need that to run beside it.
+
+    Raises:
+        RuntimeError: if the parameter is a DTensor, whose parts must be on its mesh's device.
+    """
+    if hasattr(tensor, "to_local"):
+        raise RuntimeError(
+            "rows of sharded parameters (DTensor) cannot be kept on the host; use storage='bfloat16' or 'int8', "
+            "or shard over more ranks"
+        )
+    tensor = tensor.cpu()
+    return tensor.pin_memory() if param.device.type == "cuda" else tensor
+
+
+class RowFetcher:
+    """Copies rows between the host and a device.
+
+    On CUDA all copies of a device go through one stream of their own, so that a row is never read before it
+    was written, and the host does not wait. Elsewhere copies are ordinary ones.
+    """
+
+    def __init__(self) -> None:
+        self._fetched: dict[tuple[int, int], Row] = {}
+        self._streams: dict[torch.device, Any] = {}
+
+    def fetch(self, param: Tensor, path: int, row: Row) -> None:
+        """Start copying a row to the parameter's device."""
+        key = (id(param), path)
+        if key in self._fetched:
+            return
+        stream = self._stream(param.device)
+        if stream is None:
+            self._fetched[key] = {name: part.to(param.device, copy=True) for name, part in row.items()}
+            return
+        with torch.cuda.stream(stream):
+            self._fetched[key] = {name: part.to(param.device, non_blocking=True) for name, part in row.items()}
+
+    def take(self, param: Tensor, path: int, row: Row) -> Row:
+        """Return a row's copy on the device, fetched before or now."""
+        self.fetch(param, path, row)
+        fetched = self._fetched.pop((id(param), path))
+        stream = self._stream(param.device)
+        if stream is not None:
+            current = torch.cuda.current_stream(param.device)
+            current.wait_stream(stream)
+            for part in fetched.values():
+                part.record_stream(current)
+        return fetched
+
+    def put(self, param: Tensor, row: Row, fetched: Row) -> None:
+        """Start copying a row back to the host, after what the device is computing now."""
+        stream = self._stream(param.device)
+        if stream is None:
+            for name, part in fetched.items():
+                row[name].copy_(part)
+            return
+        stream.wait_stream(torch.cuda.current_stream(param.device))
+        with torch.cuda.stream(stream):
+            for name, part in fetched.items():
+                row[name].copy_(part, non_blocking=True)
+                part.record_stream(stream)
+
+    def forget(self) -> None:
+        """Drop rows that were fetched and not taken: they may be out of date after this."""
+        self._fetched.clear()
+
+    def wait(self) -> None:
+        """Wait until all rows are on the host: before the host reads them."""
+        for stream in self._streams.values():
+            stream.synchronize()
+
+    def _stream(self, device: torch.device) -> Any:
+        if device.type != "cuda":
+            return None
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)
+        return self._streams[device]

@@ -1,0 +1,160 @@
+"""State dicts of PathAdamSAGA: the same keys and shapes whichever paths were drawn, and checks before loading."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scrapl_optim.host import on_host
+from scrapl_optim.path_state import (
+    CLOCKS,
+    RowLayout,
+    add_row,
+    as_real,
+    drawn_paths,
+    get_row,
+    params_by_id,
+    row_layout,
+    state_dtype,
+)
+from scrapl_optim.storage import local
+
+
+class _Uncast:
+    """Carries a tensor through ``Optimizer.load_state_dict``, which casts every tensor it sees."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def after_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """``state_dict`` post-hook: complete the rows, and give the clocks on their parameter's device.
+
+    torch.distributed.checkpoint wants all tensors with dimensions on one device, and loads into tensors of the
+    names and shapes it finds. Rows of paths never drawn are therefore listed as zeros without memory. Clocks are
+    copies, since parameters share them; like every tensor of a state dict, the others are the optimizer's own.
+    """
+    state = dict(state_dict["state"])
+    for param_id, param, group in params_by_id(optimizer, state_dict["param_groups"]):
+        if param_id in state:
+            own = state[param_id]
+            clocks = {key: own[key].to(param.device, copy=True) for key in CLOCKS}
+            layout = row_layout(param, group, "saga_sum" in own)
+            state[param_id] = {**_empty_rows(layout, param, group["n_paths"], own), **own, **clocks}
+    return {**state_dict, "state": state}
+
+
+def _empty_rows(layout: RowLayout, param: Tensor, n_paths: int, own: dict[str, Any]) -> dict[str, Tensor]:
+    missing = [path for path in range(n_paths) if any(f"{name}.{path}" not in own for name in layout.names)]
+    if not missing:
+        return {}
+    empty = {name: _without_memory(part) for name, part in layout.allocate(param).items()}
+    return {f"{name}.{path}": part for path in missing for name, part in empty.items()}
+
+
+def _without_memory(tensor: Tensor) -> Tensor:
+    """Return zeros of the same shape, dtype and sharding whose entries share one memory location."""
+    part = local(tensor)
+    zeros = torch.zeros((), dtype=part.dtype, device=part.device).expand(part.shape)
+    if part is tensor:
+        return zeros
+    sharded: Any = tensor
+    return type(sharded).from_local(
+        zeros,
+        sharded.device_mesh,
+        sharded.placements,
+        run_check=False,
+        shape=sharded.shape,
+        stride=sharded.stride(),
+    )
+
+
+def before_load(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """``load_state_dict`` pre-hook: check that the state fits, drop empty rows, shelter the rest from the cast."""
+    n_paths = optimizer.defaults["n_paths"]
+    for i, saved in enumerate(state_dict["param_groups"]):
+        if saved.get("n_paths") != n_paths:
+            raise ValueError(
+                f"parameter group {i} of the loaded state dict has n_paths={saved.get('n_paths')}, but this "
+                f"optimizer has n_paths={n_paths}; create it with the n_paths of the checkpoint"
+            )
+    state = dict(state_dict["state"])
+    for param_id, param, group in params_by_id(optimizer, state_dict["param_groups"]):
+        if param_id in state:
+            fitting = _fitting_state(state[param_id], param, {**optimizer.defaults, **group}, param_id)
+            state[param_id] = {k: _Uncast(v) if isinstance(v, Tensor) else v for k, v in fitting.items()}
+    return {**state_dict, "state": state}
+
+
+def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], param_id: Any) -> dict[str, Any]:
+    """Return the saved state of one parameter without the rows of paths never drawn.
+
+    Raises:
+        ValueError: if a tensor is missing or has another shape.
+    """
+    n_paths = group["n_paths"]
+    layout = row_layout(param, group, "saga_sum" in saved)
+    shape = tuple(as_real(param.detach()).shape)
+    kept: dict[str, tuple[int, ...]] = {"step": (n_paths,), "scale": (n_paths,)}
+    if "saga_sum" in saved:
+        kept["saga_sum"] = shape
+    _check_shapes(saved, kept, param_id, n_paths, param)
+    if layout.names:
+        shapes = {name: tuple(part.shape) for name, part in _meta_row(layout, param).items()}
+        for path in drawn_paths({"step": saved["step"].cpu()}):
+            rows = {f"{name}.{path}": shapes[name] for name in layout.names}
+            _check_shapes(saved, rows, param_id, n_paths, param)
+            kept |= rows
+    return {key: saved[key] for key in kept}
+
+
+def _meta_row(layout: RowLayout, param: Tensor) -> dict[str, Tensor]:
+    """A row's shapes without its memory."""
+    return layout.allocate(torch.empty(param.shape, dtype=param.dtype, device="meta"))
+
+
+def _check_shapes(
+    saved: dict[str, Any], expected: dict[str, tuple[int, ...]], param_id: Any, n_paths: int, param: Tensor
+) -> None:
+    for key, shape in expected.items():
+        found = tuple(saved[key].shape) if isinstance(saved.get(key), Tensor) else None
+        if found != shape:
+            raise ValueError(
+                f"state {key!r} of parameter {param_id} in the loaded state dict has shape {found}, expected "
+                f"{shape} for n_paths={n_paths} and a parameter of shape {tuple(param.shape)}; load a checkpoint "
+                "of the same model, paths and version"
+            )
+
+
+def after_load(optimizer: torch.optim.Optimizer) -> None:
+    """``load_state_dict`` post-hook: put the sheltered tensors where they belong."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            state = optimizer.state.get(param, {})
+            for key, value in state.items():
+                if isinstance(value, _Uncast):
+                    state[key] = _placed(key, value.tensor, param, group)
+
+
+def _placed(key: str, tensor: Tensor, param: Tensor, group: dict[str, Any]) -> Tensor:
+    if key in CLOCKS:
+        return tensor.to(device="cpu", dtype=torch.int64 if key == "step" else torch.float64)
+    if key == "saga_sum":
+        return tensor.to(device=param.device, dtype=state_dtype(param))
+    layout = row_layout(param, group, True)
+    like = _meta_row(layout, param)[key.partition(".")[0]]
+    if not layout.formats.host:
+        return tensor.to(device=param.device, dtype=like.dtype)
+    return on_host(tensor.to(dtype=like.dtype), param)
+
+
+def complete_rows(optimizer: torch.optim.Optimizer) -> None:
+    """Allocate the rows of all paths: something to load a distributed checkpoint into."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            state = optimizer.state.get(param)
+            if state:
+                layout = row_layout(param, group, "saga_sum" in state)
+                for path in range(group["n_paths"]):
+                    if not get_row(state, layout.names, path):
+                        add_row(state, param, layout, path)
