@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy test lint types unit lock clean
+.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -36,6 +36,17 @@ speed-cuda:
 
 accuracy: $(READY)
 	$(BIN)/python -m benchmarks.accuracy
+
+# Cost of an optimizer step beside Adam and scrapl-loss's hooks, memory, drift of the running sum.
+optimizer: $(READY) $(PEER_READY)
+	$(BIN)/python -m benchmarks.optimizer --python $(PEER)/bin/python
+
+optimizer-quick: $(READY) $(PEER_READY)
+	$(BIN)/python -m benchmarks.optimizer --python $(PEER)/bin/python --quick
+
+# What rows of 16 and 8 bits cost in accuracy: trains each storage with five seeds.
+storage: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.storage --arms storage control saga
 
 test: lint types unit
 

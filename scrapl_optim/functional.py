@@ -1,13 +1,12 @@
-"""The mathematics of PathAdamSAGA as pure functions on tensors, one by one and as lists."""
+"""The mathematics of PathAdamSAGA as pure functions on tensors."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from scrapl_optim.storage import RowFormat
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 class Coefficients(NamedTuple):
@@ -80,27 +79,44 @@ def update_tensor(
     before = slot.formats.update.decode(slot.update, dtype) if slot.update else None
     if slot.rms and before is not None:
         rms = slot.formats.rms.decode(slot.rms, dtype)
-        grad = torch.mul(grad, c.sign * c.scale, out=first)
-        current = torch.mul(before, rms, out=second).lerp_(grad, c.weight1)
-        rms.mul_(rms).mul_(1 - c.weight2).addcmul_(grad, grad, value=c.weight2)
-        if c.eps > 0:
-            rms.add_(c.weight2 * c.eps)
-        current.div_(rms.clamp_min_(c.floor).sqrt_())
+        current, factor = _path_adam(before, rms, grad, c, first, second)
         slot.formats.rms.encode(slot.rms, rms, c.salts[1])
     else:
-        current = torch.mul(grad, c.sign, out=second)
+        current, factor = torch.mul(grad, c.sign, out=second), 1.0
     param.mul_(c.decay)
-    if slot.saga_sum is None or before is None:
+    if slot.saga_sum is not None and before is not None:
+        _add(param, slot.saga_sum, -c.lr * c.saga_mean)
+        change = torch.sub(before, current, alpha=factor, out=first)
+        if c.saga == 1:
+            _add(param, change, c.lr * c.weight)
+        else:
+            _add(param, torch.sub(c.saga * before, current, alpha=factor), c.lr * c.weight)
+        _remember(slot, slot.saga_sum, before, change, second, c.salts[0])
+    else:
+        current.mul_(factor)
         _add(param, current, -c.lr * c.weight)
         if before is not None:
             slot.formats.update.encode(slot.update, current, c.salts[0])
-    else:
-        _add(param, slot.saga_sum, -c.lr * c.saga_mean)
-        change = torch.sub(current, before, out=first)
-        _add(param, change if c.saga == 1 else torch.sub(current, before, alpha=c.saga), -c.lr * c.weight)
-        _remember(slot, slot.saga_sum, before, current, change, c.salts[0])
     if param is not slot.param:
         slot.param.copy_(param)
+
+
+def _path_adam(
+    before: Tensor, rms: Tensor, grad: Tensor, c: Coefficients, first: Tensor, second: Tensor
+) -> tuple[Tensor, float]:
+    """Return the new update, over a factor, and the factor; moves ``rms`` on, in place.
+
+    With a and b the weights of the new gradient g in the moments, the moments are taken over factors that make
+    each a single multiply-add: (1 - b) rms^2 + (sqrt(b) g)^2, and sqrt(b)/a times the first.
+    """
+    root = math.sqrt(c.weight2)
+    scaled = torch.mul(grad, c.sign * c.scale * root, out=first)
+    current = torch.addcmul(scaled, before, rms, value=(1 - c.weight1) * root / c.weight1, out=second)
+    square = scaled.mul_(scaled)
+    if c.eps > 0:
+        square.add_(c.weight2 * c.eps)
+    torch.addcmul(square, rms, rms, value=1 - c.weight2, out=rms).clamp_min_(c.floor).sqrt_()
+    return current.div_(rms), c.weight1 / root
 
 
 def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
@@ -110,80 +126,54 @@ def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
         param.add_(direction, alpha=factor)
 
 
-def _remember(slot: Slot, saga_sum: Tensor, before: Tensor, current: Tensor, change: Tensor, salt: int) -> None:
-    """Keep the new update of the path and correct the sum by what is kept; overwrites ``current``, ``change``.
+def _remember(slot: Slot, saga_sum: Tensor, before: Tensor, change: Tensor, scratch: Tensor, salt: int) -> None:
+    """Keep the new update of the path, ``before - change``, and correct the sum by what is kept.
 
     In full precision the row follows the sum, not the sum the row: the row changes by what the sum changed
     by after rounding. The two then never part, where rounding the sum alone lets it drift (10^-5 relative
     after 10^5 steps in float32). The row is off by a rounding of the sum, once: both then have the same grid.
     """
     if slot.formats.update.whole:
-        after = torch.add(saga_sum, change, out=current)
+        after = torch.sub(saga_sum, change, out=scratch)
         before.add_(torch.sub(after, saga_sum, out=change))
         saga_sum.copy_(after)
     else:
-        slot.formats.update.encode(slot.update, current, salt)
-        saga_sum.add_(slot.formats.update.decode(slot.update, current.dtype).sub_(before))
+        slot.formats.update.encode(slot.update, torch.sub(before, change, out=scratch), salt)
+        saga_sum.add_(slot.formats.update.decode(slot.update, change.dtype).sub_(before))
 
 
-def update_tensors(slots: list[Slot], dtype: torch.dtype, c: Coefficients) -> None:
-    """:func:`update_tensor` for many slots of one device, dtype and kind, by torch's multi-tensor operations."""
-    params = [slot.param.to(dtype) for slot in slots]
-    grads = [slot.grad.to(dtype) for slot in slots]
-    befores = [slot.formats.update.decode(slot.update, dtype) for slot in slots if slot.update]
-    if slots[0].rms:
-        rms = [slot.formats.rms.decode(slot.rms, dtype) for slot in slots]
-        grads = torch._foreach_mul(grads, c.sign * c.scale)
-        currents = torch._foreach_mul(befores, rms)
-        torch._foreach_lerp_(currents, grads, c.weight1)
-        torch._foreach_mul_(rms, rms)
-        torch._foreach_mul_(rms, 1 - c.weight2)
-        torch._foreach_addcmul_(rms, grads, grads, value=c.weight2)
-        if c.eps > 0:
-            torch._foreach_add_(rms, c.weight2 * c.eps)
-        torch._foreach_clamp_min_(rms, c.floor)
-        torch._foreach_sqrt_(rms)
-        torch._foreach_div_(currents, rms)
-        for slot, root in zip(slots, rms, strict=True):
-            slot.formats.rms.encode(slot.rms, root, c.salts[1])
+def as_tensors(c: Coefficients, dtype: torch.dtype) -> Any:
+    """Return the coefficients as 0-dim tensors: numbers are constants to a compiler, new ones at every step."""
+    numbers = c._replace(salts=(0, 0))
+    tensors = [x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype) for x in numbers[:-1]]
+    return Coefficients(*tensors, salts=tuple(torch.tensor(salt, dtype=torch.int32) for salt in c.salts))  # type: ignore[arg-type]
+
+
+def update_formula(slot: Slot, dtype: torch.dtype, c: Any) -> None:
+    """:func:`update_tensor` as the formula stands, for a compiler to fuse; ``c`` is from :func:`as_tensors`."""
+    param, grad = slot.param.to(dtype), slot.grad.to(dtype) * c.sign
+    form, root_form = slot.formats.update, slot.formats.rms
+    before = form.decode(slot.update, dtype) if slot.update else None
+    current = grad
+    if slot.rms and before is not None:
+        rms, scaled = root_form.decode(slot.rms, dtype), grad * c.scale
+        moment = before * rms
+        moment = moment + c.weight1 * (scaled - moment)
+        square = (1 - c.weight2) * (rms * rms) + c.weight2 * (scaled * scaled + c.eps)
+        root = torch.maximum(square, c.floor).sqrt()
+        current = moment / root
+        root_form.encode(slot.rms, root, c.salts[1])
+    step = c.weight * current
+    if slot.saga_sum is not None and before is not None:
+        step = c.weight * (current - c.saga * before) + c.saga_mean * slot.saga_sum
+    slot.param.copy_(c.decay * param - c.lr * step)
+    if slot.saga_sum is None or before is None:
+        if before is not None:
+            form.encode(slot.update, current, c.salts[0])
+    elif form.whole:
+        after = slot.saga_sum + (current - before)
+        before.add_(after - slot.saga_sum)
+        slot.saga_sum.copy_(after)
     else:
-        currents = torch._foreach_mul(grads, c.sign)
-    torch._foreach_mul_(params, c.decay)
-    saga_sums = [slot.saga_sum for slot in slots if slot.saga_sum is not None]
-    if not saga_sums:
-        _foreach_add(params, currents, -c.lr * c.weight)
-        for slot, current in zip(slots, currents, strict=True):
-            if slot.update:
-                slot.formats.update.encode(slot.update, current, c.salts[0])
-    else:
-        changes = torch._foreach_sub(currents, befores)
-        directions = changes
-        if c.saga != 1:
-            directions = torch._foreach_add(currents, befores, alpha=-c.saga)
-        _foreach_add(params, saga_sums, -c.lr * c.saga_mean)
-        _foreach_add(params, directions, -c.lr * c.weight)
-        _foreach_remember(slots, befores, currents, changes, c.salts[0])
-    for slot, param in zip(slots, params, strict=True):
-        if param is not slot.param:
-            slot.param.copy_(param)
-
-
-def _foreach_add(params: Tensors, directions: Tensors, factor: float | Tensor) -> None:
-    if isinstance(factor, Tensor):
-        directions = torch._foreach_mul(directions, factor.to(params[0].dtype))
-        factor = 1.0
-    torch._foreach_add_(params, directions, alpha=factor)
-
-
-def _foreach_remember(slots: list[Slot], befores: Tensors, currents: Tensors, changes: Tensors, salt: int) -> None:
-    saga_sums = [slot.saga_sum for slot in slots if slot.saga_sum is not None]
-    whole = slots[0].formats.update.whole
-    if whole:
-        afters = torch._foreach_add(saga_sums, changes)
-        torch._foreach_add_(befores, torch._foreach_sub(afters, saga_sums))
-        torch._foreach_copy_(saga_sums, afters)
-        return
-    for slot, current in zip(slots, currents, strict=True):
-        slot.formats.update.encode(slot.update, current, salt)
-    kept = [slot.formats.update.decode(slot.update, currents[0].dtype) for slot in slots]
-    torch._foreach_add_(saga_sums, torch._foreach_sub(kept, befores))
+        form.encode(slot.update, current, c.salts[0])
+        slot.saga_sum.add_(form.decode(slot.update, dtype) - before)

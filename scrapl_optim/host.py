@@ -1,5 +1,6 @@
 """Rows in host memory: fetched while forward and backward run, written back behind the step."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -8,11 +9,11 @@ from torch import Tensor
 Row = dict[str, Tensor]
 
 
-def on_host(tensor: Tensor, param: Tensor) -> Tensor:
-    """Return the tensor in host memory, pinned if copies to the parameter's device need that to run beside it.
+def on_host(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return the tensor in host memory, pinned if copies to ``device`` need that to run beside it.
 
     Raises:
-        RuntimeError: if the parameter is a DTensor, whose parts must be on its mesh's device.
+        RuntimeError: if the tensor is a DTensor, whose parts must be on its mesh's device.
     """
     if hasattr(tensor, "to_local"):
         raise RuntimeError(
@@ -20,7 +21,7 @@ def on_host(tensor: Tensor, param: Tensor) -> Tensor:
             "or shard over more ranks"
         )
     tensor = tensor.cpu()
-    return tensor.pin_memory() if param.device.type == "cuda" else tensor
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 class RowFetcher:
@@ -31,41 +32,40 @@ class RowFetcher:
     """
 
     def __init__(self) -> None:
-        self._fetched: dict[tuple[int, int], Row] = {}
+        self._fetched: dict[Hashable, Row] = {}
         self._streams: dict[torch.device, Any] = {}
 
-    def fetch(self, param: Tensor, path: int, row: Row) -> None:
-        """Start copying a row to the parameter's device."""
-        key = (id(param), path)
+    def fetch(self, key: Hashable, row: Row, device: torch.device) -> None:
+        """Start copying a row to a device; ``key`` names it."""
         if key in self._fetched:
             return
-        stream = self._stream(param.device)
+        stream = self._stream(device)
         if stream is None:
-            self._fetched[key] = {name: part.to(param.device, copy=True) for name, part in row.items()}
+            self._fetched[key] = {name: part.to(device, copy=True) for name, part in row.items()}
             return
         with torch.cuda.stream(stream):
-            self._fetched[key] = {name: part.to(param.device, non_blocking=True) for name, part in row.items()}
+            self._fetched[key] = {name: part.to(device, non_blocking=True) for name, part in row.items()}
 
-    def take(self, param: Tensor, path: int, row: Row) -> Row:
+    def take(self, key: Hashable, row: Row, device: torch.device) -> Row:
         """Return a row's copy on the device, fetched before or now."""
-        self.fetch(param, path, row)
-        fetched = self._fetched.pop((id(param), path))
-        stream = self._stream(param.device)
+        self.fetch(key, row, device)
+        fetched = self._fetched.pop(key)
+        stream = self._stream(device)
         if stream is not None:
-            current = torch.cuda.current_stream(param.device)
+            current = torch.cuda.current_stream(device)
             current.wait_stream(stream)
             for part in fetched.values():
                 part.record_stream(current)
         return fetched
 
-    def put(self, param: Tensor, row: Row, fetched: Row) -> None:
+    def put(self, row: Row, fetched: Row, device: torch.device) -> None:
         """Start copying a row back to the host, after what the device is computing now."""
-        stream = self._stream(param.device)
+        stream = self._stream(device)
         if stream is None:
             for name, part in fetched.items():
                 row[name].copy_(part)
             return
-        stream.wait_stream(torch.cuda.current_stream(param.device))
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for name, part in fetched.items():
                 row[name].copy_(part, non_blocking=True)

@@ -1,5 +1,6 @@
 """P-Adam and P-SAGA: Adam moments and a gradient memory for every path (SCRAPL, Algorithm 1)."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
@@ -9,6 +10,8 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from scrapl_optim import path_state, state_dict, steps
 from scrapl_optim._validation import as_int, as_path_idx, check_hyperparameters, check_weight
+from scrapl_optim.arenas import Arena
+from scrapl_optim.functional import update_formula
 from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.pieces import Scratch
@@ -38,38 +41,47 @@ class PathAdamSAGA(Optimizer):
             + \frac{1}{\max(1, \operatorname{card} \Gamma)} \sum_{\gamma \in \Gamma} \hat g_\gamma \Big) \\
         \hat g_p &\leftarrow g_\text{current}
 
-    ``path_adam=False`` takes :math:`g_\text{current} = g`; ``path_saga=False`` leaves out the two
-    memory terms. Both off is stochastic gradient descent, P-Adam off with P-SAGA on is plain SAGA over
-    paths. With ``n_paths=1`` the memory terms cancel and the optimizer is AdamW with epsilon inside the
-    root; this is also the way to run plain Adam on random paths, the paper's ablation without P-Adam.
+    ``path_adam=False`` takes :math:`g_\text{current} = g`. ``saga`` in [0, 1] multiplies the two memory terms:
+    1 is the paper, 0 leaves them out. Both off is stochastic gradient descent, P-Adam off with P-SAGA on is
+    plain SAGA over paths. With ``n_paths=1`` the memory terms cancel and the optimizer is AdamW with epsilon
+    inside the root; this is also the way to run plain Adam on random paths, the paper's ablation without P-Adam.
+
+    **Estimators.** The paper's update is biased where paths are not drawn uniformly, on purpose, and before all
+    are visited. With ``unbiased=True``, :math:`\omega_p = 1/(P \pi_p)` = ``weight`` and :math:`s` = ``saga``,
+
+    .. math:: w \leftarrow (1 - \alpha \lambda) \, w - \alpha \Big( \omega_p (g_\text{current} - s \hat g_p)
+              + \frac{s}{P} \sum_\gamma \hat g_\gamma \Big) ,
+
+    whose mean over the draw is that of :math:`g_\text{current}` over all paths with equal votes, at any step.
+    Pass ``weight=sampler.weight(p)`` to ``step`` or ``set_path``, and leave the loss unweighted.
 
     **Which path.** ``step(path_idx=p)``, or ``set_path(p)`` beforehand where a trainer calls ``step``
     without arguments. With ``n_paths=1`` neither is needed.
 
-    **Scale.** Gradients of scattering losses are tiny. Moments are kept of :math:`2^{32} g`, after bias
-    correction, and ``eps`` is 0 by default, on purpose: the update does not depend on the scale of
-    the loss, for gradients between 1e-28 and 1e9 in float32, and 0/0 is 0. (An ``eps`` below 6e-58 acts as
-    6e-58.) Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning here;
-    scrapl-loss's 1e-8 on gradients multiplied by 1e8 is ``eps=1e-24``.
+    **Scale.** Gradients of scattering losses are tiny. Each path's root is kept in a unit of its own, a power of
+    two, and ``eps`` is 0 by default, on purpose: the update does not depend on the scale of the loss, for any
+    finite gradients, and 0/0 is 0. Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning
+    here; scrapl-loss's 1e-8 on gradients multiplied by 1e8 is ``eps=1e-24``.
 
-    **Memory.** :math:`\hat g_p` is a function of what P-Adam keeps, so it is derived, not stored; its sum
-    over paths is updated, not summed again. The state of a parameter is ``2 n_paths + 1`` times its
-    size (``n_paths + 1`` with P-SAGA alone), allocated at its first gradient, and a step costs O(size).
-    The dtype is the parameter's, at least float32. Keys: ``step`` (int64, shape ``(n_paths,)``, the last
-    visit of each path), ``exp_avg`` and ``exp_avg_sq`` (shape ``(n_paths, *param.shape)``, the
-    bias-corrected moments of :math:`2^{32} g`), ``saga_sum`` and ``saga_eps``, or ``saga_grad`` (the last
-    raw gradients) with ``path_adam=False``.
+    **Memory.** A path has a row of two tensors: :math:`\hat g_p` (``update.p``) and the root (``rms.p``), from
+    which the moments follow. It is allocated when the path is first drawn. Besides there is one running sum
+    (``saga_sum``), so that a step costs the same for any number of paths. ``storage`` says how rows are kept:
+    ``"float32"`` takes 8 bytes per parameter and drawn path, ``"bfloat16"`` 4 and ``"int8"`` about 2.03
+    (tensors under 4096 entries stay in full), both rounded stochastically; the sum takes 4. With ``"-host"``
+    appended, rows are in (pinned) host memory; ``set_path`` before the forward pass fetches the next. Arithmetic
+    is in the parameter's dtype, at least float32. The state of a parameter is a view of memory that parameters
+    share. ``step`` (last visit of each path) and ``scale`` (unit) have shape ``(n_paths,)``.
 
-    **Hyperparameters** are read from the group at each step. New ``betas`` act from then on; a new
-    ``eps`` applies to the memory of all paths, whose sum is computed again once. ``path_adam``,
-    ``path_saga`` and ``n_paths`` cannot change.
+    **Hyperparameters** are read from the group at each step. New ``betas`` and ``eps``
+    act from then on, ``saga`` can be scheduled if it starts above 0. ``path_adam``, ``storage`` and ``n_paths``
+    cannot change.
 
     **Clocks** tick once per ``step``, for the parameters that have a gradient, like Adam's.
 
     **Several paths in one step** (``PathSampler.sample``): a step has one path, whose row it updates. Either
     call ``step`` once for each, or, with a loss that is the mean over the paths drawn, use ``n_paths=1``.
 
-    **Non-finite gradients**, and finite ones beyond the range above, are found before anything is changed,
+    **Non-finite gradients** are found before anything is changed,
     at the price of one reduction and, on an accelerator, one synchronisation per step. A NaN in the row of one
     path would otherwise reach all paths through the mean, and stay. GradScaler finds them first and does
     not call ``step``.
@@ -82,9 +94,12 @@ class PathAdamSAGA(Optimizer):
         eps: :math:`\varepsilon`, inside the root, in the square of the unit of the gradient.
         weight_decay: decoupled weight decay, as in :class:`torch.optim.AdamW`.
         path_adam: whether to use P-Adam.
-        path_saga: whether to use P-SAGA.
+        saga: strength of P-SAGA.
+        unbiased: whether to weight paths and take the mean of the memory over all of them.
+        storage: ``"float32"``, ``"bfloat16"`` or ``"int8"``, with ``"-host"`` for rows in host memory.
+            (``"bfloat16-nearest"`` and ``"int8-nearest"`` do without stochastic rounding, for comparison.)
         maximize: whether to maximize the loss.
-        foreach: whether to use the multi-tensor implementation; ``None`` chooses by device, as PyTorch.
+        foreach: ``False`` updates one parameter after the other, ``True`` and ``None`` many together.
         nonfinite: ``"raise"`` a RuntimeError for a gradient with inf or NaN, or ``"skip"`` the step, as
             GradScaler does. Neither moves a parameter, a clock or a row.
 
@@ -145,6 +160,7 @@ class PathAdamSAGA(Optimizer):
         # A list, since wrappers of trainers copy attributes and must see the same announcement.
         self._announced: list[_Announced] = []
         self._rows = RowFetcher()
+        self._plans: dict[int, steps.Plan] = {}
         self._scratch = Scratch()
 
     def _register_hooks(self) -> None:
@@ -169,6 +185,7 @@ class PathAdamSAGA(Optimizer):
             self._start()
             self._register_hooks()
         self._rows.forget()
+        self._plans.clear()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group; its state starts at its first gradient.
@@ -203,8 +220,8 @@ class PathAdamSAGA(Optimizer):
         check_weight(weight, self.param_groups)
         self._announced[:] = [_Announced(path, weight)]
         self._rows.forget()
-        for param, row in steps.host_rows(self.param_groups, self.state, path):
-            self._rows.fetch(param, path, row)
+        for plan in self._plans.values():
+            steps.fetch_rows(plan, self._rows, path)
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
@@ -233,20 +250,14 @@ class PathAdamSAGA(Optimizer):
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
         return zero_lr and bool(grads) and not any(bool(grad.any()) for grad in grads)
 
-    def _init_group(self, group: dict[str, Any], path: int | None, clocks: dict[str, Tensor]) -> list[steps.Entry]:
-        """Return the parameters of ``group`` that have a gradient, with their state and row in place."""
-        entries = []
-        for p in group["params"]:
-            if p.grad is None:
-                continue
+    def _init_group(self, group: dict[str, Any], clocks: dict[str, Tensor]) -> list[Tensor]:
+        """Return the parameters of ``group`` that have a gradient, with their state in place."""
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
             state = self.state[p]
             if not state:
                 path_state.init_state(state, p, group, clocks)
-            layout = path_state.row_layout(p, group, "saga_sum" in state)
-            if path is not None and not path_state.check_layout(state, group, layout, path):
-                path_state.add_row(state, p, layout, path)
-            entries.append(steps.Entry(p, state, layout))
-        return entries
+        return params
 
     @overload
     def step(
@@ -288,10 +299,15 @@ class PathAdamSAGA(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        compiling = torch.compiler.is_compiling()
         batches = self._prepare(path_idx, weight)
-        for batch in batches:
-            steps.run(batch, self._scratch, compiling)
+        if torch.compiler.is_compiling():
+            works = self._for_compiler(batches)
+            for slot, dtype, coefficients in works:
+                update_formula(slot, dtype, coefficients)
+            self._finish_compiled(batches, works)
+        else:
+            for batch in batches:
+                steps.run(batch, self._scratch)
         self._finish(batches)
         return loss
 
@@ -301,27 +317,42 @@ class PathAdamSAGA(Optimizer):
         clocks = path_state.new_clocks(self.defaults["n_paths"])
         if self._is_state_init(path_idx):
             for group in self.param_groups:
-                self._init_group(group, None, clocks)
+                self._init_group(group, clocks)
             state_dict.complete_rows(self)
             return []
-        announced = self._resolve_path(path_idx, weight)
+        path, weight = self._resolve_path(path_idx, weight)
         gradients = Gradients(self.param_groups)
-        if not gradients.usable(announced.path):
+        if not gradients.usable(path):
             self._announced.clear()
             return []
-        entries = [self._init_group(group, announced.path, clocks) for group in self.param_groups]
-        visits = steps.tick_all(
-            [entry for members in entries for entry in members],
-            self.state,
-            announced.path,
-            gradients,
-            max(group["eps"] for group in self.param_groups),
-        )
+        params = [self._init_group(group, clocks) for group in self.param_groups]
+        steps.part_clocks({p for members in params for p in members}, self.state)
+        arenas = [self._arenas(i, members) for i, members in enumerate(params)]
+        for arena in itertools.chain(*arenas):
+            arena.row(path)  # may run out of memory, which must not happen after the clocks were set
+        largest_eps = max(group["eps"] for group in self.param_groups)
+        visits = steps.tick_all(list(itertools.chain(*arenas)), path, gradients, largest_eps)
         return [
-            batch
-            for group, members in zip(self.param_groups, entries, strict=True)
-            for batch in steps.make_batches(group, members, visits, self._rows, *announced)
+            steps.make_batch(group, arena, visits, self._rows, path, weight)
+            for group, members in zip(self.param_groups, arenas, strict=True)
+            for arena in members
         ]
+
+    def _arenas(self, index: int, params: list[Tensor]) -> list[Arena]:
+        group, plan = self.param_groups[index], self._plans.get(index)
+        if plan is None or not plan.fits(params, group, self.state):
+            self._rows.forget()
+            self._plans[index] = plan = steps.make_plan(group, params, self.state)
+        return plan.arenas
+
+    @torch._disable_dynamo
+    def _for_compiler(self, batches: list[steps.Batch]) -> list[steps.CompilerWork]:
+        return [steps.compiler_work(batch) for batch in batches]
+
+    @torch._disable_dynamo
+    def _finish_compiled(self, batches: list[steps.Batch], works: list[steps.CompilerWork]) -> None:
+        for batch, work in zip(batches, works, strict=True):
+            steps.copy_back(batch.arena, work.slot)
 
     @torch._disable_dynamo
     def _finish(self, batches: list[steps.Batch]) -> None:

@@ -162,7 +162,7 @@ def get_row(state: dict[str, Any], names: tuple[str, ...], path: int) -> dict[st
 def add_row(state: dict[str, Any], param: Tensor, layout: RowLayout, path: int) -> None:
     """Give a path its row, of zeros."""
     for name, part in layout.allocate(param).items():
-        state[f"{name}.{path}"] = on_host(part, param) if layout.formats.host else part
+        state[f"{name}.{path}"] = on_host(part, param.device) if layout.formats.host else part
 
 
 def drawn_paths(state: dict[str, Any]) -> list[int]:
@@ -170,27 +170,24 @@ def drawn_paths(state: dict[str, Any]) -> list[int]:
     return state["step"].nonzero().flatten().tolist()
 
 
-def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout, path: int) -> bool:
-    """Return whether ``path`` has its row; raise if the hyperparameters do not fit what is kept."""
+def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout) -> None:
+    """Raise if ``path_adam``, ``saga`` or ``storage`` do not fit what is kept."""
     if "saga_sum" not in state and keeps_sum(group):
         raise RuntimeError(
             f"saga={group['saga']} needs the sum over paths, which is kept only if saga > 0 when the optimizer's "
             "state is created; start with saga > 0, or clear optimizer.state to start over"
         )
-    has_row = f"update.{path}" in state
-    if not has_row:
-        path = int(state["step"].argmax())  # any path that has a row, if there is one
-        if state["step"][path] == 0:
-            return False
+    path = int(state["step"].argmax())
+    if state["step"][path] == 0:
+        return
     present = {name for name in _PART_NAMES if f"{name}.{path}" in state}
     dtype = layout.formats.update.dtype or layout.dtype
-    if present == set(layout.names) and (not present or state[f"update.{path}"].dtype == dtype):
-        return has_row
-    raise RuntimeError(
-        f"the rows kept have {sorted(present)}, but path_adam={group['path_adam']} and "
-        f"storage={group['storage']!r} need {sorted(layout.names)} in {dtype}; choose both when the "
-        "optimizer is created, or clear optimizer.state to start over"
-    )
+    if present != set(layout.names) or (present and state[f"update.{path}"].dtype != dtype):
+        raise RuntimeError(
+            f"the rows kept have {sorted(present)}, but path_adam={group['path_adam']} and "
+            f"storage={group['storage']!r} need {sorted(layout.names)} in {dtype}; choose both when the "
+            "optimizer is created, or clear optimizer.state to start over"
+        )
 
 
 def tick(state: dict[str, Any], path: int, gradients: Gradients, eps: float) -> Visit:

@@ -1,109 +1,129 @@
-"""Cuts large parameters and gathers small ones into pieces that fit a CPU's cache.
+"""Runs the update of many parameters in pieces of a good size.
 
 On a CPU, each operation on a tensor costs a few microseconds to call, and passes over large tensors wait for
-memory. Pieces of a few hundred thousand entries keep both small: many small tensors share one set of calls,
-and the intermediate results of a large one stay in the cache.
+memory. Pieces of a few hundred thousand entries keep both small: many small parameters share one set of calls,
+and the intermediate results of a large one stay in the cache. On an accelerator one large piece is best.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _unflatten_dense_tensors
 
 from scrapl_optim.functional import Coefficients, Slot, update_tensor
+from scrapl_optim.storage import RowFormat
 
 # In entries. Formats of few bits have more intermediate results.
 PIECE = 2**18
 ROUNDED_PIECE = 2**16
-LARGEST_GATHERED = 2**15
+LARGEST_GATHERED = 2**16
+
+
+class Work(NamedTuple):
+    """What a step reads and writes for the parameters of an arena.
+
+    ``update``, ``rms`` and ``saga_sum`` are joined if the arena is flat, as in :class:`Slot` otherwise.
+    """
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    update: list[Tensor]
+    rms: list[Tensor]
+    formats: RowFormat
+    saga_sum: Tensor | None
+    is_flat: bool
 
 
 class Scratch:
     """Memory that steps use again: freshly allocated pages would cost as much as the arithmetic."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
-    def take(self, index: int, size: int, dtype: torch.dtype) -> Tensor:
-        """Return ``size`` entries of the ``index``-th buffer of ``dtype``, whose content is anything."""
-        buffer = self._buffers.get((index, dtype))
+    def take(self, name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+        """Return ``size`` entries of the buffer ``name`` on ``like``'s device; their content is anything."""
+        key = (name, dtype, like.device)
+        buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size:
-            self._buffers[index, dtype] = buffer = torch.empty(size, dtype=dtype)
+            self._buffers[key] = buffer = torch.empty(size, dtype=dtype, device=like.device)
         return buffer[:size]
 
 
-_FIRST, _SECOND, _GATHERED = 0, 1, 2
-
-
-def in_pieces(slots: list[Slot], dtype: torch.dtype, c: Coefficients, scratch: Scratch) -> None:
-    """:func:`scrapl_optim.functional.update_tensor` for ``slots``, all of one dtype and kind of row."""
+def in_pieces(work: Work, dtype: torch.dtype, c: Coefficients, scratch: Scratch) -> None:
+    """:func:`scrapl_optim.functional.update_tensor` for all parameters of ``work``."""
 
     def update(slot: Slot) -> None:
-        size = slot.param.numel()
-        first, second = (scratch.take(i, size, dtype).view(slot.param.shape) for i in (_FIRST, _SECOND))
+        size, shape = slot.param.numel(), slot.param.shape
+        first, second = (scratch.take(name, slot.param, size, dtype).view(shape) for name in ("first", "second"))
         update_tensor(slot, dtype, c, (first, second))
 
-    waiting: list[Slot] = []
-    n_waiting = 0
-    for slot in slots:
-        if _can_gather(slot):
-            waiting.append(slot)
-            n_waiting += slot.param.numel()
-            if n_waiting >= PIECE:
-                _gather(waiting, update, scratch)
-                waiting, n_waiting = [], 0
+    size = PIECE if work.formats.update.whole else ROUNDED_PIECE
+    if work.params[0].device.type != "cpu":
+        size = max(1, sum(param.numel() for param in work.params))
+    if not work.is_flat:
+        for piece in _cut(_only_slot(work), size):
+            update(piece)
+        return
+    start = 0
+    for first, last in _runs([param.numel() for param in work.params], size):
+        params, grads = work.params[first:last], work.grads[first:last]
+        stop = start + sum(param.numel() for param in params)
+        alone = len(params) == 1 and params[0].is_contiguous() and grads[0].is_contiguous()
+        if alone:
+            slot = _stretch(work, params[0].view(-1), grads[0].view(-1), start, stop)
         else:
-            for piece in _cut(slot):
-                update(piece)
-    if waiting:
-        _gather(waiting, update, scratch)
+            slot = _stretch(work, _join(params, "param", scratch), _join(grads, "grad", scratch), start, stop)
+        for piece in _cut(slot, size):
+            update(piece)
+        if not alone:
+            _copy_back(params, slot.param)
+        start = stop
 
 
-def _tensors(slot: Slot) -> list[Tensor]:
-    return [slot.param, *slot.update, *slot.rms, *([] if slot.saga_sum is None else [slot.saga_sum])]
+def _runs(sizes: list[int], largest: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of neighbours to take together: small parameters, up to ``largest`` entries, or a large one."""
+    first, total = 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and (total + size > largest or max(size, sizes[i - 1]) > min(LARGEST_GATHERED, largest)):
+            yield first, i
+            first, total = i, 0
+        total += size
+    yield first, len(sizes)
 
 
-def _can_gather(slot: Slot) -> bool:
-    return (
-        slot.param.numel() <= LARGEST_GATHERED
-        and slot.formats.update.elementwise
-        and all(tensor.is_contiguous() for tensor in _tensors(slot))
+def _stretch(work: Work, param: Tensor, grad: Tensor, start: int, stop: int) -> Slot:
+    part = slice(start, stop)
+    return Slot(
+        param=param,
+        grad=grad,
+        update=[tensor[part] for tensor in work.update],
+        rms=[tensor[part] for tensor in work.rms],
+        formats=work.formats,
+        saga_sum=None if work.saga_sum is None else work.saga_sum[part],
     )
 
 
-def _gather(slots: list[Slot], update: Callable[[Slot], None], scratch: Scratch) -> None:
-    """Update copies of the tensors of ``slots``, laid end to end, and copy the results back."""
-    sizes = [slot.param.numel() for slot in slots]
-    columns = [[tensor.view(-1) for tensor in tensors] for tensors in zip(*map(_tensors, slots), strict=True)]
-    grads = [slot.grad.reshape(-1) for slot in slots]
-    grad, *joined = (
-        torch.cat(column, out=scratch.take(_GATHERED + i, sum(sizes), column[0].dtype))
-        for i, column in enumerate([grads, *columns])
-    )
-    first = slots[0]
-    n_update, n_rms = len(first.update), len(first.rms)
-    update(
-        Slot(
-            param=joined[0],
-            grad=grad,
-            update=joined[1 : 1 + n_update],
-            rms=joined[1 + n_update : 1 + n_update + n_rms],
-            formats=first.formats,
-            saga_sum=None if first.saga_sum is None else joined[-1],
-        )
-    )
-    for column, whole in zip(columns, joined, strict=True):
-        torch._foreach_copy_(column, whole.split(sizes))
+def _join(tensors: list[Tensor], name: str, scratch: Scratch) -> Tensor:
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    joined = scratch.take(name, flat[0], sum(tensor.numel() for tensor in flat), flat[0].dtype)
+    return torch.cat(flat, out=joined)
 
 
-def _cut(slot: Slot) -> Iterator[Slot]:
+def _copy_back(params: list[Tensor], joined: Tensor) -> None:
+    torch._foreach_copy_(params, _unflatten_dense_tensors(joined, params))
+
+
+def _only_slot(work: Work) -> Slot:
+    return Slot(work.params[0], work.grads[0], work.update, work.rms, work.formats, work.saga_sum)
+
+
+def _cut(slot: Slot, size: int) -> Iterator[Slot]:
     """Cut along the first dimension: formats in blocks have no block across its entries."""
-    size = PIECE if slot.formats.update.whole else ROUNDED_PIECE
     if slot.param.numel() <= size:
         yield slot
         return
-    if slot.formats.update.elementwise and all(t.is_contiguous() for t in (slot.grad, *_tensors(slot))):
-        slot = _flat(slot)
     n_rows = slot.param.shape[0]
     step = max(1, size * n_rows // slot.param.numel())
     for start in range(0, n_rows, step):
@@ -116,14 +136,3 @@ def _cut(slot: Slot) -> Iterator[Slot]:
             formats=slot.formats,
             saga_sum=None if slot.saga_sum is None else slot.saga_sum[part],
         )
-
-
-def _flat(slot: Slot) -> Slot:
-    return Slot(
-        param=slot.param.view(-1),
-        grad=slot.grad.view(-1),
-        update=[tensor.view(-1) for tensor in slot.update],
-        rms=[tensor.view(-1) for tensor in slot.rms],
-        formats=slot.formats,
-        saga_sum=None if slot.saga_sum is None else slot.saga_sum.view(-1),
-    )

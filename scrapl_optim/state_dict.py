@@ -145,7 +145,7 @@ def _placed(key: str, tensor: Tensor, param: Tensor, group: dict[str, Any]) -> T
     like = _meta_row(layout, param)[key.partition(".")[0]]
     if not layout.formats.host:
         return tensor.to(device=param.device, dtype=like.dtype)
-    return on_host(tensor.to(dtype=like.dtype), param)
+    return on_host(tensor.to(dtype=like.dtype), param.device)
 
 
 def complete_rows(optimizer: torch.optim.Optimizer) -> None:

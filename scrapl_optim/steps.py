@@ -6,138 +6,137 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from scrapl_optim import path_state
-from scrapl_optim.functional import Coefficients, Slot, update_tensor, update_tensors
+from scrapl_optim.arenas import Arena, Entry, Row, can_join
+from scrapl_optim.functional import Coefficients, Slot, as_tensors, update_tensor
 from scrapl_optim.gradients import Gradients
-from scrapl_optim.host import Row, RowFetcher
-from scrapl_optim.path_state import RowLayout, Visit
-from scrapl_optim.pieces import Scratch, in_pieces
-from scrapl_optim.storage import local, salt_of
+from scrapl_optim.host import RowFetcher
+from scrapl_optim.path_state import Visit
+from scrapl_optim.pieces import Scratch, Work, in_pieces
+from scrapl_optim.storage import salt_of
 
 State = dict[Any, dict[str, Any]]
 
 
-class Entry(NamedTuple):
-    """A parameter that has a gradient, with its state and the layout of its rows."""
+class Plan(NamedTuple):
+    """The arenas of the parameters of a group that have a gradient, and what they were built for."""
 
-    param: Tensor
-    state: dict[str, Any]
-    layout: RowLayout
+    entries: list[Entry]
+    arenas: list[Arena]
+    settings: tuple[Any, ...]
+
+    def fits(self, params: list[Tensor], group: dict[str, Any], states: State) -> bool:
+        """Whether this plan can serve ``params`` in this step."""
+        return (
+            len(params) == len(self.entries)
+            and self.settings == _settings(group)
+            and all(
+                entry.param is param and states.get(param) is entry.state
+                for param, entry in zip(params, self.entries, strict=True)
+            )
+            and all(_share_clock(arena.entries) for arena in self.arenas)
+        )
 
 
-class HostRow(NamedTuple):
-    """A row that is to go back to the host: the parameter's, on the host, and on the device."""
+def _settings(group: dict[str, Any]) -> tuple[Any, ...]:
+    return group["storage"], group["path_adam"], path_state.keeps_sum(group)
 
-    param: Tensor
-    row: Row
-    fetched: Row
+
+def _share_clock(entries: list[Entry]) -> bool:
+    clock = entries[0].state["step"]
+    return all(entry.state["step"] is clock for entry in entries)
+
+
+def make_plan(group: dict[str, Any], params: list[Tensor], states: State) -> Plan:
+    """Sort ``params``, whose state is in place, into arenas."""
+    entries = []
+    arenas: dict[Any, list[Entry]] = defaultdict(list)
+    for param in params:
+        state = states[param]
+        layout = path_state.row_layout(param, group, "saga_sum" in state)
+        path_state.check_layout(state, group, layout)
+        entry = Entry(param, state, layout)
+        entries.append(entry)
+        alone = None if can_join(layout) else param
+        key = (id(state["step"]), id(layout.kind), param.dtype, param.device, "saga_sum" in state, id(alone))
+        arenas[key].append(entry)
+    return Plan(entries, [Arena(members) for members in arenas.values()], _settings(group))
+
+
+def part_clocks(params: set[Tensor], states: State) -> None:
+    """Give those of ``params`` a clock of their own that share one with parameters that do not step now.
+
+    Parameters that have had gradients at the same steps share one clock: most models have one, and telling the
+    time costs the same for any number of parameters.
+    """
+    if len(states) == len(params):
+        return
+    idle = {id(state["step"]) for param, state in states.items() if param not in params and state}
+    own: dict[int, dict[str, Tensor]] = {}
+    for param in params:
+        state = states[param]
+        clock = id(state["step"])
+        if clock in idle:
+            if clock not in own:
+                own[clock] = {key: state[key].clone() for key in path_state.CLOCKS}
+            state.update(own[clock])
+
+
+def tick_all(arenas: list[Arena], path: int, gradients: Gradients, eps: float) -> dict[int, Visit]:
+    """Advance the clocks of ``arenas`` by a visit of ``path``; returns the visits by the clocks' identities."""
+    states = {id(arena.entries[0].state["step"]): arena.entries[0].state for arena in arenas}
+    return {clock: path_state.tick(state, path, gradients, eps) for clock, state in states.items()}
 
 
 class Batch(NamedTuple):
-    """Parameters that one set of coefficients serves.
+    """An arena in a step.
 
     Attributes:
-        slots: tensors to read and write.
-        dtype: of the arithmetic.
+        arena: parameters, their sums and rows.
+        row: row of the drawn path, on the device.
+        host_row: the same on the host, if that is its place.
         coefficients: numbers of the update.
-        foreach: whether to use multi-tensor operations; ``None``: pieces that fit a CPU's cache.
-        host_rows: rows to put back.
-        refreshed: entries whose sum is to be summed again.
+        foreach: ``False`` for one parameter at a time.
+        refreshing: whether the sum is to be summed again.
     """
 
-    slots: list[Slot]
-    dtype: torch.dtype
+    arena: Arena
+    row: Row
+    host_row: Row | None
     coefficients: Coefficients
     foreach: bool | None
-    host_rows: list[HostRow]
-    refreshed: list[Entry]
+    refreshing: bool
 
 
-def tick_all(entries: list[Entry], states: State, path: int, gradients: Gradients, eps: float) -> dict[int, Visit]:
-    """Advance the clocks of ``entries`` by a visit of ``path``; returns the visits by the clocks' identities.
-
-    Parameters that have had gradients at the same steps share one clock: most models have one, and telling the
-    time costs the same for any number of parameters. Those that part from the others get their own.
-    """
-    sharing: dict[int, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        sharing[id(entry.state["step"])].append(entry)
-    if len(states) > len(entries):
-        stepping = {id(entry.state) for entry in entries}
-        for idle in {id(state["step"]) for state in states.values() if state and id(state) not in stepping}:
-            _part(sharing.pop(idle, []), sharing)
-    return {clock: path_state.tick(members[0].state, path, gradients, eps) for clock, members in sharing.items()}
-
-
-def _part(members: list[Entry], sharing: dict[int, list[Entry]]) -> None:
-    if members:
-        own = {key: members[0].state[key].clone() for key in path_state.CLOCKS}
-        for entry in members:
-            entry.state.update(own)
-        sharing[id(own["step"])] = members
-
-
-def make_batches(
+def make_batch(
     group: dict[str, Any],
-    entries: list[Entry],
+    arena: Arena,
     visits: dict[int, Visit],
     rows: RowFetcher,
     path: int,
     weight: float | None,
-) -> list[Batch]:
-    """Return the updates of ``entries``, all of ``group``, in batches of one clock, device and kind of row."""
-    batches: dict[Any, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        param, state, layout = entry
-        batches[id(state["step"]), id(layout.kind), param.dtype, param.device, "saga_sum" in state].append(entry)
-    return [
-        _batch(group, members, visits[id(members[0].state["step"])], rows, path, weight)
-        for members in batches.values()
-    ]
-
-
-def _batch(
-    group: dict[str, Any], entries: list[Entry], visit: Visit, rows: RowFetcher, path: int, weight: float | None
 ) -> Batch:
-    slots, host_rows = [], []
-    layout = entries[0].layout
-    for param, state, layout in entries:
-        row = fetched = path_state.get_row(state, layout.names, path)
-        if layout.formats.host and row:
-            fetched = rows.take(param, path, row)
-            host_rows.append(HostRow(param, row, fetched))
-        slots.append(_slot(param, state, layout, fetched))
-    if visit.unit_change != 1.0 and layout.formats.rms is not None:
-        for slot in slots:
-            _change_unit(slot, visit.unit_change, layout.dtype)
-    refreshing = path_state.refresh_due(visit, group["n_paths"]) and "saga_sum" in entries[0].state
+    """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`tick_all`."""
+    visit = visits[id(arena.entries[0].state["step"])]
+    row, host_row = arena.row(path), None
+    if arena.layout.formats.host and row:
+        row, host_row = rows.take((id(arena), path), row, arena.device), row
+    if visit.unit_change != 1.0 and len(arena.layout.tensors) == 2:
+        form, parts = arena.layout.formats.rms, _parts(row, "rms")
+        form.encode(parts, form.decode(parts, arena.layout.dtype).mul_(visit.unit_change), 0)
     return Batch(
-        slots=slots,
-        dtype=layout.dtype,
-        coefficients=_coefficients(group, visit, layout.dtype, path, weight),
-        foreach=_implementation(group["foreach"], [entry.param for entry in entries]),
-        host_rows=host_rows,
-        refreshed=entries if refreshing else [],
+        arena=arena,
+        row=row,
+        host_row=host_row,
+        coefficients=_coefficients(group, visit, arena.layout.dtype, path, weight),
+        foreach=group["foreach"],
+        refreshing="saga_sum" in arena.entries[0].state and path_state.refresh_due(visit, group["n_paths"]),
     )
 
 
-def _slot(param: Tensor, state: dict[str, Any], layout: RowLayout, row: Row) -> Slot:
-    tensors = [param, param.grad, *row.values(), state.get("saga_sum")]
-    if layout.sharded:
-        tensors = [None if tensor is None else local(tensor) for tensor in tensors]
-    own, grad, *parts, saga_sum = tensors
-    if layout.is_complex and own is not None and grad is not None:
-        own, grad = torch.view_as_real(own), torch.view_as_real(grad)
-    n_update = len(layout.formats.update.suffixes)
-    return Slot(own, grad, parts[:n_update], parts[n_update:], layout.formats, saga_sum)  # type: ignore[arg-type]
-
-
-def _change_unit(slot: Slot, factor: float, dtype: torch.dtype) -> None:
-    if slot.rms:
-        form = slot.formats.rms
-        form.encode(slot.rms, form.decode(slot.rms, dtype).mul_(factor), 0)
+def _parts(row: Row, name: str) -> list[Tensor]:
+    return [part for key, part in row.items() if key.startswith(name)]
 
 
 def _coefficients(
@@ -168,44 +167,76 @@ def _as_scalar(lr: float | Tensor) -> float | Tensor:
     return lr.item() if lr.device.type == "cpu" else lr.reshape(())
 
 
-def _implementation(foreach: bool | None, params: list[Tensor]) -> bool | None:
-    if foreach is not None or params[0].device.type == "cpu":
-        return foreach
-    return _default_to_fused_or_foreach(params, differentiable=False)[1]
-
-
-def run(batch: Batch, scratch: Scratch, compiling: bool) -> None:
-    """Run the update; a compiler makes its own pieces."""
-    if batch.foreach or (batch.foreach is None and compiling):
-        update_tensors(batch.slots, batch.dtype, batch.coefficients)
-    elif batch.foreach is None:
-        in_pieces(batch.slots, batch.dtype, batch.coefficients, scratch)
+def run(batch: Batch, scratch: Scratch) -> None:
+    """Run the update."""
+    arena, dtype = batch.arena, batch.arena.layout.dtype
+    if batch.foreach is False:
+        for slot in _slots(batch):
+            update_tensor(slot, dtype, batch.coefficients)
     else:
-        for slot in batch.slots:
-            update_tensor(slot, batch.dtype, batch.coefficients)
+        work = Work(
+            params=arena.params(),
+            grads=arena.grads(),
+            update=_parts(batch.row, "update"),
+            rms=_parts(batch.row, "rms"),
+            formats=arena.layout.formats,
+            saga_sum=arena.saga_sum(),
+            is_flat=arena.is_flat,
+        )
+        in_pieces(work, dtype, batch.coefficients, scratch)
+
+
+def _slots(batch: Batch) -> Iterator[Slot]:
+    """Yield the parameters one by one."""
+    arena, formats = batch.arena, batch.arena.layout.formats
+    update = [arena.split(part) for part in _parts(batch.row, "update")]
+    rms = [arena.split(part) for part in _parts(batch.row, "rms")]
+    saga_sum = arena.saga_sum()
+    sums = None if saga_sum is None else arena.split(saga_sum)
+    for i, (param, grad) in enumerate(zip(arena.params(), arena.grads(), strict=True)):
+        own_sum = None if sums is None else sums[i]
+        yield Slot(param, grad, [part[i] for part in update], [part[i] for part in rms], formats, own_sum)
+
+
+class CompilerWork(NamedTuple):
+    """An arena as one slot, for :func:`scrapl_optim.functional.update_formula`."""
+
+    slot: Slot
+    dtype: torch.dtype
+    coefficients: Coefficients
+
+
+def compiler_work(batch: Batch) -> CompilerWork:
+    """Return an arena as one slot; its parameters are copies if the arena joins them."""
+    arena = batch.arena
+    params, grads = arena.params(), arena.grads()
+    if arena.is_flat:
+        params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
+    update, rms = _parts(batch.row, "update"), _parts(batch.row, "rms")
+    slot = Slot(params[0], grads[0], update, rms, arena.layout.formats, arena.saga_sum())
+    return CompilerWork(slot, arena.layout.dtype, as_tensors(batch.coefficients, arena.layout.dtype))
+
+
+def copy_back(arena: Arena, slot: Slot) -> None:
+    """Give the parameters their values."""
+    if arena.is_flat:
+        torch._foreach_copy_(arena.params(), arena.split(slot.param))
+
+
+def fetch_rows(plan: Plan, rows: RowFetcher, path: int) -> None:
+    """Start copying rows from the host that the next step will take."""
+    for arena in plan.arenas:
+        if arena.layout.formats.host and arena.has_row(path):
+            rows.fetch((id(arena), path), arena.row(path), arena.device)
 
 
 def finish(batches: list[Batch], rows: RowFetcher) -> None:
     """Send rows back to the host, and sum the memory again where it is time."""
     for batch in batches:
-        for host_row in batch.host_rows:
-            rows.put(*host_row)
+        if batch.host_row is not None:
+            rows.put(batch.host_row, batch.row, batch.arena.device)
     for batch in batches:
-        if batch.host_rows and batch.refreshed:
+        if batch.refreshing:
             rows.wait()
-        for entry in batch.refreshed:
-            path_state.refresh_sum(entry.state, entry.layout)
-
-
-def host_rows(param_groups: list[dict[str, Any]], states: State, path: int) -> Iterator[tuple[Tensor, Row]]:
-    """Yield the parameters whose row of ``path`` is on the host, with the row."""
-    for group in param_groups:
-        if not group["storage"].endswith("-host"):
-            continue
-        for param in group["params"]:
-            state = states.get(param)
-            if state:
-                layout = path_state.row_layout(param, group, "saga_sum" in state)
-                row = path_state.get_row(state, layout.names, path)
-                if row:
-                    yield param, row
+            for entry in batch.arena.entries:
+                path_state.refresh_sum(entry.state, entry.layout)

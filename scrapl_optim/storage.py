@@ -57,8 +57,8 @@ class Format(ABC):
         """Return what the parts hold, in ``dtype``; new memory unless ``whole``."""
 
     @abstractmethod
-    def encode(self, parts: list[Tensor], value: Tensor, salt: int) -> None:
-        """Keep ``value``; ``salt`` is a 32-bit integer that chooses the random bits."""
+    def encode(self, parts: list[Tensor], value: Tensor, salt: int | Tensor) -> None:
+        """Keep ``value``; ``salt``, a 32-bit integer (or 0-dim tensor), chooses the random bits."""
 
 
 class Whole(Format):
@@ -72,7 +72,7 @@ class Whole(Format):
     def decode(self, parts: list[Tensor], dtype: torch.dtype) -> Tensor:
         return parts[0]
 
-    def encode(self, parts: list[Tensor], value: Tensor, salt: int) -> None:
+    def encode(self, parts: list[Tensor], value: Tensor, salt: int | Tensor) -> None:
         if value is not parts[0]:
             parts[0].copy_(value)
 
@@ -91,7 +91,7 @@ class BFloat16(Format):
     def decode(self, parts: list[Tensor], dtype: torch.dtype) -> Tensor:
         return parts[0].to(dtype)
 
-    def encode(self, parts: list[Tensor], value: Tensor, salt: int) -> None:
+    def encode(self, parts: list[Tensor], value: Tensor, salt: int | Tensor) -> None:
         bits = value.float().view(torch.int32)
         rounded = (bits + _dither(bits, salt, 16, self.stochastic)).bitwise_and_(-(2**16))
         parts[0].copy_(rounded.view(torch.float32))
@@ -118,7 +118,7 @@ class LinearInt8(Format):
             .reshape(codes.shape)
         )
 
-    def encode(self, parts: list[Tensor], value: Tensor, salt: int) -> None:
+    def encode(self, parts: list[Tensor], value: Tensor, salt: int | Tensor) -> None:
         codes, scale = parts
         blocks = _blocks(value.float())
         scale.copy_(blocks.abs().amax(-1) / 127)
@@ -152,7 +152,7 @@ class LogUInt8(Format):
         values = (numbers.clamp_min_(0) << _LOG_BITS).view(torch.float32)
         return _unblock(values, codes).to(dtype)
 
-    def encode(self, parts: list[Tensor], value: Tensor, salt: int) -> None:
+    def encode(self, parts: list[Tensor], value: Tensor, salt: int | Tensor) -> None:
         codes, top = parts
         bits = _blocks(value.float()).view(torch.int32)
         numbers = (bits + _dither(bits, salt, _LOG_BITS, self.stochastic)).bitwise_right_shift_(_LOG_BITS)
@@ -196,7 +196,7 @@ def salt_of(step: int, path_idx: int, stream: int) -> int:
     return ((z ^ (z >> 31)) & 0xFFFFFFFF) - 2**31
 
 
-def _dither(bits: Tensor, salt: int, n_bits: int, stochastic: bool) -> Tensor | int:
+def _dither(bits: Tensor, salt: int | Tensor, n_bits: int, stochastic: bool) -> Tensor | int:
     """Return what to add below the ``n_bits``-th bit before cutting there: random bits, or one half.
 
     A hash of the number itself: equal to the last bit on every device and whatever is computed beside it.

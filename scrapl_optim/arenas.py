@@ -1,0 +1,127 @@
+"""Lays the rows and sums of parameters that are updated together end to end in memory.
+
+The state of each parameter holds views: for whoever reads it, saves it or loads it, nothing is special. But
+one operation then serves all parameters, where a call for each would cost more than its arithmetic.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scrapl_optim import path_state
+from scrapl_optim.host import on_host
+from scrapl_optim.path_state import RowLayout
+from scrapl_optim.storage import Format, local
+
+Row = dict[str, Tensor]
+
+
+class Entry(NamedTuple):
+    """A parameter that has a gradient, with its state and the layout of its rows."""
+
+    param: Tensor
+    state: dict[str, Any]
+    layout: RowLayout
+
+
+class Arena:
+    """Parameters of one clock, device and kind of row, whose rows and sums are one tensor each.
+
+    Formats in blocks and DTensors stay as they are, one to an arena.
+    """
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self.layout = entries[0].layout
+        self.is_flat = can_join(self.layout)
+        self.device = entries[0].param.device
+        self._shapes = [(*e.param.shape, 2) if self.layout.is_complex else tuple(e.param.shape) for e in entries]
+        self._sizes = [torch.Size(shape).numel() for shape in self._shapes]
+        self._params: tuple[list[Tensor], list[tuple[int, tuple[int, ...]]]] | None = None
+        self._joined: dict[str, tuple[Tensor, list[Tensor]]] = {}
+
+    def row(self, path: int) -> Row:
+        """Return the row of ``path``, one tensor for each part, allocated if the path has none."""
+        if self.is_flat:
+            parts = {}
+            for name, form in self.layout.tensors:
+                parts[name] = self._join(
+                    f"{name}.{path}", form.dtype or self.layout.dtype, self.layout.formats.host
+                )
+            return parts
+        (entry,) = self.entries
+        row = path_state.get_row(entry.state, self.layout.names, path)
+        if not row:
+            path_state.add_row(entry.state, entry.param, self.layout, path)
+            row = path_state.get_row(entry.state, self.layout.names, path)
+        return {name: local(part) for name, part in row.items()}
+
+    def has_row(self, path: int) -> bool:
+        """Whether ``path`` was drawn before."""
+        return f"update.{path}" in self.entries[0].state
+
+    def saga_sum(self) -> Tensor | None:
+        """Return the sum over paths, if there is one."""
+        if "saga_sum" not in self.entries[0].state:
+            return None
+        if self.is_flat:
+            return self._join("saga_sum", self.layout.dtype, False)
+        return local(self.entries[0].state["saga_sum"])
+
+    def params(self) -> list[Tensor]:
+        """Return the parameters as real tensors of this rank."""
+        if self.layout.sharded:
+            return [self._real(entry.param.detach()) for entry in self.entries]
+        seen = self._params
+        if seen is None or any(
+            entry.param.data_ptr() != address or entry.param.stride() != stride
+            for entry, (address, stride) in zip(self.entries, seen[1], strict=True)
+        ):
+            # Making views takes longer than checking that they still are of the parameter.
+            tensors = [self._real(entry.param.detach()) for entry in self.entries]
+            marks = [(entry.param.data_ptr(), entry.param.stride()) for entry in self.entries]
+            self._params = seen = (tensors, marks)
+        return seen[0]
+
+    def grads(self) -> list[Tensor]:
+        """Return the gradients as real tensors of this rank."""
+        grads = [entry.param.grad for entry in self.entries if entry.param.grad is not None]
+        return [self._real(grad) for grad in grads] if self.layout.sharded or self.layout.is_complex else grads
+
+    def split(self, joined: Tensor) -> list[Tensor]:
+        """Return the parts of a joined tensor, shaped as the parameters; of others, itself."""
+        if not self.is_flat:
+            return [joined]
+        return [part.view(shape) for part, shape in zip(joined.split(self._sizes), self._shapes, strict=True)]
+
+    def _real(self, tensor: Tensor) -> Tensor:
+        if self.layout.sharded:
+            tensor = local(tensor)
+        return torch.view_as_real(tensor) if self.layout.is_complex else tensor
+
+    def _join(self, key: str, dtype: torch.dtype, host: bool) -> Tensor:
+        """Return the tensor whose parts are the states' ``key``; join them if others have taken their place."""
+        joined, views = self._joined.get(key, (None, []))
+        if joined is not None and all(
+            entry.state.get(key) is view for entry, view in zip(self.entries, views, strict=True)
+        ):
+            return joined
+        parts = [entry.state.get(key) for entry in self.entries]
+        if all(part is None for part in parts):
+            joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
+        else:
+            joined = torch.cat([part.reshape(-1) for part in parts if part is not None])
+        if host:
+            joined = on_host(joined, self.device)
+        views = self.split(joined)
+        for entry, view in zip(self.entries, views, strict=True):
+            entry.state[key] = view
+        self._joined[key] = (joined, views)
+        return joined
+
+
+def can_join(layout: RowLayout) -> bool:
+    """Whether parameters of this layout can share memory."""
+    forms: list[Format] = [form for _, form in layout.tensors]
+    return not layout.sharded and all(form.elementwise for form in forms)

@@ -1,0 +1,315 @@
+"""Saving and resuming every variant of PathAdamSAGA: bit for bit, lazily, and refused where it does not fit."""
+
+import copy
+import io
+import os
+import pickle
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from optimizer_helpers import (
+    all_params,
+    assert_bitwise,
+    assert_same_snapshot,
+    clones,
+    make_params,
+    random_paths,
+    run,
+    snapshot,
+)
+from optimizer_variants import (
+    DEVICES,
+    N_PATHS,
+    STORAGES,
+    VARIANTS,
+    Variant,
+    assert_same_state,
+    build,
+    state_bytes,
+    train,
+    zoo_grads,
+    zoo_groups,
+)
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.nn import Parameter
+
+from scrapl_optim import PathAdamSAGA
+
+EARLY = [4, 1, 1, 0, 4, 1, 0, 0, 1, 4]  # paths 2 and 3 are drawn only after the checkpoint
+LATE = random_paths(N_PATHS, 10, seed=4)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+every_device = pytest.mark.parametrize("device", DEVICES)
+every_storage = pytest.mark.parametrize("storage", STORAGES)
+no_process_group = pytest.mark.filterwarnings("ignore")  # torch.distributed.checkpoint warns that there is none
+
+
+def via_load(optimizer: Any, variant: Variant) -> Any:
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    copies = [Parameter(p.detach().clone()) for p in all_params(optimizer)]
+    other = PathAdamSAGA(zoo_groups(copies), N_PATHS, **variant.kwargs())
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    return other
+
+
+def via_pickle(optimizer: Any, variant: Variant) -> Any:
+    return pickle.loads(pickle.dumps(optimizer))
+
+
+def via_deepcopy(optimizer: Any, variant: Variant) -> Any:
+    return copy.deepcopy(optimizer)
+
+
+def via_pickle_then_load(optimizer: Any, variant: Variant) -> Any:
+    other = via_pickle(optimizer, variant)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return other
+
+
+WAYS = [via_load, via_pickle, via_deepcopy, via_pickle_then_load]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@every_device
+@every_variant
+def test_resume_is_bit_for_bit(variant, device, way):
+    optimizer, params = build(variant, device)
+    train(variant, optimizer, params, EARLY)
+    for clock in {id(state["step"]): state["step"] for state in optimizer.state.values()}.values():
+        clock += 301 * (clock > 0)  # what bfloat16 would round
+    optimizer.set_path(1)
+    other = way(optimizer, variant)
+    copies = all_params(other)
+    assert optimizer.state[params[8]]["step"].max() > 301
+    assert_same_state(
+        {i: other.state[p] for i, p in enumerate(copies)}, {i: optimizer.state[p] for i, p in enumerate(params)}
+    )
+    zoo_grads(copies, 0)
+    with pytest.raises(RuntimeError, match="no path"):  # announcements are not part of the state
+        other.step()
+    train(variant, optimizer, params, LATE, first=20)
+    train(variant, other, copies, LATE, first=20, announce=True)
+    assert_bitwise(copies, params)
+    assert {type(p) for p in copies} == {Parameter}
+
+
+@pytest.mark.parametrize("announced", [0, 1])
+@every_device
+@every_variant
+def test_load_between_announcement_and_step(variant, device, announced):
+    """What was fetched for the announced path is out of date after a load."""
+    optimizer, params = build(variant, device)
+    train(variant, optimizer, params, EARLY[:5])
+    saved, weights = copy.deepcopy(optimizer.state_dict()), clones(params)
+    train(variant, optimizer, params, EARLY[5:], first=5)
+    end = clones(params)
+    optimizer.set_path(announced)
+    optimizer.load_state_dict(saved)
+    with torch.no_grad():
+        for p, weight in zip(params, weights, strict=True):
+            p.copy_(weight)
+    train(variant, optimizer, params, EARLY[5:], first=5)
+    assert_bitwise(params, end)
+
+
+@every_variant
+def test_loaded_state_is_independent_of_what_it_came_from(variant):
+    optimizer, params = build(variant)
+    train(variant, optimizer, params, EARLY)
+    saved = optimizer.state_dict()
+    frozen = copy.deepcopy(saved)
+    other = via_load(optimizer, variant)
+    train(variant, other, all_params(other), LATE, first=20)
+    for i, state in frozen["state"].items():
+        for key, value in state.items():
+            assert torch.equal(saved["state"][i][key], value)
+
+
+@every_device
+@every_variant
+def test_state_dict_aliases_the_state_and_lists_every_path(variant, device):
+    listings = []
+    for paths in ([0], [3, 4, 3], list(range(N_PATHS))):
+        optimizer, params = build(variant, device)
+        train(variant, optimizer, params, paths * 4)
+        saved = optimizer.state_dict()["state"]
+        assert sorted(saved) == list(range(len(params)))
+        for i, p in enumerate(params):
+            for key, value in optimizer.state[p].items():
+                if key in ("step", "scale"):  # copies: parameters may share their clocks
+                    assert torch.equal(saved[i][key].cpu(), value)
+                else:
+                    assert saved[i][key].data_ptr() == value.data_ptr()
+                assert saved[i][key].device == p.device or variant.storage.endswith("-host")
+            missing = set(saved[i]) - set(optimizer.state[p])
+            assert {int(key.split(".")[1]) for key in missing}.isdisjoint(paths)
+            assert not any(saved[i][key].any() for key in missing)
+        listings.append(
+            {(i, k): (tuple(v.shape), v.dtype) for i, state in saved.items() for k, v in state.items()}
+        )
+    assert listings[0] == listings[1] == listings[2]
+    expected = {"step", "scale"} | ({"saga_sum"} if variant.saga > 0 else set())
+    for names, has in (("update", variant.path_adam or variant.saga > 0), ("rms", variant.path_adam)):
+        expected |= {f"{names}.{path}" for path in range(N_PATHS)} if has else set()
+    assert {key for i, key in listings[0] if i == 3} == expected
+
+
+@every_variant
+def test_load_refuses_what_does_not_fit_and_changes_nothing(variant):
+    params = make_params(shapes=[(3,), (70, 70)])
+    optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs())
+    run(optimizer, params, EARLY)
+    saved = optimizer.state_dict()
+    adamw = torch.optim.AdamW(params)
+    adamw.step()
+    for shapes, n_paths, source, message in (
+        ([(3,), (70, 70)], 4, saved, f"n_paths={N_PATHS}, but this optimizer has n_paths=4"),
+        ([(3,), (70, 71)], N_PATHS, saved, "shape"),
+        ([(3,), (70, 70)], N_PATHS, adamw.state_dict(), "n_paths=None"),
+        ([(3,)], N_PATHS, saved, "size|length|parameter group"),
+    ):
+        if message == "shape" and not variant.path_adam and variant.saga == 0.0:
+            continue  # clocks are all there is
+        others = make_params(1, shapes=shapes)
+        other = PathAdamSAGA(others, n_paths, **variant.kwargs())
+        run(other, others, [0, 1, 1])
+        before = snapshot(other)
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(source)
+        assert_same_snapshot(other, before)
+        run(other, others, [0])
+
+
+@pytest.mark.parametrize("key", ["nonfinite", "storage", "unbiased", "saga", "foreach", "maximize"])
+def test_older_checkpoints_get_missing_keys(key):
+    value = {"nonfinite": "skip", "storage": "bfloat16", "unbiased": True, "saga": 0.5, "foreach": False}.get(
+        key, True
+    )
+    optimizer = PathAdamSAGA(make_params(), N_PATHS, **{key: value})
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0][key]
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0][key] == value
+    run(optimizer, all_params(optimizer), [0, 1])
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_named_parameters(names):
+    """``param_names`` is part of the groups and of state dicts, as in PyTorch's optimizers."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = PathAdamSAGA(model.named_parameters() if names else model.parameters(), 3)
+    run(optimizer, list(model.parameters()), [0, 2])
+    saved = optimizer.state_dict()
+    assert saved["param_groups"][0].get("param_names") == (["weight", "bias"] if names else None)
+    optimizer.load_state_dict(saved)
+    run(optimizer, list(model.parameters()), [1])
+
+
+@pytest.mark.parametrize("source", STORAGES)
+@every_storage
+def test_load_of_another_storage_keeps_its_word(storage, source):
+    """The groups of a state dict rule, as for every hyperparameter: the rows go on as they were saved."""
+    (param,) = make_params(dtype=torch.float32, shapes=[(70, 70)])
+    optimizer = PathAdamSAGA([param], N_PATHS, storage=source)
+    run(optimizer, [param], EARLY)
+    copied = Parameter(param.detach().clone())
+    other = PathAdamSAGA([copied], N_PATHS, storage=storage)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert other.param_groups[0]["storage"] == source
+    run(optimizer, [param], LATE)
+    run(other, [copied], LATE)
+    assert_bitwise([copied], [param])
+
+
+# ---------------------------------------------------------------- torch.distributed.checkpoint
+
+
+def model_for(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(90, 50), torch.nn.Linear(50, 3).to(torch.bfloat16))
+
+
+@every_variant
+def test_distributed_checkpoint_leaves_no_trace(variant):
+    """It calls ``step`` with lr 0 and zero gradients where there is no state yet."""
+    model, plain_model = model_for(), model_for()
+    optimizer = PathAdamSAGA(model.parameters(), 50, **variant.kwargs(lr=0.1))
+    plain = PathAdamSAGA(plain_model.parameters(), 50, **variant.kwargs(lr=0.1))
+    start = clones(model.parameters())
+    get_optimizer_state_dict(model, optimizer)
+    assert all(p.grad is None for p in model.parameters())
+    assert_bitwise(clones(model.parameters()), start)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    paths = random_paths(4, 10)
+    for path in paths:
+        run(optimizer, list(model.parameters()), [path])
+        run(plain, list(plain_model.parameters()), [path])
+    assert_bitwise(list(model.parameters()), list(plain_model.parameters()))
+    assert_same_state(optimizer.state, plain.state)
+
+
+@pytest.mark.parametrize("full_state_dict", [False, True])
+@every_variant
+@no_process_group
+def test_distributed_checkpoint_resumes_and_is_lazy_again(tmp_path, variant, full_state_dict):
+    options = StateDictOptions(full_state_dict=full_state_dict)
+    model = model_for()
+    optimizer = PathAdamSAGA(model.parameters(), 20, **variant.kwargs(lr=0.01))
+    run(optimizer, list(model.parameters()), EARLY)
+    dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path, no_dist=True)
+
+    resumed = copy.deepcopy(model)
+    other = PathAdamSAGA(resumed.parameters(), 20, **variant.kwargs(lr=0.5))
+    target = {"optim": get_optimizer_state_dict(resumed, other)}
+    dcp.load(target, checkpoint_id=tmp_path, no_dist=True)
+    set_optimizer_state_dict(resumed, other, target["optim"], options=options)
+    ours = {i: other.state[p] for i, p in enumerate(resumed.parameters())}
+    theirs = {i: optimizer.state[p] for i, p in enumerate(model.parameters())}
+    assert_same_state(ours, theirs)
+    del target
+    assert state_bytes(ours) <= state_bytes(theirs) * 1.05 + 1024
+    paths = random_paths(20, 10, seed=1)
+    for p in (*model.parameters(), *resumed.parameters()):
+        p.grad = None
+    run(optimizer, list(model.parameters()), paths, first_seed=50)
+    run(other, list(resumed.parameters()), paths, first_seed=50)
+    assert_bitwise(list(resumed.parameters()), list(model.parameters()))
+
+
+@every_storage
+@no_process_group
+def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
+    """That is: into one that has drawn other paths than the checkpoint holds."""
+    model, used = model_for(), model_for(1)
+    optimizer = PathAdamSAGA(model.parameters(), N_PATHS, storage=storage)
+    other = PathAdamSAGA(used.parameters(), N_PATHS, storage=storage)
+    run(optimizer, list(model.parameters()), EARLY)
+    run(other, list(used.parameters()), [2, 3, 3])
+    dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path, no_dist=True)
+    target = {"optim": get_optimizer_state_dict(used, other)}
+    dcp.load(target, checkpoint_id=tmp_path, no_dist=True)
+    set_optimizer_state_dict(used, other, target["optim"])
+    used.load_state_dict(model.state_dict())
+    run(optimizer, list(model.parameters()), LATE)
+    run(other, list(used.parameters()), LATE)
+    assert_bitwise(list(used.parameters()), list(model.parameters()))
+
+
+@every_storage
+def test_a_checkpoint_takes_little_more_than_the_state(tmp_path, storage):
+    param = Parameter(torch.randn(300, 300))
+    optimizer = PathAdamSAGA([param], 1000, storage=storage)
+    run(optimizer, [param], [5, 900])
+    file = tmp_path / "checkpoint.pt"
+    torch.save(optimizer.state_dict(), file)
+    assert os.path.getsize(file) < state_bytes(optimizer.state) + 1000 * 2000
+    other = PathAdamSAGA([Parameter(param.detach().clone())], 1000, storage=storage)
+    other.load_state_dict(torch.load(file))
+    assert state_bytes(other.state) <= state_bytes(optimizer.state) + 1024

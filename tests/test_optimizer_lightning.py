@@ -1,0 +1,140 @@
+"""PathAdamSAGA under Lightning: Trainer and Fabric wrap optimizers and call ``step`` with a closure alone."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from optimizer_variants import STORAGES
+from test_optimizer_trainers import (
+    SAMPLER,
+    assert_same_weights,
+    make_data,
+    make_model,
+    make_optimizer,
+    path_loss,
+    plain_loop,
+)
+
+lightning = pytest.importorskip("lightning")
+every_storage = pytest.mark.parametrize("storage", STORAGES)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Lightning advises on workers, loggers and devices that these tests have no use for."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class Automatic(lightning.LightningModule):
+    """Automatic optimization: the path is announced to what ``self.optimizers()`` returns, a wrapper."""
+
+    def __init__(self, storage: str) -> None:
+        super().__init__()
+        self.net, self.storage = make_model(), storage
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor | None:
+        path = SAMPLER(self.global_step)
+        optimizer: Any = self.optimizers()
+        optimizer.set_path(path)
+        return path_loss(self.net, batch, path)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.net, self.storage)
+
+
+class Manual(Automatic):
+    """Manual optimization: the path is an argument of ``step``."""
+
+    def __init__(self, storage: str) -> None:
+        super().__init__(storage)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        path = SAMPLER(self.global_step)
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(path_loss(self.net, batch, path))
+        optimizer.step(path_idx=path)
+
+
+def make_trainer(**kwargs: Any) -> Any:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    defaults = {"enable_checkpointing": False, "accelerator": "cpu", "devices": 1, "max_epochs": 1}
+    return lightning.Trainer(**{**quiet, **defaults, **kwargs})
+
+
+def loader(first: int = 0, last: int = 12) -> Any:
+    return torch.utils.data.DataLoader(make_data()[first:last], batch_size=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("module", [Automatic, Manual])
+@every_storage
+def test_trainer(module, storage):
+    model = module(storage)
+    make_trainer().fit(model, loader())
+    assert_same_weights(model.net, plain_loop(storage))
+
+
+@every_storage
+def test_trainer_accumulates(storage):
+    model = Automatic(storage)
+    make_trainer(accumulate_grad_batches=2).fit(model, loader())
+    assert_same_weights(model.net, plain_loop(storage, accumulate=2))
+
+
+def test_trainer_in_mixed_precision_with_clipping():
+    model = Automatic("bfloat16-host")
+    make_trainer(precision="bf16-mixed", gradient_clip_val=1e6).fit(model, loader())
+    for p, q in zip(model.net.parameters(), plain_loop("bfloat16-host", autocast=True).parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)  # the clip multiplies by one, rounded
+
+
+@pytest.mark.parametrize("module", [Automatic, Manual])
+@every_storage
+def test_trainer_resumes(module, storage, tmp_path):
+    first = make_trainer()
+    first.fit(module(storage), loader(0, 6))
+    assert first.global_step == 6
+    first.save_checkpoint(tmp_path / "six.ckpt")
+    model = module(storage)
+    second = make_trainer(max_epochs=2)
+    second.fit(model, loader(6, 12), ckpt_path=tmp_path / "six.ckpt")
+    assert second.global_step == 12
+    assert_same_weights(model.net, plain_loop(storage))
+
+
+@every_storage
+def test_fabric(storage, tmp_path):
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    model = make_model()
+    model, optimizer = fabric.setup(model, make_optimizer(model, storage))
+    for k, batch in enumerate(make_data()):
+        if k == 6:
+            fabric.save(tmp_path / "six.ckpt", {"model": model, "optimizer": optimizer})
+            optimizer.set_path(0)
+            optimizer.step()
+            fabric.load(tmp_path / "six.ckpt", {"model": model, "optimizer": optimizer})
+        optimizer.set_path(SAMPLER(k))
+        optimizer.zero_grad()
+        fabric.backward(path_loss(model, batch, SAMPLER(k)))
+        optimizer.step()
+    assert_same_weights(model.module, plain_loop(storage))
+
+
+def test_fabric_in_mixed_precision():
+    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    model = make_model()
+    model, optimizer = fabric.setup(model, make_optimizer(model))
+    for k, batch in enumerate(make_data()):
+        optimizer.set_path(SAMPLER(k))
+        optimizer.zero_grad()
+        fabric.backward(path_loss(model, batch, SAMPLER(k)))
+        optimizer.step()
+    for p, q in zip(model.module.parameters(), plain_loop(autocast=True).parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-5)
