@@ -61,5 +61,9 @@ class Gradients:
 
 def _norms(grads: list[Tensor], dtype: torch.dtype, order: float) -> Tensor:
     """Return the largest norm, NaN if any is; in float16 the 2-norm would overflow early."""
+    if order == math.inf and any(hasattr(grad, "to_local") for grad in grads):
+        # A rank's part may be empty and has no maximum then. Enlarged, small squares do not vanish from a 2-norm.
+        enlarged = _norms([grad.float() * 2.0**40 for grad in grads], torch.float32, 2) * 2.0**-40
+        return enlarged if bool(enlarged.isfinite()) else _norms(grads, dtype, 2)
     accumulated = torch.float32 if dtype == torch.float16 else None
     return torch.stack(torch._foreach_norm(grads, order, dtype=accumulated)).max()

@@ -357,7 +357,6 @@ class PathAdamSAGA(Optimizer):
     @torch._disable_dynamo
     def _finish(self, batches: list[steps.Batch]) -> None:
         """Keep what the update leaves to keep."""
-        if batches:
-            steps.finish(batches, self._rows)
-            self._announced.clear()
-            self._rows.forget()
+        steps.finish(batches, self._rows)
+        self._announced.clear()
+        self._rows.forget()

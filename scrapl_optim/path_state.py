@@ -165,6 +165,13 @@ def add_row(state: dict[str, Any], param: Tensor, layout: RowLayout, path: int) 
         state[f"{name}.{path}"] = on_host(part, param.device) if layout.formats.host else part
 
 
+def drop_undrawn(state: dict[str, Any]) -> None:
+    """Free the rows of a state that has not stepped: they were allocated to load a checkpoint into."""
+    if int(state["step"].max()) == 0:
+        for key in [key for key in state if key.partition(".")[0] in _PART_NAMES]:
+            del state[key]
+
+
 def drawn_paths(state: dict[str, Any]) -> list[int]:
     """Return the paths that were drawn, in increasing order."""
     return state["step"].nonzero().flatten().tolist()

@@ -54,6 +54,7 @@ def make_plan(group: dict[str, Any], params: list[Tensor], states: State) -> Pla
     arenas: dict[Any, list[Entry]] = defaultdict(list)
     for param in params:
         state = states[param]
+        path_state.drop_undrawn(state)
         layout = path_state.row_layout(param, group, "saga_sum" in state)
         path_state.check_layout(state, group, layout)
         entry = Entry(param, state, layout)

