@@ -144,7 +144,7 @@ class LogUInt8(Format):
         self.stochastic = stochastic
 
     def allocate(self, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        return _allocate_blocks(like, torch.uint8, torch.int16)
+        return _allocate_blocks(like, torch.uint8, torch.int32)
 
     def decode(self, parts: list[Tensor], dtype: torch.dtype) -> Tensor:
         codes, top = parts
