@@ -4,6 +4,8 @@ The state of each parameter holds views: for whoever reads it, saves it or loads
 one operation then serves all parameters, where a call for each would cost more than its arithmetic.
 """
 
+import math
+import operator
 from typing import Any, NamedTuple
 
 import torch
@@ -36,9 +38,11 @@ class Arena:
         self.layout = entries[0].layout
         self.is_flat = can_join(self.layout)
         self.device = entries[0].param.device
-        self._shapes = [(*e.param.shape, 2) if self.layout.is_complex else tuple(e.param.shape) for e in entries]
-        self._sizes = [torch.Size(shape).numel() for shape in self._shapes]
-        self._params: tuple[list[Tensor], list[tuple[int, tuple[int, ...]]]] | None = None
+        last = (2,) if self.layout.is_complex else ()
+        self.shapes = tuple((*entry.param.shape, *last) for entry in entries)
+        self._sizes = [math.prod(shape) for shape in self.shapes]
+        self._states = [entry.state for entry in entries]
+        self._params: tuple[list[Tensor], list[Any]] | None = None
         self._joined: dict[str, tuple[Tensor, list[Tensor]]] = {}
 
     def row(self, path: int) -> Row:
@@ -73,16 +77,12 @@ class Arena:
         """Return the parameters as real tensors of this rank."""
         if self.layout.sharded:
             return [self._real(entry.param.detach()) for entry in self.entries]
-        seen = self._params
-        if seen is None or any(
-            entry.param.data_ptr() != address or entry.param.stride() != stride
-            for entry, (address, stride) in zip(self.entries, seen[1], strict=True)
-        ):
-            # Making views takes longer than checking that they still are of the parameter.
-            tensors = [self._real(entry.param.detach()) for entry in self.entries]
-            marks = [(entry.param.data_ptr(), entry.param.stride()) for entry in self.entries]
-            self._params = seen = (tensors, marks)
-        return seen[0]
+        # Making views takes longer than checking that they still are of the parameter.
+        params = [entry.param for entry in self.entries]
+        marks = [param.data_ptr() for param in params] + [param.stride() for param in params]
+        if self._params is None or self._params[1] != marks:
+            self._params = [self._real(param.detach()) for param in params], marks
+        return self._params[0]
 
     def grads(self) -> list[Tensor]:
         """Return the gradients as real tensors of this rank."""
@@ -93,7 +93,7 @@ class Arena:
         """Return the parts of a joined tensor, shaped as the parameters; of others, itself."""
         if not self.is_flat:
             return [joined]
-        return [part.view(shape) for part, shape in zip(joined.split(self._sizes), self._shapes, strict=True)]
+        return [part.view(shape) for part, shape in zip(joined.split(self._sizes), self.shapes, strict=True)]
 
     def _real(self, tensor: Tensor) -> Tensor:
         if self.layout.sharded:
@@ -103,11 +103,9 @@ class Arena:
     def _join(self, key: str, dtype: torch.dtype, host: bool) -> Tensor:
         """Return the tensor whose parts are the states' ``key``; join them if others have taken their place."""
         joined, views = self._joined.get(key, (None, []))
-        if joined is not None and all(
-            entry.state.get(key) is view for entry, view in zip(self.entries, views, strict=True)
-        ):
+        parts = [state.get(key) for state in self._states]
+        if joined is not None and same(parts, views):
             return joined
-        parts = [entry.state.get(key) for entry in self.entries]
         if all(part is None for part in parts):
             joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
         else:
@@ -119,6 +117,22 @@ class Arena:
             entry.state[key] = view
         self._joined[key] = (joined, views)
         return joined
+
+
+def same(first: list[Any], second: list[Any]) -> bool:
+    """Whether two lists hold the same objects."""
+    return len(first) == len(second) and all(map(operator.is_, first, second))
+
+
+def set_apart(entry: Entry) -> None:
+    """Give a parameter memory of its own: a view would keep an arena alive that others may leave."""
+    if not can_join(entry.layout):
+        return
+    for key, value in entry.state.items():
+        if value.untyped_storage().nbytes() > value.nbytes:
+            own = value.clone()
+            on_other_device = entry.layout.formats.host and key != "saga_sum"
+            entry.state[key] = on_host(own, entry.param.device) if on_other_device else own
 
 
 def can_join(layout: RowLayout) -> bool:

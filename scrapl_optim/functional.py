@@ -1,12 +1,14 @@
 """The mathematics of PathAdamSAGA as pure functions on tensors."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from scrapl_optim.storage import RowFormat
+
+# Units of a row up to here, and their squares, are factors that float32 holds whatever they multiply.
+_FAR_UNIT = 2.0**40
 
 
 class Coefficients(NamedTuple):
@@ -19,7 +21,7 @@ class Coefficients(NamedTuple):
         weight2: the same for the second moment.
         scale: unit of the row: ``rms`` holds ``scale`` times the root.
         eps: :math:`\varepsilon` times ``scale ** 2``.
-        floor: smallest second moment, in units of the row: makes 0 / 0 zero.
+        floor: added to the second moment, in units of the row: makes 0 / 0 zero.
         sign: -1 to maximize.
         weight: importance weight :math:`\omega_p` of the drawn path; 1 in the paper.
         saga: strength of the SAGA terms.
@@ -106,17 +108,20 @@ def _path_adam(
 ) -> tuple[Tensor, float]:
     """Return the new update, over a factor, and the factor; moves ``rms`` on, in place.
 
-    With a and b the weights of the new gradient g in the moments, the moments are taken over factors that make
-    each a single multiply-add: (1 - b) rms^2 + (sqrt(b) g)^2, and sqrt(b)/a times the first.
+    With a and b the weights of the new gradient g in the moments m and v, the first is taken over a, so that
+    each is a single multiply-add: g + (1 - a)/a m, and (1 - b) v + b g^2.
     """
-    root = math.sqrt(c.weight2)
-    scaled = torch.mul(grad, c.sign * c.scale * root, out=first)
-    current = torch.addcmul(scaled, before, rms, value=(1 - c.weight1) * root / c.weight1, out=second)
-    square = scaled.mul_(scaled)
-    if c.eps > 0:
-        square.add_(c.weight2 * c.eps)
-    torch.addcmul(square, rms, rms, value=1 - c.weight2, out=rms).clamp_min_(c.floor).sqrt_()
-    return current.div_(rms), c.weight1 / root
+    scale = c.scale
+    if not 1 / _FAR_UNIT <= scale <= _FAR_UNIT:
+        grad, scale = torch.mul(grad, scale), 1.0
+    root = c.sign * scale
+    current = torch.addcmul(grad, before, rms, value=(1 - c.weight1) / (c.weight1 * root), out=second)
+    smallest = torch.full((), c.weight2 * c.eps + c.floor, dtype=rms.dtype, device=rms.device)
+    square = torch.addcmul(smallest, grad, grad, value=c.weight2 * scale**2, out=first)
+    torch.addcmul(square, rms, rms, value=1 - c.weight2, out=rms)
+    reciprocal = torch.rsqrt(rms, out=first)
+    rms.mul_(reciprocal)
+    return current.mul_(reciprocal), c.weight1 * root
 
 
 def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
@@ -160,7 +165,7 @@ def update_formula(slot: Slot, dtype: torch.dtype, c: Any) -> None:
         moment = before * rms
         moment = moment + c.weight1 * (scaled - moment)
         square = (1 - c.weight2) * (rms * rms) + c.weight2 * (scaled * scaled + c.eps)
-        root = torch.maximum(square, c.floor).sqrt()
+        root = (square + c.floor).sqrt()
         current = moment / root
         root_form.encode(slot.rms, root, c.salts[1])
     step = c.weight * current

@@ -24,12 +24,13 @@ class Gradients:
         self._raises = any(group["nonfinite"] == "raise" for group in param_groups)
         for group in param_groups:
             for p in group["params"]:
-                if p.grad is None:
+                grad = p.grad
+                if grad is None:
                     continue
-                if p.grad.layout != torch.strided:
+                if grad.layout is not torch.strided:
                     raise RuntimeError("PathAdamSAGA does not support sparse gradients; make the gradient dense")
-                if p.grad.numel():
-                    self._grads[p.grad.device, p.grad.dtype].append(p.grad)
+                if grad.numel():
+                    self._grads[grad.device, grad.dtype].append(grad)
 
     @cached_property
     def bound(self) -> float:

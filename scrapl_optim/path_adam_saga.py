@@ -25,6 +25,13 @@ class _Announced(NamedTuple):
     weight: float | None
 
 
+class _Members(NamedTuple):
+    """Parameters of a group that have a gradient."""
+
+    params: list[Tensor]
+    states: list[dict[str, Any]]
+
+
 class PathAdamSAGA(Optimizer):
     r"""Path-wise Adam (P-Adam) with a path-wise stochastic average gradient (P-SAGA).
 
@@ -250,14 +257,14 @@ class PathAdamSAGA(Optimizer):
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
         return zero_lr and bool(grads) and not any(bool(grad.any()) for grad in grads)
 
-    def _init_group(self, group: dict[str, Any], clocks: dict[str, Tensor]) -> list[Tensor]:
-        """Return the parameters of ``group`` that have a gradient, with their state in place."""
+    def _init_group(self, group: dict[str, Any], clocks: dict[str, Tensor]) -> _Members:
+        """Return the parameters of ``group`` that have a gradient and their states, which then exist."""
         params = [p for p in group["params"] if p.grad is not None]
-        for p in params:
-            state = self.state[p]
+        states = [self.state[p] for p in params]
+        for p, state in zip(params, states, strict=True):
             if not state:
                 path_state.init_state(state, p, group, clocks)
-        return params
+        return _Members(params, states)
 
     @overload
     def step(
@@ -325,9 +332,9 @@ class PathAdamSAGA(Optimizer):
         if not gradients.usable(path):
             self._announced.clear()
             return []
-        params = [self._init_group(group, clocks) for group in self.param_groups]
-        steps.part_clocks({p for members in params for p in members}, self.state)
-        arenas = [self._arenas(i, members) for i, members in enumerate(params)]
+        groups = [self._init_group(group, clocks) for group in self.param_groups]
+        steps.part_clocks([state for members in groups for state in members.states], self.state)
+        arenas = [self._arenas(i, members) for i, members in enumerate(groups)]
         for arena in itertools.chain(*arenas):
             arena.row(path)  # may run out of memory, which must not happen after the clocks were set
         largest_eps = max(group["eps"] for group in self.param_groups)
@@ -338,11 +345,13 @@ class PathAdamSAGA(Optimizer):
             for arena in members
         ]
 
-    def _arenas(self, index: int, params: list[Tensor]) -> list[Arena]:
+    def _arenas(self, index: int, members: _Members) -> list[Arena]:
         group, plan = self.param_groups[index], self._plans.get(index)
-        if plan is None or not plan.fits(params, group, self.state):
+        if plan is None or not plan.fits(*members, group):
             self._rows.forget()
-            self._plans[index] = plan = steps.make_plan(group, params, self.state)
+            if plan is not None:
+                steps.part_missing(plan, members.params)
+            self._plans[index] = plan = steps.make_plan(group, *members)
         return plan.arenas
 
     @torch._disable_dynamo

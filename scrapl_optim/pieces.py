@@ -5,12 +5,14 @@ memory. Pieces of a few hundred thousand entries keep both small: many small par
 and the intermediate results of a large one stay in the cache. On an accelerator one large piece is best.
 """
 
+import functools
+import itertools
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._utils import _unflatten_dense_tensors
 
 from scrapl_optim.functional import Coefficients, Slot, update_tensor
 from scrapl_optim.storage import RowFormat
@@ -22,13 +24,14 @@ LARGEST_GATHERED = 2**16
 
 
 class Work(NamedTuple):
-    """What a step reads and writes for the parameters of an arena.
+    """What a step reads and writes for the parameters of an arena, as real tensors of ``shapes``.
 
     ``update``, ``rms`` and ``saga_sum`` are joined if the arena is flat, as in :class:`Slot` otherwise.
     """
 
     params: list[Tensor]
     grads: list[Tensor]
+    shapes: tuple[tuple[int, ...], ...]
     update: list[Tensor]
     rms: list[Tensor]
     formats: RowFormat
@@ -36,11 +39,22 @@ class Work(NamedTuple):
     is_flat: bool
 
 
+class Run(NamedTuple):
+    """Neighbours to take together: parameters ``first`` to ``last``, entries ``start`` to ``stop``."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    shapes: tuple[tuple[int, ...], ...]
+
+
 class Scratch:
     """Memory that steps use again: freshly allocated pages would cost as much as the arithmetic."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._buffers: dict[Any, Tensor] = {}
+        self._views: dict[Any, tuple[Tensor, list[Tensor]]] = {}
 
     def take(self, name: str, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
         """Return ``size`` entries of the buffer ``name`` on ``like``'s device; their content is anything."""
@@ -48,53 +62,66 @@ class Scratch:
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size:
             self._buffers[key] = buffer = torch.empty(size, dtype=dtype, device=like.device)
+            self._views.clear()  # they would keep the old buffer
         return buffer[:size]
+
+    def join(self, name: str, tensors: list[Tensor], run: Run, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+        """Copy ``tensors`` end to end into the buffer ``name``; returns this part of it and views of theirs."""
+        key = (name, run, dtype, tensors[0].device)
+        joined = self._views.get(key)
+        if joined is None:
+            flat = self.take(name, tensors[0], run.stop - run.start, dtype)
+            parts = flat.split([math.prod(shape) for shape in run.shapes])
+            joined = flat, [part.view(shape) for part, shape in zip(parts, run.shapes, strict=True)]
+            self._views[key] = joined
+        torch._foreach_copy_(joined[1], tensors)
+        return joined
 
 
 def in_pieces(work: Work, dtype: torch.dtype, c: Coefficients, scratch: Scratch) -> None:
     """:func:`scrapl_optim.functional.update_tensor` for all parameters of ``work``."""
 
-    def update(slot: Slot) -> None:
-        size, shape = slot.param.numel(), slot.param.shape
-        first, second = (scratch.take(name, slot.param, size, dtype).view(shape) for name in ("first", "second"))
-        update_tensor(slot, dtype, c, (first, second))
+    def update(whole: Slot) -> None:
+        for slot in _cut(whole, size):
+            n, shape = slot.param.numel(), slot.param.shape
+            first, second = (scratch.take(name, slot.param, n, dtype).view(shape) for name in ("first", "second"))
+            update_tensor(slot, dtype, c, (first, second))
 
     size = PIECE if work.formats.update.whole else ROUNDED_PIECE
     if work.params[0].device.type != "cpu":
         size = max(1, sum(param.numel() for param in work.params))
     if not work.is_flat:
-        for piece in _cut(_only_slot(work), size):
-            update(piece)
+        update(Slot(work.params[0], work.grads[0], work.update, work.rms, work.formats, work.saga_sum))
         return
-    start = 0
-    for first, last in _runs([param.numel() for param in work.params], size):
-        params, grads = work.params[first:last], work.grads[first:last]
-        stop = start + sum(param.numel() for param in params)
-        alone = len(params) == 1 and params[0].is_contiguous() and grads[0].is_contiguous()
-        if alone:
-            slot = _stretch(work, params[0].view(-1), grads[0].view(-1), start, stop)
+    for run in _runs(work.shapes, size):
+        params, grads = work.params[run.first : run.last], work.grads[run.first : run.last]
+        if len(params) == 1 and params[0].is_contiguous() and grads[0].is_contiguous():
+            update(_stretch(work, params[0].view(-1), grads[0].view(-1), run))
         else:
-            slot = _stretch(work, _join(params, "param", scratch), _join(grads, "grad", scratch), start, stop)
-        for piece in _cut(slot, size):
-            update(piece)
-        if not alone:
-            _copy_back(params, slot.param)
-        start = stop
+            joined, views = scratch.join("params", params, run, dtype)
+            update(_stretch(work, joined, scratch.join("grads", grads, run, dtype)[0], run))
+            torch._foreach_copy_(params, views)
 
 
-def _runs(sizes: list[int], largest: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of neighbours to take together: small parameters, up to ``largest`` entries, or a large one."""
-    first, total = 0, 0
+@functools.lru_cache(maxsize=256)
+def _runs(shapes: tuple[tuple[int, ...], ...], largest: int) -> tuple[Run, ...]:
+    """Return the neighbours to take together: small parameters, up to ``largest`` entries, or a large one."""
+    sizes = [math.prod(shape) for shape in shapes]
+    bounds, total = [0], 0
     for i, size in enumerate(sizes):
-        if i > first and (total + size > largest or max(size, sizes[i - 1]) > min(LARGEST_GATHERED, largest)):
-            yield first, i
-            first, total = i, 0
+        if i > bounds[-1] and (total + size > largest or max(size, sizes[i - 1]) > min(LARGEST_GATHERED, largest)):
+            bounds.append(i)
+            total = 0
         total += size
-    yield first, len(sizes)
+    starts = list(itertools.accumulate(sizes, initial=0))
+    return tuple(
+        Run(first, last, starts[first], starts[last], shapes[first:last])
+        for first, last in itertools.pairwise([*bounds, len(sizes)])
+    )
 
 
-def _stretch(work: Work, param: Tensor, grad: Tensor, start: int, stop: int) -> Slot:
-    part = slice(start, stop)
+def _stretch(work: Work, param: Tensor, grad: Tensor, run: Run) -> Slot:
+    part = slice(run.start, run.stop)
     return Slot(
         param=param,
         grad=grad,
@@ -103,20 +130,6 @@ def _stretch(work: Work, param: Tensor, grad: Tensor, start: int, stop: int) -> 
         formats=work.formats,
         saga_sum=None if work.saga_sum is None else work.saga_sum[part],
     )
-
-
-def _join(tensors: list[Tensor], name: str, scratch: Scratch) -> Tensor:
-    flat = [tensor.reshape(-1) for tensor in tensors]
-    joined = scratch.take(name, flat[0], sum(tensor.numel() for tensor in flat), flat[0].dtype)
-    return torch.cat(flat, out=joined)
-
-
-def _copy_back(params: list[Tensor], joined: Tensor) -> None:
-    torch._foreach_copy_(params, _unflatten_dense_tensors(joined, params))
-
-
-def _only_slot(work: Work) -> Slot:
-    return Slot(work.params[0], work.grads[0], work.update, work.rms, work.formats, work.saga_sum)
 
 
 def _cut(slot: Slot, size: int) -> Iterator[Slot]:

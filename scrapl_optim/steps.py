@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scrapl_optim import path_state
-from scrapl_optim.arenas import Arena, Entry, Row, can_join
+from scrapl_optim.arenas import Arena, Entry, Row, can_join, same, set_apart
 from scrapl_optim.functional import Coefficients, Slot, as_tensors, update_tensor
 from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
@@ -26,15 +26,12 @@ class Plan(NamedTuple):
     arenas: list[Arena]
     settings: tuple[Any, ...]
 
-    def fits(self, params: list[Tensor], group: dict[str, Any], states: State) -> bool:
-        """Whether this plan can serve ``params`` in this step."""
+    def fits(self, params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
+        """Whether this plan can serve ``params``, which have ``states``, in this step."""
         return (
-            len(params) == len(self.entries)
-            and self.settings == _settings(group)
-            and all(
-                entry.param is param and states.get(param) is entry.state
-                for param, entry in zip(params, self.entries, strict=True)
-            )
+            self.settings == _settings(group)
+            and same([entry.param for entry in self.entries], params)
+            and same([entry.state for entry in self.entries], states)
             and all(_share_clock(arena.entries) for arena in self.arenas)
         )
 
@@ -45,15 +42,14 @@ def _settings(group: dict[str, Any]) -> tuple[Any, ...]:
 
 def _share_clock(entries: list[Entry]) -> bool:
     clock = entries[0].state["step"]
-    return all(entry.state["step"] is clock for entry in entries)
+    return same([entry.state["step"] for entry in entries], [clock] * len(entries))
 
 
-def make_plan(group: dict[str, Any], params: list[Tensor], states: State) -> Plan:
-    """Sort ``params``, whose state is in place, into arenas."""
+def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> Plan:
+    """Sort ``params``, whose states are in place, into arenas."""
     entries = []
     arenas: dict[Any, list[Entry]] = defaultdict(list)
-    for param in params:
-        state = states[param]
+    for param, state in zip(params, states, strict=True):
         path_state.drop_undrawn(state)
         layout = path_state.row_layout(param, group, "saga_sum" in state)
         path_state.check_layout(state, group, layout)
@@ -65,18 +61,26 @@ def make_plan(group: dict[str, Any], params: list[Tensor], states: State) -> Pla
     return Plan(entries, [Arena(members) for members in arenas.values()], _settings(group))
 
 
-def part_clocks(params: set[Tensor], states: State) -> None:
-    """Give those of ``params`` a clock of their own that share one with parameters that do not step now.
+def part_missing(plan: Plan, params: list[Tensor]) -> None:
+    """Free the arenas of ``plan``, which is given up, from the parameters that ``params`` no longer has."""
+    present = {id(param) for param in params}
+    for entry in plan.entries:
+        if id(entry.param) not in present:
+            set_apart(entry)
+
+
+def part_clocks(stepping: list[dict[str, Any]], states: State) -> None:
+    """Give a clock of their own to those ``stepping`` that share one with parameters that do not step now.
 
     Parameters that have had gradients at the same steps share one clock: most models have one, and telling the
     time costs the same for any number of parameters.
     """
-    if len(states) == len(params):
+    if len(states) == len(stepping):
         return
-    idle = {id(state["step"]) for param, state in states.items() if param not in params and state}
+    steps_now = {id(state) for state in stepping}
+    idle = {id(state["step"]) for state in states.values() if state and id(state) not in steps_now}
     own: dict[int, dict[str, Tensor]] = {}
-    for param in params:
-        state = states[param]
+    for state in stepping:
         clock = id(state["step"])
         if clock in idle:
             if clock not in own:
@@ -178,6 +182,7 @@ def run(batch: Batch, scratch: Scratch) -> None:
         work = Work(
             params=arena.params(),
             grads=arena.grads(),
+            shapes=arena.shapes,
             update=_parts(batch.row, "update"),
             rms=_parts(batch.row, "rms"),
             formats=arena.layout.formats,
