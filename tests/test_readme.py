@@ -57,3 +57,31 @@ def test_speed_table_is_the_result_file() -> None:
         values = [measured.get(name.format(contender)) for contender in ("exact", "compact", "compact-3")]
         cells = ["" if value is None else f"{value:.2g}" for value in values]
         assert f"| {label} | {' | '.join(cells)} |" in README
+
+
+STEP = "step, {} / {}: {}, P={}, 1 thread{}"
+OPTIMIZER_ROWS = {
+    "a step, in steps of Adam": ("float32", "adam", 315, ", default allocator"),
+    "the same, freed memory kept": ("float32", "adam", 315, ""),
+    "the same, caches swept before each step": ("float32", "adam", 315, ", evicted"),
+    'with `storage="bfloat16"`, in steps of Adam': ("bfloat16", "adam", 315, ", default allocator"),
+    'with `storage="int8"`, in steps of Adam': ("int8", "adam", 315, ", default allocator"),
+    "scrapl-loss's hooks, in our steps, 315 paths": ("scrapl-loss", "float32", 315, ""),
+    "the same, 1024 paths": ("scrapl-loss", "float32", 1024, ""),
+}
+
+
+def test_optimizer_tables_are_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/optimizer.json").read_text())
+    measured = {ratio["name"]: ratio["measured"] for ratio in results["ratios"]}
+    for label, (contender, peer, n_paths, kind) in OPTIMIZER_ROWS.items():
+        names = [STEP.format(contender, peer, model, n_paths, kind) for model in ("0.1M", "0.6M", "3M", "10M")]
+        cells = [f"{measured[name]:.2g}" if name in measured else "" for name in names]
+        assert any(cells)
+        assert f"| {label} | {' | '.join(cells)} |" in README
+    sizes = {(row["contender"], row["drawn"]): row["bytes_per_parameter"] for row in results["state"]}
+    for contender in ("float32", "bfloat16", "int8", "scrapl-loss"):
+        cells = [f"{sizes[contender, drawn]:.0f}" for drawn in (1, 100, 315)]
+        assert re.search(rf"\| .*{contender}.* \| {' [|] '.join(cells)} \|", README)
+    assert {row["steps"] for row in results["drift"]} >= {100_000}
+    assert f"at most {max(row['sum'] for row in results['drift']):.1e} off" in README
