@@ -20,6 +20,20 @@ from .arms import Arm, ArmObjective, run_configuration, run_hash
 __all__ = ["RESULT", "finished_result", "run_arm", "run_folder"]
 
 RESULT = "result.json"
+OPTIMIZER_SOURCES = (
+    "_validation",
+    "arenas",
+    "functional",
+    "gradients",
+    "host",
+    "path_adam_saga",
+    "path_state",
+    "pieces",
+    "sampler",
+    "state_dict",
+    "steps",
+    "storage",
+)
 _PACKAGES = ("torch", "numpy", "scrapl-jtfs")
 
 
@@ -107,8 +121,8 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def optimizer_sources() -> str:
-    """A hash of the optimizer's source files, to tell runs before and after a change apart."""
+    """A hash of the optimizer's and the sampler's source files, to tell runs before and after a change apart."""
     digest = hashlib.sha256()
-    for path in sorted(Path(scrapl_optim.__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name in OPTIMIZER_SOURCES:
+        digest.update(name.encode() + b"\0" + (Path(scrapl_optim.__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
