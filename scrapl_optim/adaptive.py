@@ -1,0 +1,142 @@
+"""Probabilities of paths that follow what training sees of them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scrapl_optim._validation import as_int, as_path_idx
+from scrapl_optim.sampler import PathSampler
+
+
+class AdaptivePathSampler:
+    r"""Draws paths from a distribution that is learned while training.
+
+    After each step it is told how much the drawn path mattered, in one or more respects u (the norm of the
+    gradient; or the slope of the loss with respect to each control of a synthesizer), and keeps a mean
+    :math:`q_{up}` of that for each path, in which earlier values weigh less by :math:`1 - \rho` = ``1 - rate``
+    at each visit. In the manner of equation (10) of the paper,
+
+    .. math:: \pi_p = \frac{f}{P} + (1 - f) \, \frac1U \sum_u \frac{q_{up}}{\sum_{p'} q_{up'}} ,
+
+    with :math:`f` = ``min_prob_frac``; a path not seen yet takes the mean of those seen. The path of a step is
+    a function of :math:`\pi`, the seed and the step, as :class:`PathSampler`'s; :math:`\pi` is state, which
+    :meth:`state_dict` keeps.
+
+    With the norm of the gradient, :math:`\pi` is the distribution of least variance of the *unbiased*
+    estimator, the gradient times ``weight(p)``. Without the weight it favours paths with large gradients.
+
+    Args:
+        n_paths: P.
+        n_values: U, how many numbers :meth:`update` takes.
+        rate: :math:`\rho` in (0, 1]: weight of the newest value in the mean of its path.
+        min_prob_frac: :math:`f` in (0, 1]: no probability falls below ``f / P``, so that every path is seen
+            again and its mean can recover.
+        seed: of the draws, as :class:`PathSampler`'s.
+        cover_first: whether the first ``n_paths`` steps visit every path once.
+
+    Raises:
+        TypeError: if an integer is not one.
+        ValueError: if a value is out of its domain.
+
+    Example:
+        >>> sampler = AdaptivePathSampler(n_paths=2, min_prob_frac=0.5, rate=1.0)
+        >>> sampler.update(0, 3.0)
+        >>> sampler.update(1, 1.0)
+        >>> sampler.probs
+        array([0.625, 0.375])
+
+    Source: the open question of SCRAPL, section 6; least variance: Needell, Ward and Srebro (2014).
+    """
+
+    def __init__(
+        self,
+        n_paths: SupportsIndex,
+        *,
+        n_values: SupportsIndex = 1,
+        rate: float = 0.2,
+        min_prob_frac: float = 0.2,
+        seed: SupportsIndex = 0,
+        cover_first: bool = True,
+    ) -> None:
+        self._n_paths, self._n_values = as_int(n_paths, "n_paths"), as_int(n_values, "n_values")
+        if self._n_paths < 1 or self._n_values < 1:
+            raise ValueError(f"n_paths={n_paths} and n_values={n_values}, expected at least 1")
+        if not 0.0 < rate <= 1.0:
+            raise ValueError(f"rate={rate}, expected a number in (0, 1]")
+        if not 0.0 < min_prob_frac <= 1.0:
+            raise ValueError(
+                f"min_prob_frac={min_prob_frac}, expected a number in (0, 1]: paths must be seen again"
+            )
+        self._rate, self._min_prob_frac, self._cover_first = float(rate), float(min_prob_frac), bool(cover_first)
+        self._seed = as_int(seed, "seed")
+        self._means = np.full((self._n_values, self._n_paths), math.nan)
+        self._sampler = self._new_sampler()
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return self._n_paths
+
+    @property
+    def probs(self) -> npt.NDArray[np.float64]:
+        """The distribution that the next draw is from, floor included: read-only, shape ``(n_paths,)``."""
+        return self._sampler.probs
+
+    def __call__(self, step: SupportsIndex) -> int:
+        """Return the path of ``step``, with the distribution as it is now: call it once for each step."""
+        return self._sampler(step)
+
+    def weight(self, path_idx: SupportsIndex) -> float:
+        r"""Return :math:`1 / (P \pi_p)`, with the distribution as it is now: before the step's :meth:`update`."""
+        return self._sampler.weight(path_idx)
+
+    def update(self, path_idx: SupportsIndex | Tensor, values: float | Sequence[float] | Tensor) -> None:
+        """Tell how much the path of this step mattered: U numbers, finite and not negative, in any unit.
+
+        Raises:
+            IndexError: if the path does not exist.
+            ValueError: if the numbers are not what is expected; nothing has changed then.
+        """
+        path = as_path_idx(path_idx, self._n_paths)
+        numbers = values.detach().cpu().tolist() if isinstance(values, Tensor) else values
+        new = np.atleast_1d(np.asarray(numbers, dtype=np.float64))
+        if new.shape != (self._n_values,) or not np.isfinite(new).all() or (new < 0).any():
+            raise ValueError(f"values={values} of path {path}, expected {self._n_values} finite numbers >= 0")
+        old = self._means[:, path]
+        self._means[:, path] = np.where(np.isnan(old), new, old + self._rate * (new - old))
+        self._sampler = self._new_sampler()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` goes on from: means, shape ``(n_values, n_paths)``, NaN for none."""
+        return {"means": torch.from_numpy(self._means.copy())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: if its shape does not fit, or it has negative or infinite numbers.
+        """
+        means = state_dict["means"].double().numpy()
+        if means.shape != self._means.shape:
+            raise ValueError(f"the state is of shape {means.shape}, expected {self._means.shape}")
+        if np.isinf(means).any() or (means < 0).any():
+            raise ValueError("the state has negative or infinite means, expected numbers >= 0 or NaN")
+        self._means = means.copy()
+        self._sampler = self._new_sampler()
+
+    def _new_sampler(self) -> PathSampler:
+        probs = np.full(self._n_paths, 1 / self._n_paths)
+        seen = ~np.isnan(self._means[0])
+        if seen.any():
+            shares = np.where(seen, self._means, self._means[:, seen].mean(1, keepdims=True))
+            totals = shares.sum(1, keepdims=True)
+            shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / self._n_paths)
+            probs = shares.mean(0)
+        return PathSampler(
+            probs, seed=self._seed, min_prob_frac=self._min_prob_frac, cover_first=self._cover_first
+        )

@@ -1,0 +1,110 @@
+"""What would make theta-importance meaningless, found before the work and named."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from scrapl_optim.path_curvature import couples_examples
+
+if TYPE_CHECKING:
+    from scrapl_optim.importance import Problem
+
+_RANDOM_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
+
+
+def check_problem(
+    problem: "Problem", paths: Sequence[int], dtype: torch.dtype | None, seed: int, thorough: bool
+) -> list[Tensor]:
+    """Return the controls of each batch, detached; raise if the problem is not what the method needs."""
+    if thorough:
+        for name, function in (("encoder", problem.encoder), ("synthesizer", problem.synth)):
+            check_mode(name, function)
+    thetas = [problem.encoder(batch) for batch in problem.batches]
+    check_controls(thetas)
+    if thorough:
+        check_reach(thetas[0], problem.params)
+        batch, theta = problem.batches[0], thetas[0].detach()
+        check_repeats("encoder", lambda: problem.encoder(batch))
+        controls = theta if dtype is None else theta.to(dtype)
+        check_repeats("synthesizer", lambda: problem.synth(controls, batch))
+        check_coupling(problem, batch, controls, paths[0], seed)
+    return [theta.detach() for theta in thetas]
+
+
+def check_controls(thetas: Sequence[Tensor]) -> None:
+    """Raise unless all controls have shape (B, U) with one U, are floating and finite."""
+    for theta in thetas:
+        if not isinstance(theta, Tensor):
+            raise TypeError(f"the encoder returned {type(theta).__name__}, expected a tensor of shape (B, U)")
+        if theta.ndim != 2 or theta.shape[1] == 0 or not theta.is_floating_point():
+            raise ValueError(
+                f"the encoder returned shape {tuple(theta.shape)} and {theta.dtype}, expected floating controls "
+                "of shape (B, U)"
+            )
+        if theta.shape[1] != thetas[0].shape[1]:
+            raise ValueError(
+                f"the encoder returned {thetas[0].shape[1]} controls for the first batch and {theta.shape[1]} "
+                "for another, expected one number U for all"
+            )
+        if not bool(theta.isfinite().all()):
+            raise ValueError("the encoder returned an inf or a NaN; check its weights and the data")
+
+
+def check_mode(name: str, function: Callable[..., Any]) -> None:
+    """Raise if ``function`` is a module, or the method of one, with layers that differ in training mode."""
+    module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+    if not isinstance(module, nn.Module):
+        return
+    for path, layer in module.named_modules():
+        if layer.training and isinstance(layer, _RANDOM_IN_TRAINING):
+            raise RuntimeError(
+                f"the {name}'s layer {path or type(module).__name__!r} ({type(layer).__name__}) is in training "
+                f"mode, in which it is random or couples examples; call .eval() on the {name} first"
+            )
+
+
+def check_reach(theta: Tensor, params: Sequence[Tensor]) -> None:
+    """Raise if weights do not reach the controls."""
+    if not theta.requires_grad:
+        raise RuntimeError(
+            "the controls do not depend on any weight: the encoder ran under no_grad, was detached, or is frozen"
+        )
+    gradients = torch.autograd.grad(theta.sum(), params, allow_unused=True)
+    idle = [i for i, gradient in enumerate(gradients) if gradient is None]
+    if idle:
+        shapes = ", ".join(f"{i} of shape {tuple(params[i].shape)}" for i in idle)
+        raise RuntimeError(f"weights that do not reach the controls: {shapes}; leave them out of params")
+
+
+def check_repeats(name: str, call: Callable[[], Any]) -> None:
+    """Raise if two calls differ; on an accelerator, by more than roundings, which it may order differently."""
+    first, second = (_tensors(call()) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        exact = a.device.type == "cpu" or not a.is_floating_point()
+        if a.shape != b.shape or not (torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-4)):
+            raise RuntimeError(
+                f"the {name} is not deterministic: two calls with the same input differ. Seed it inside the call "
+                "(e.g. a torch.Generator made from the batch), and switch off dropout and augmentation; curvature "
+                "of noise would be measured otherwise"
+            )
+
+
+def check_coupling(problem: "Problem", batch: Any, theta: Tensor, path: int, seed: int) -> None:
+    """Raise if the loss of a path couples examples, whose Hessian is then not block-diagonal."""
+
+    def loss(controls: Tensor) -> Tensor:
+        return problem.path_loss(problem.synth(controls, batch), batch, path)
+
+    if couples_examples(loss, theta, torch.Generator().manual_seed(seed)):
+        raise RuntimeError(
+            f"the loss of path {path} couples the examples of a batch: its second derivative between different "
+            "examples does not vanish. Use a mean or sum over examples (not, say, one norm over the batch, and no "
+            "batch norm in the synthesizer), or batches of one example"
+        )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf.detach() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

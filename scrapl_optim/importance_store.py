@@ -1,0 +1,131 @@
+"""Results of theta-importance as they come: on disk if asked, so that they survive and can be shared."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scrapl_optim.eigenvalue import Eigenvalue
+
+_RUN = "run.json"
+
+
+class ImportanceStore:
+    """Values of C by path and control.
+
+    Each value is a small file of its own that appears whole or not at all. Processes with the same folder see
+    each other's; a killed one loses the value it was at.
+    """
+
+    def __init__(self, folder: str | Path | None, n_controls: int, n_paths: int) -> None:
+        self.n_controls, self.n_paths = n_controls, n_paths
+        self._folder = None if folder is None else Path(folder)
+        self._values: dict[tuple[int, int], Eigenvalue] = {}
+
+    def claim(self, params: Sequence[Tensor], thetas: Sequence[Tensor], settings: dict[str, Any]) -> None:
+        """Make the folder this run's, or check that it is.
+
+        Raises:
+            ValueError: if it belongs to a run with other weights, data or settings.
+        """
+        if self._folder is None:
+            return
+        run = {"n_controls": self.n_controls, "n_paths": self.n_paths, **settings}
+        run |= {"weights": _digest(params), "controls": [_fingerprint(theta) for theta in thetas]}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / _RUN
+        if not path.exists():
+            _write(path, run)
+        found = json.loads(path.read_text())
+        differing = sorted(key for key in run if not _agree(key, found.get(key), run[key]))
+        if differing:
+            raise ValueError(
+                f"{self._folder} holds results of another run: {', '.join(differing)} differ; use another folder, "
+                "or delete this one to start over"
+            )
+
+    def get(self, path_idx: int, control: int) -> Eigenvalue | None:
+        """Return a value if it is known."""
+        found = self._values.get((path_idx, control))
+        if found is None and self._folder is not None:
+            found = _read(self._file(path_idx, control))
+            if found is not None:
+                self._values[path_idx, control] = found
+        return found
+
+    def put(self, path_idx: int, control: int, found: Eigenvalue) -> None:
+        """Keep a value."""
+        self._values[path_idx, control] = found
+        if self._folder is not None:
+            value = [found.value.real, found.value.imag]
+            _write(self._file(path_idx, control), {**found._asdict(), "value": value})
+
+    def table(self) -> dict[str, Tensor]:
+        """Return what is known as tensors of shape (U, P): NaN, NaN and 0 where nothing is."""
+        shape = (self.n_controls, self.n_paths)
+        curvature = torch.full(shape, torch.nan, dtype=torch.float64)
+        residual = torch.full(shape, torch.nan, dtype=torch.float64)
+        n_products = torch.zeros(shape, dtype=torch.int64)
+        for path_idx in range(self.n_paths):
+            for control in range(self.n_controls):
+                found = self.get(path_idx, control)
+                if found is not None:
+                    curvature[control, path_idx] = abs(found.value)
+                    residual[control, path_idx] = found.residual
+                    n_products[control, path_idx] = found.n_products
+        return {"curvature": curvature, "residual": residual, "n_products": n_products}
+
+    def _file(self, path_idx: int, control: int) -> Path:
+        return (self._folder or Path()) / f"path_{path_idx:05d}_control_{control:03d}.json"
+
+
+def _read(file: Path) -> Eigenvalue | None:
+    """Return the value that a file holds; a damaged one holds none, and is computed again."""
+    try:
+        content = json.loads(file.read_text())
+        real, imaginary = content.pop("value")
+        return Eigenvalue(complex(real, imaginary), **content)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write so that the file is there whole or not at all, also where several processes write the same."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(name, path)
+
+
+def _fingerprint(theta: Tensor) -> list[float]:
+    """A few numbers that tell controls apart but not machines, which round differently."""
+    theta = theta.double().cpu()
+    weights = torch.cos(torch.arange(theta.numel(), dtype=torch.float64)).view_as(theta)
+    return [float(theta.shape[0]), float(theta.mean()), float((weights * theta).sum())]
+
+
+def _agree(key: str, found: Any, wanted: Any) -> bool:
+    if key != "controls" or found is None:
+        return found == wanted
+    return len(found) == len(wanted) and all(
+        math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3)
+        for one, other in zip(found, wanted, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _digest(tensors: Sequence[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,98 @@
+"""AdaptivePathSampler against its formula and the unbiasedness of its weight."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrapl_optim import AdaptivePathSampler, PathSampler
+
+updates = st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.floats(0, 1e6)), max_size=30)
+
+
+def literal(history: list[tuple[int, float, float]], rate: float, floor: float, n_paths: int = 4) -> np.ndarray:
+    means: list[dict[int, float]] = [{}, {}]
+    for path, *values in history:
+        for mean, value in zip(means, values, strict=True):
+            mean[path] = value if path not in mean else (1 - rate) * mean[path] + rate * value
+    pi = np.zeros(n_paths)
+    for mean in means:
+        unseen = sum(mean.values()) / len(mean) if mean else 1.0
+        row = np.array([mean.get(p, unseen) for p in range(n_paths)])
+        pi += (row / row.sum() if row.sum() > 0 else np.full(n_paths, 1 / n_paths)) / len(means)
+    return floor / n_paths + (1 - floor) * pi
+
+
+@settings(deadline=None)
+@given(updates, st.floats(0.01, 1), st.floats(0.01, 1))
+def test_follows_the_formula_and_weights_are_unbiased(history, rate: float, floor: float) -> None:
+    sampler = AdaptivePathSampler(4, n_values=2, rate=rate, min_prob_frac=floor)
+    for path, *values in history:
+        sampler.update(path, values)
+    np.testing.assert_allclose(sampler.probs, literal(history, rate, floor), rtol=1e-9)
+    assert sampler.probs.min() >= floor / 4 * (1 - 1e-9)
+    losses = np.array([1.0, -2.0, 5.0, 7.0])
+    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in range(4))
+    assert estimate == pytest.approx(losses.mean(), rel=1e-9)
+
+
+def test_draws_are_those_of_a_sampler_with_its_probabilities() -> None:
+    sampler = AdaptivePathSampler(3, seed=5, cover_first=False)
+    sampler.update(0, 4.0)
+    sampler.update(1, torch.tensor(1.0))
+    fixed = PathSampler(sampler.probs, seed=5)
+    assert [sampler(step) for step in range(50)] == [fixed(step) for step in range(50)]
+    assert sorted(AdaptivePathSampler(5)(step) for step in range(5)) == [0, 1, 2, 3, 4]
+
+
+def test_resumes_and_copies() -> None:
+    def play(sampler: AdaptivePathSampler, start: int, stop: int) -> list[int]:
+        paths = []
+        for step in range(start, stop):
+            paths.append(sampler(step))
+            sampler.update(paths[-1], (paths[-1] + 1.0) * (1 + step % 3))
+        return paths
+
+    whole = play(AdaptivePathSampler(6, seed=2), 0, 60)
+    first = AdaptivePathSampler(6, seed=2)
+    paths = play(first, 0, 25)
+    resumed = AdaptivePathSampler(6, seed=2)
+    resumed.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    copied = copy.deepcopy(first)
+    assert paths + play(resumed, 25, 60) == whole
+    assert play(copied, 25, 60) == whole[25:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_paths": 0}, "n_paths=0"),
+        ({"n_values": 0}, "n_values=0"),
+        ({"rate": 0.0}, r"rate=0\.0"),
+        ({"min_prob_frac": 0.0}, r"min_prob_frac=0\.0"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdaptivePathSampler(**{"n_paths": 3, **arguments})
+
+
+@pytest.mark.parametrize("values", [-1.0, float("nan"), float("inf"), [1.0, 2.0]])
+def test_bad_updates_change_nothing(values) -> None:
+    sampler = AdaptivePathSampler(3)
+    sampler.update(1, 2.0)
+    before = sampler.probs
+    with pytest.raises(ValueError, match="path 1"):
+        sampler.update(1, values)
+    with pytest.raises(IndexError):
+        sampler.update(3, 1.0)
+    assert np.array_equal(sampler.probs, before)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        sampler.load_state_dict({"means": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match="negative"):
+        sampler.load_state_dict({"means": -torch.ones(1, 3)})

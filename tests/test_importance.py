@@ -1,0 +1,350 @@
+"""theta_importance against dense float64 matrices, closed forms, and what users get wrong."""
+
+import json
+import multiprocessing as mp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from scrapl_optim import ThetaImportance, probabilities, theta_importance
+from scrapl_optim.path_curvature import path_curvature
+
+P, U, B = 4, 2, 3
+
+
+class Toy:
+    """A small encoder, a synthesizer of sines and losses of which one is negligible; float64."""
+
+    def __init__(self, seed: int = 0, n_batches: int = 2, hidden: int = 4) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.encoder: Any = nn.Sequential(
+            nn.Linear(3, hidden), nn.Tanh(), nn.Linear(hidden, U), nn.Sigmoid()
+        ).double()
+        for param in self.encoder.parameters():
+            param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        self.batches = [torch.randn(B, 3, generator=generator, dtype=torch.float64) for _ in range(n_batches)]
+        self.mixes = torch.randn(P, U, 5, generator=generator, dtype=torch.float64)
+        self.mixes[1] *= 1e-9
+
+    def synth(self, theta: Tensor, batch: Tensor) -> Tensor:
+        return torch.cat([theta.sin(), (3 * theta).cos()], 1)[:, :U] + 0.1 * batch[:, :U]
+
+    def loss(self, sound: Tensor, batch: Tensor, path: int) -> Tensor:
+        return ((sound @ self.mixes[path]).tanh() - batch[:, :1]).square().mean() * self.mixes[path].norm()
+
+    def importance(self, **kwargs: Any) -> ThetaImportance:
+        kwargs = {"tolerance": 1e-10, "max_products": 500, **kwargs}
+        return theta_importance(
+            self.encoder, self.synth, self.loss, self.batches, self.encoder.parameters(), P, **kwargs
+        )
+
+    def dense(self, path: int, u: int) -> np.ndarray:
+        """M of equation (12), literally: the Jacobian of grad_w theta_u weighted by the slope s_u(w)."""
+        shapes = {name: param.shape for name, param in self.encoder.named_parameters()}
+
+        def weighted(w: Tensor) -> Tensor:
+            sizes = [shape.numel() for shape in shapes.values()]
+            weights = {k: part.view(s) for (k, s), part in zip(shapes.items(), w.split(sizes), strict=True)}
+            total = torch.zeros_like(w)
+            for batch in self.batches:
+                theta = functional_call(self.encoder, weights, (batch,))
+                loss = self.loss(self.synth(theta, batch), batch, path)
+                (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
+                total = total + torch.autograd.grad(theta[:, u], w, slope[:, u], create_graph=True)[0]
+            return total
+
+        w = torch.cat([param.detach().reshape(-1) for param in self.encoder.parameters()]).requires_grad_()
+        return torch.autograd.functional.jacobian(weighted, w).numpy()  # type: ignore[union-attr]
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 10_000))
+def test_exact_values_are_those_of_the_dense_matrix(seed: int) -> None:
+    toy = Toy(seed)
+    found = toy.importance()
+    for p in range(P):
+        for u in range(U):
+            expected = np.abs(np.linalg.eigvals(toy.dense(p, u))).max()
+            assert float(found.curvature[u, p]) == pytest.approx(expected, rel=1e-6)
+    assert found.unconverged == []
+    share = found.curvature / found.curvature.sum(1, keepdim=True)
+    torch.testing.assert_close(found.pi, share.mean(0))
+    assert float(found.pi.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("max_graphs", [0, 1, 2])
+@pytest.mark.parametrize("max_basis", [4, 20])
+def test_memory_settings_change_nothing(max_graphs: int, max_basis: int) -> None:
+    reference = Toy().importance()
+    found = Toy().importance(max_graphs=max_graphs, max_basis=max_basis)
+    torch.testing.assert_close(found.curvature, reference.curvature, rtol=1e-8, atol=0)
+
+
+def test_one_batch_of_all_examples_and_batches_that_sum() -> None:
+    toy = Toy(n_batches=2)
+    both = toy.importance()
+    toy.batches = [torch.cat(toy.batches)]
+    torch.testing.assert_close(toy.importance().curvature * 2, both.curvature)
+
+
+def test_the_scale_of_a_loss_scales_its_importance() -> None:
+    toy = Toy()
+    plain = toy.importance()
+    loss = toy.loss
+    toy.loss = lambda sound, batch, path: 1e-30 * loss(sound, batch, path)  # type: ignore[method-assign]
+    tiny = toy.importance()
+    torch.testing.assert_close(tiny.curvature, plain.curvature * 1e-30, rtol=1e-6, atol=0)
+    torch.testing.assert_close(tiny.pi, plain.pi)
+
+
+def test_float32_encoder_with_float64_losses() -> None:
+    """The encoder in single precision; slopes and Hessians stay in double."""
+    double = Toy().importance()
+    toy = Toy()
+    toy.encoder.float()
+    found = theta_importance(
+        lambda batch: toy.encoder(batch.float()),
+        toy.synth,
+        toy.loss,
+        toy.batches,
+        toy.encoder.parameters(),
+        P,
+        tolerance=1e-4,
+    )
+    torch.testing.assert_close(found.curvature, double.curvature, rtol=1e-3, atol=0)
+
+
+def test_unconverged_values_are_named_with_their_residual() -> None:
+    found = Toy().importance(max_products=2)
+    assert set(found.unconverged) == {(p, u) for p in range(P) for u in range(U)}
+    assert bool((found.residual > 1e-10).all())
+    assert bool((found.n_products == 2).all())
+
+
+def test_surrogate_is_what_it_is_called() -> None:
+    toy = Toy()
+    found = toy.importance(method="control_curvature")
+    for p in range(P):
+        expected = torch.zeros(U, dtype=torch.float64)
+        for batch in toy.batches:
+            theta = toy.encoder(batch).detach()
+            hessian = torch.autograd.functional.hessian(
+                lambda t, batch=batch, p=p: toy.loss(toy.synth(t, batch), batch, p), theta
+            )
+            for u in range(U):
+                expected[u] += sum(hessian[b, u, b, u] for b in range(B))  # type: ignore[call-overload]
+        torch.testing.assert_close(found.curvature[:, p], expected.abs())
+    assert bool((found.n_products == 0).all())
+
+
+def test_path_curvature_is_the_hessian_of_each_example() -> None:
+    toy = Toy()
+    batch, theta = toy.batches[0], toy.encoder(toy.batches[0]).detach()
+
+    def loss(t: Tensor) -> Tensor:
+        return toy.loss(toy.synth(t, batch), batch, 2)
+
+    full = torch.autograd.functional.hessian(loss, theta)
+    found = path_curvature(loss, theta)
+    for b in range(B):
+        torch.testing.assert_close(found.hessian[b], full[b, :, b])  # type: ignore[call-overload]
+    torch.testing.assert_close(path_curvature(loss, theta, [1]).hessian[:, 0], found.hessian[:, 1])
+
+
+def test_same_seed_same_result_and_shares_make_the_whole(tmp_path: Path) -> None:
+    whole = Toy().importance()
+    assert torch.equal(Toy().importance().curvature, whole.curvature)
+    for rank in (0, 2):
+        Toy().importance(folder=tmp_path, share=(rank, 3))
+    part = Toy().importance(folder=tmp_path, share=(1, 3))
+    assert torch.equal(part.curvature, whole.curvature)
+    assert torch.equal(part.pi, whole.pi)
+    some = Toy().importance(paths=[2, 0])
+    assert torch.equal(some.curvature[:, [0, 2]], whole.curvature[:, [0, 2]])
+    with pytest.raises(RuntimeError, match=r"2 paths have no importance yet \(first: \[1, 3\]\)"):
+        _ = some.pi
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    done = []
+
+    def stop(state) -> None:
+        done.append(state.done)
+        if state.done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Toy().importance(folder=tmp_path, progress=stop)
+    toy, computed = Toy(), []
+    loss = toy.loss
+    toy.loss = lambda s, b, p: computed.append(p) or loss(s, b, p)  # type: ignore[method-assign, func-returns-value]
+    found = toy.importance(folder=tmp_path, check=False)
+    assert set(computed) == {1, 2, 3}
+    assert torch.equal(found.curvature, Toy().importance().curvature)
+    computed.clear()
+    toy.importance(folder=tmp_path, check=False)
+    assert computed == []
+
+
+def _work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    Toy().importance(folder=folder, share=(rank, 2))
+
+
+def test_processes_share_a_folder(tmp_path: Path) -> None:
+    context = mp.get_context("spawn")
+    workers = [context.Process(target=_work, args=(rank, tmp_path)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert torch.equal(Toy().importance(folder=tmp_path).curvature, Toy().importance().curvature)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("change", ["weights", "data", "tolerance"])
+def test_a_folder_of_another_run_is_refused(tmp_path: Path, change: str) -> None:
+    Toy().importance(folder=tmp_path)
+    toy = Toy()
+    if change == "weights":
+        next(toy.encoder.parameters()).data[0, 0] += 1e-3
+    elif change == "data":
+        toy.batches[1] = toy.batches[1] + 1
+    name = {"weights": "weights", "data": "controls", "tolerance": "tolerance"}[change]
+    with pytest.raises(ValueError, match=name):
+        toy.importance(folder=tmp_path, tolerance=1e-3 if change == "tolerance" else 1e-10)
+
+
+def test_a_damaged_value_is_computed_again(tmp_path: Path) -> None:
+    whole = Toy().importance(folder=tmp_path)
+    file = tmp_path / "path_00002_control_001.json"
+    assert json.loads(file.read_text())["converged"] is True
+    file.write_text('{"value": [1.0')
+    assert torch.equal(Toy().importance(folder=tmp_path).curvature, whole.curvature)
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture) -> None:
+    Toy().importance(progress=True)
+    assert f"{P * U}/{P * U}" in capsys.readouterr().err
+    Toy().importance()
+    assert capsys.readouterr().err == ""
+
+
+class Noisy(nn.Module):
+    def forward(self, theta: Tensor, batch: Tensor) -> Tensor:
+        return theta + 1e-6 * torch.rand_like(theta)
+
+
+def dropout_encoder(toy: Toy) -> None:
+    toy.encoder = nn.Sequential(toy.encoder, nn.Dropout(0.5))
+
+
+def batch_norm_encoder(toy: Toy) -> None:
+    toy.encoder = nn.Sequential(nn.BatchNorm1d(3).double(), toy.encoder)
+
+
+def random_synth(toy: Toy) -> None:
+    toy.synth = Noisy()  # type: ignore[method-assign]
+
+
+def random_encoder(toy: Toy) -> None:
+    encoder = toy.encoder
+    toy.encoder = type("E", (nn.Module,), {"forward": lambda self, x: encoder(x + 1e-9 * torch.rand_like(x))})()
+    toy.encoder.inner = encoder
+
+
+def idle_weights(toy: Toy) -> None:
+    toy.encoder = type("E", (nn.Sequential,), {"forward": lambda self, x: nn.Sequential(*list(self)[:4])(x)})(
+        *toy.encoder, nn.Linear(7, 7).double()
+    )
+
+
+def norm_over_the_batch(toy: Toy) -> None:
+    toy.loss = lambda s, b, p: (s @ toy.mixes[p] - 1).norm()  # type: ignore[method-assign]
+
+
+def infinite_curvature(toy: Toy) -> None:
+    loss = toy.loss
+    toy.loss = lambda s, b, p: loss(s, b, p) if p != 2 else (s * 0).norm()  # type: ignore[method-assign]
+
+
+def other_controls(toy: Toy) -> None:
+    encoder = toy.encoder
+    cut = {"forward": lambda self, x: encoder(x)[:, : 1 + int(bool((x == toy.batches[0]).all()))]}
+    toy.encoder = type("E", (nn.Module,), cut)()
+    toy.encoder.inner = encoder
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        (dropout_encoder, RuntimeError, r"encoder's layer '1' \(Dropout\).*eval\(\)"),
+        (batch_norm_encoder, RuntimeError, r"encoder's layer '0' \(BatchNorm1d\)"),
+        (random_synth, RuntimeError, "synthesizer is not deterministic"),
+        (random_encoder, RuntimeError, "encoder is not deterministic"),
+        (idle_weights, RuntimeError, r"do not reach the controls: 4 of shape \(7, 7\)"),
+        (norm_over_the_batch, RuntimeError, "path 0 couples the examples"),
+        (infinite_curvature, FloatingPointError, "path 2"),
+        (other_controls, ValueError, "2 controls for the first batch and 1"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_makes_the_result_meaningless_is_named(fault, error, message: str) -> None:
+    toy = Toy()
+    fault(toy)
+    with pytest.raises(error, match=message):
+        toy.importance()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": "exakt"}, ValueError, "method='exakt'"),
+        ({"paths": [4]}, ValueError, r"paths=\[4\]"),
+        ({"paths": []}, ValueError, r"paths=\[\]"),
+        ({"share": (2, 2)}, ValueError, r"share=\(2, 2\)"),
+        ({"max_graphs": -1}, ValueError, "max_graphs=-1"),
+        ({"tolerance": 0.0}, ValueError, r"tolerance=0\.0"),
+        ({"max_basis": 1}, ValueError, "max_basis=1"),
+        ({"paths": [0.5]}, TypeError, "float"),
+    ],
+)
+def test_bad_arguments(arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Toy().importance(**arguments)
+
+
+def test_a_loss_that_ignores_the_controls_has_no_importance() -> None:
+    toy = Toy()
+    loss = toy.loss
+    toy.loss = lambda s, b, p: loss(s, b, p) if p else b.mean()  # type: ignore[method-assign]
+    found = toy.importance()
+    assert bool((found.curvature[:, 0] == 0).all())
+    assert float(found.pi[0]) == 0
+    with pytest.raises(ValueError, match=r"controls \[0, 1\]"):
+        probabilities(torch.zeros(2, 3))
+
+
+def test_gradients_of_the_user_are_left_alone() -> None:
+    toy = Toy()
+    marks = [torch.ones_like(param) for param in toy.encoder.parameters()]
+    for param, mark in zip(toy.encoder.parameters(), marks, strict=True):
+        param.grad = mark
+    state = torch.get_rng_state()
+    toy.importance()
+    assert torch.equal(torch.get_rng_state(), state)
+    for param, mark in zip(toy.encoder.parameters(), marks, strict=True):
+        assert param.grad is mark
+        assert bool((mark == 1).all())

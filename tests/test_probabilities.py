@@ -1,0 +1,99 @@
+"""Distributions over paths from importances and files; scrapl-loss's files are written as it writes them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrapl_optim import PathSampler, load_pi, probabilities, save_pi
+
+positive = st.floats(1e-12, 1e12)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(positive, positive), min_size=1, max_size=20), positive)
+def test_equation_10(rows: list[tuple[float, float]], unit: float) -> None:
+    curvature = torch.tensor(rows, dtype=torch.float64).T
+    pi = probabilities(curvature)
+    for p, row in enumerate(rows):
+        expected = sum(row[u] / sum(other[u] for other in rows) for u in range(2)) / 2
+        assert float(pi[p]) == pytest.approx(expected, rel=1e-12)
+    # the unit of a control does not matter
+    curvature[1] *= unit
+    torch.testing.assert_close(probabilities(curvature), pi, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "message"),
+    [
+        (torch.ones(3), r"shape \(3,\)"),
+        (torch.tensor([[1.0, -1.0]]), "negative"),
+        (torch.tensor([[1.0, torch.nan]]), "not finite"),
+        (torch.tensor([[1.0, 2.0], [0.0, 0.0]]), r"controls \[1\]"),
+    ],
+)
+def test_bad_importances(curvature: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        probabilities(curvature)
+
+
+def test_files_go_both_ways(tmp_path: Path) -> None:
+    pi = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
+    save_pi(pi, tmp_path / "probs.pt")
+    assert torch.equal(load_pi(tmp_path / "probs.pt", n_paths=3), pi)
+    assert PathSampler(load_pi(tmp_path / "probs.pt")).n_paths == 3
+    assert torch.load(tmp_path / "probs.pt", weights_only=True).dtype == torch.float64
+
+
+def warm_up(folder: Path, paths: range, n_values: int = 1) -> torch.Tensor:
+    """vals_{p}.pt of scrapl-loss: float32 of shape (1, U), absolute values."""
+    values = torch.rand(len(paths), n_values, 2, generator=torch.Generator().manual_seed(0))
+    for p, value in zip(paths, values, strict=True):
+        torch.save(value, folder / f"vals_{p}.pt")
+    return values
+
+
+def test_a_warm_up_folder_of_scrapl_loss(tmp_path: Path) -> None:
+    values = warm_up(tmp_path, range(12))
+    (tmp_path / "probs.pt.part").touch()
+    expected = (values[:, 0].double() / values[:, 0].double().sum(0)).mean(1)
+    torch.testing.assert_close(load_pi(tmp_path, n_paths=12), expected)
+    torch.testing.assert_close(load_pi(tmp_path), expected)
+
+
+def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no vals_\*\.pt"):
+        load_pi(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_pi(tmp_path / "nothing.pt")
+    warm_up(tmp_path, range(3))
+    with pytest.raises(ValueError, match=r"lacks 2 of 5 paths \(first: \[3, 4\]\)"):
+        load_pi(tmp_path, n_paths=5)
+    (tmp_path / "vals_1.pt").unlink()
+    with pytest.raises(ValueError, match=r"first: \[1\]"):
+        load_pi(tmp_path)
+    warm_up(tmp_path, range(3), n_values=4)
+    with pytest.raises(ValueError, match=r"\(4, 2\).*aggregate"):
+        load_pi(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.ones(2, 2), r"shape \(2, 2\)"),
+        (torch.ones(3, dtype=torch.int64), "int64"),
+        (torch.tensor([0.5, -0.5]), "negative"),
+        (torch.tensor([0.5, torch.nan]), "non-finite"),
+        (torch.zeros(3), "all zero"),
+        ({"pi": torch.ones(3)}, "dict"),
+    ],
+)
+def test_files_of_something_else(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "pi.pt")
+    with pytest.raises(ValueError, match=message):
+        load_pi(tmp_path / "pi.pt")
+    torch.save(torch.ones(4) / 4, tmp_path / "pi.pt")
+    with pytest.raises(ValueError, match="4 paths, expected 315"):
+        load_pi(tmp_path / "pi.pt", n_paths=315)
