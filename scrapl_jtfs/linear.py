@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import Function
 
 
@@ -71,6 +73,28 @@ def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def forward_derivative(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the ``jvp`` of a Function: :func:`in_full_precision`, and once only.
+
+    torch (2.8 to 2.13) evaluates a Function's ``jvp`` under a second forward-mode derivative as if its saved
+    tensors were constants, and returns a wrong number without a word.
+    """
+    method = in_full_precision(method)
+
+    @functools.wraps(method)
+    def call(ctx: Any, *grads: Any) -> Any:
+        levels = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
+        if levels.count(TransformType.Jvp) > 1:
+            raise RuntimeError(
+                "forward-mode derivatives of forward-mode derivatives (torch.func.jvp of jvp, jacfwd of jacfwd) are "
+                "not supported by torch for this transform; take one of the two in reverse mode, e.g. "
+                "torch.func.hessian, jvp of grad, or grad of jvp"
+            )
+        return method(ctx, *grads)
+
+    return call
+
+
 class _Apply(Function):
     @staticmethod
     def forward(linear_map: LinearMap, *xs: Tensor) -> Tensor:
@@ -86,7 +110,7 @@ class _Apply(Function):
         return None, *apply_adjoint(ctx.linear_map, grad_outputs[0])
 
     @staticmethod
-    @in_full_precision
+    @forward_derivative
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
         return apply_linear(ctx.linear_map, *grad_inputs[1:])
 
@@ -112,7 +136,7 @@ class _ApplyAdjoint(Function):
         return None, apply_linear(ctx.linear_map, *grad_outputs)
 
     @staticmethod
-    @in_full_precision
+    @forward_derivative
     def jvp(ctx: Any, *grad_inputs: Any) -> tuple[Tensor, ...]:
         return apply_adjoint(ctx.linear_map, grad_inputs[1])
 

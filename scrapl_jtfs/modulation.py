@@ -19,6 +19,7 @@ from .linear import (
     SizedMap,
     apply_adjoint,
     apply_linear,
+    forward_derivative,
     in_full_precision,
     merge_mapped,
     split_mapped,
@@ -122,7 +123,7 @@ class _Modulate(Function):
         return None, None, None, *results
 
     @staticmethod
-    @in_full_precision
+    @forward_derivative
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
         xs = ctx.saved_tensors
         dxs = (torch.zeros_like(x) if dx is None else dx for x, dx in zip(xs, grad_inputs[3:], strict=True))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .linear import in_full_precision, merge_mapped, split_mapped
+from .linear import forward_derivative, in_full_precision, merge_mapped, split_mapped
 
 
 def modulus(z: Tensor, epsilon: float) -> Tensor:
@@ -82,7 +82,7 @@ class _TimesDirection(Function):
         return split_mapped(times_direction(z, d, args[2]), info.batch_size), 1
 
     @staticmethod
-    @in_full_precision
+    @forward_derivative
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
         z, d = ctx.saved_tensors
         h, e = grad_inputs[:2]

@@ -42,6 +42,21 @@ def test_vmap_and_jacobians(tiny: JTFSPath, path_idx: int) -> None:
     assert_near(along, jacobian @ v[0], 1e-12)
 
 
+def test_forward_over_forward_is_refused(tiny: JTFSPath) -> None:
+    """torch takes saved tensors of a Function for constants there: the second derivative would lack terms."""
+    phi, x, v = partial(tiny, path_idx=5), noise(48), noise(48, seed=1)
+
+    def along(u: Tensor) -> Tensor:
+        return torch.func.jvp(phi, (u,), (v,))[1]
+
+    with pytest.raises(RuntimeError, match="take one of the two in reverse mode"):
+        torch.func.jvp(along, (x,), (v,))
+    reverse = torch.func.vjp(along, x)[1](torch.ones_like(along(x)))[0] @ v
+    step = 1e-5
+    differences = ((along(x + step * v) - along(x - step * v)) / (2 * step)).sum()
+    assert_near(reverse, differences, 1e-5)
+
+
 def hessian_vector(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
     return torch.func.jvp(torch.func.grad(f), (x,), (v,))[1]
 
