@@ -49,6 +49,8 @@ def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> No
         return
     if not 0.0 < weight < math.inf:
         raise ValueError(f"weight must be finite and positive, got {weight}; it is 1 / (n_paths * probability)")
+    if weight != 1.0 and param_groups[0]["n_paths"] == 1:
+        raise ValueError(f"weight={weight} with n_paths=1: the only path has probability 1 and weight 1")
     if weight != 1.0 and not all(group["unbiased"] for group in param_groups):
         raise ValueError(
             f"weight={weight} needs PathAdamSAGA(..., unbiased=True): the paper's update has no importance weights"
@@ -64,6 +66,11 @@ def check_hyperparameters(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr}; it must be finite and >= 0")
     if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
         raise ValueError(f"Invalid betas: {betas}; they must be two numbers in [0, 1)")
+    if betas[1] == 0.0 < betas[0] and group["eps"] == 0.0:
+        raise ValueError(
+            f"Invalid betas: {betas} with eps=0; a gradient that becomes zero would be divided by itself; "
+            "let betas[1] > 0 or eps > 0"
+        )
     for name in ("eps", "weight_decay"):
         if not (0.0 <= group[name] < math.inf):
             raise ValueError(f"Invalid {name}: {group[name]}; it must be finite and >= 0")

@@ -42,8 +42,9 @@ class Arena:
         self.shapes = tuple((*entry.param.shape, *last) for entry in entries)
         self._sizes = [math.prod(shape) for shape in self.shapes]
         self._states = [entry.state for entry in entries]
-        self._params: tuple[list[Tensor], list[Any]] | None = None
-        self._joined: dict[str, tuple[Tensor, list[Tensor]]] = {}
+        self._plain_params = [entry.param for entry in entries]
+        self._needs_view = self.layout.sharded or self.layout.is_complex
+        self._joined: dict[str, tuple[Tensor, list[Tensor], list[int]]] = {}
 
     def row(self, path: int) -> Row:
         """Return the row of ``path``, one tensor for each part, allocated if the path has none."""
@@ -74,20 +75,13 @@ class Arena:
         return local(self.entries[0].state["saga_sum"])
 
     def params(self) -> list[Tensor]:
-        """Return the parameters as real tensors of this rank."""
-        if self.layout.sharded:
-            return [self._real(entry.param.detach()) for entry in self.entries]
-        # Making views takes longer than checking that they still are of the parameter.
-        params = [entry.param for entry in self.entries]
-        marks = [param.data_ptr() for param in params] + [param.stride() for param in params]
-        if self._params is None or self._params[1] != marks:
-            self._params = [self._real(param.detach()) for param in params], marks
-        return self._params[0]
+        """Return the parameters as real tensors of this rank, to be written to under ``no_grad``."""
+        return [self._real(entry.param) for entry in self.entries] if self._needs_view else self._plain_params
 
     def grads(self) -> list[Tensor]:
         """Return the gradients as real tensors of this rank."""
         grads = [entry.param.grad for entry in self.entries if entry.param.grad is not None]
-        return [self._real(grad) for grad in grads] if self.layout.sharded or self.layout.is_complex else grads
+        return [self._real(grad) for grad in grads] if self._needs_view else grads
 
     def split(self, joined: Tensor) -> list[Tensor]:
         """Return the parts of a joined tensor, shaped as the parameters; of others, itself."""
@@ -98,13 +92,13 @@ class Arena:
     def _real(self, tensor: Tensor) -> Tensor:
         if self.layout.sharded:
             tensor = local(tensor)
-        return torch.view_as_real(tensor) if self.layout.is_complex else tensor
+        return torch.view_as_real(tensor.resolve_conj()) if self.layout.is_complex else tensor
 
     def _join(self, key: str, dtype: torch.dtype, host: bool) -> Tensor:
         """Return the tensor whose parts are the states' ``key``; join them if others have taken their place."""
-        joined, views = self._joined.get(key, (None, []))
+        joined, views, addresses = self._joined.get(key, (None, [], []))
         parts = [state.get(key) for state in self._states]
-        if joined is not None and same(parts, views):
+        if joined is not None and same(parts, views) and [view.data_ptr() for view in views] == addresses:
             return joined
         if all(part is None for part in parts):
             joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
@@ -115,7 +109,7 @@ class Arena:
         views = self.split(joined)
         for entry, view in zip(self.entries, views, strict=True):
             entry.state[key] = view
-        self._joined[key] = (joined, views)
+        self._joined[key] = (joined, views, [view.data_ptr() for view in views])
         return joined
 
 

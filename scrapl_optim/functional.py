@@ -19,8 +19,8 @@ class Coefficients(NamedTuple):
         decay: factor of the parameter, :math:`1 - \alpha_k \lambda`.
         weight1: weight of the new gradient in its first moment (:func:`scrapl_optim.path_state.ema_weight`).
         weight2: the same for the second moment.
-        scale: unit of the row: ``rms`` holds ``scale`` times the root.
-        eps: :math:`\varepsilon` times ``scale ** 2``.
+        scale: unit of the row, in two factors that float32 holds: ``rms`` is the root times both.
+        eps: :math:`\varepsilon` times the square of the unit.
         floor: added to the second moment, in units of the row: makes 0 / 0 zero.
         sign: -1 to maximize.
         weight: importance weight :math:`\omega_p` of the drawn path; 1 in the paper.
@@ -33,7 +33,7 @@ class Coefficients(NamedTuple):
     decay: float | Tensor
     weight1: float
     weight2: float
-    scale: float
+    scale: tuple[float, float]
     eps: float
     floor: float
     sign: float
@@ -111,9 +111,9 @@ def _path_adam(
     With a and b the weights of the new gradient g in the moments m and v, the first is taken over a, so that
     each is a single multiply-add: g + (1 - a)/a m, and (1 - b) v + b g^2.
     """
-    scale = c.scale
+    scale = c.scale[0] * c.scale[1]
     if not 1 / _FAR_UNIT <= scale <= _FAR_UNIT:
-        grad, scale = torch.mul(grad, scale), 1.0
+        grad, scale = torch.mul(grad, c.scale[0]).mul_(c.scale[1]), 1.0
     root = c.sign * scale
     current = torch.addcmul(grad, before, rms, value=(1 - c.weight1) / (c.weight1 * root), out=second)
     smallest = torch.full((), c.weight2 * c.eps + c.floor, dtype=rms.dtype, device=rms.device)
@@ -149,9 +149,14 @@ def _remember(slot: Slot, saga_sum: Tensor, before: Tensor, change: Tensor, scra
 
 def as_tensors(c: Coefficients, dtype: torch.dtype) -> Any:
     """Return the coefficients as 0-dim tensors: numbers are constants to a compiler, new ones at every step."""
-    numbers = c._replace(salts=(0, 0))
-    tensors = [x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype) for x in numbers[:-1]]
-    return Coefficients(*tensors, salts=tuple(torch.tensor(salt, dtype=torch.int32) for salt in c.salts))  # type: ignore[arg-type]
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(map(convert, x))
+        return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype)
+
+    salts = tuple(torch.tensor(salt, dtype=torch.int32) for salt in c.salts)
+    return Coefficients(*map(convert, c[:-1]), salts=salts)  # type: ignore[arg-type]
 
 
 def update_formula(slot: Slot, dtype: torch.dtype, c: Any) -> None:
@@ -161,7 +166,7 @@ def update_formula(slot: Slot, dtype: torch.dtype, c: Any) -> None:
     before = form.decode(slot.update, dtype) if slot.update else None
     current = grad
     if slot.rms and before is not None:
-        rms, scaled = root_form.decode(slot.rms, dtype), grad * c.scale
+        rms, scaled = root_form.decode(slot.rms, dtype), grad * c.scale[0] * c.scale[1]
         moment = before * rms
         moment = moment + c.weight1 * (scaled - moment)
         square = (1 - c.weight2) * (rms * rms) + c.weight2 * (scaled * scaled + c.eps)

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Under it, squares in float32 lose digits or vanish.
+_SMALLEST_NORM = 2.0**-60
+
 
 class Gradients:
     """The gradients of one step, seen before anything is written.
@@ -29,6 +32,8 @@ class Gradients:
                     continue
                 if grad.layout is not torch.strided:
                     raise RuntimeError("PathAdamSAGA does not support sparse gradients; make the gradient dense")
+                if torch.is_complex(grad):
+                    grad = torch.view_as_real(grad.resolve_conj())
                 if grad.numel():
                     self._grads[grad.device, grad.dtype].append(grad)
 
@@ -36,7 +41,7 @@ class Gradients:
     def bound(self) -> float:
         """A number that no entry exceeds: inf or NaN only if an entry is."""
         bound = self._largest_norm(2)
-        return self.entry if bound == math.inf else bound
+        return self.entry if bound == math.inf or bound < _SMALLEST_NORM else bound
 
     @cached_property
     def entry(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
+from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim import path_state, state_dict, steps
 from scrapl_optim._validation import as_int, as_path_idx, check_hyperparameters, check_weight
@@ -67,7 +68,9 @@ class PathAdamSAGA(Optimizer):
 
     **Scale.** Gradients of scattering losses are tiny. Each path's root is kept in a unit of its own, a power of
     two, and ``eps`` is 0 by default, on purpose: the update does not depend on the scale of the loss, for any
-    finite gradients, and 0/0 is 0. Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning
+    finite gradients, and 0/0 is 0. (In float32, entries under 1e-28 of the path's largest gradient get updates
+    that are too small. Without P-Adam, rows hold gradients as they are: keep those within 1e-30 to 1e30.)
+    Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning
     here; scrapl-loss's 1e-8 on gradients multiplied by 1e8 is ``eps=1e-24``.
 
     **Memory.** A path has a row of two tensors: :math:`\hat g_p` (``update.p``) and the root (``rms.p``), from
@@ -169,6 +172,8 @@ class PathAdamSAGA(Optimizer):
         self._rows = RowFetcher()
         self._plans: dict[int, steps.Plan] = {}
         self._scratch = Scratch()
+        # Clocks of state dicts that may still be around, with their content.
+        self._snapshots = WeakIdKeyDictionary()
 
     def _register_hooks(self) -> None:
         self.register_state_dict_pre_hook(lambda optimizer: self._rows.wait())
@@ -215,8 +220,8 @@ class PathAdamSAGA(Optimizer):
 
         For trainers that call ``step(closure)`` and pass nothing else, and, called before the forward pass,
         for rows kept on the host, which are fetched meanwhile. The last announcement counts;
-        ``step(path_idx=...)`` takes precedence and uses it up. It is not part of the state dict, of pickles or
-        of copies.
+        ``step(path_idx=...)`` takes precedence and uses it up; its weight serves if the path is the
+        same. It is not part of the state dict, of pickles or of copies.
 
         Raises:
             TypeError: if ``path_idx`` is not an integer.
@@ -227,17 +232,19 @@ class PathAdamSAGA(Optimizer):
         check_weight(weight, self.param_groups)
         self._announced[:] = [_Announced(path, weight)]
         self._rows.forget()
-        for plan in self._plans.values():
-            steps.fetch_rows(plan, self._rows, path)
+        for index, plan in self._plans.items():
+            if index < len(self.param_groups):
+                steps.fetch_rows(plan, self._rows, path)
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
         check_weight(weight, self.param_groups)
-        if path_idx is not None:
-            return _Announced(as_path_idx(path_idx, n_paths), weight)
-        if self._announced:
+        path = None if path_idx is None else as_path_idx(path_idx, n_paths)
+        if self._announced and path in (None, self._announced[0].path):
             announced = self._announced[0]
             return announced if weight is None else _Announced(announced.path, weight)
+        if path is not None:
+            return _Announced(path, weight)
         if n_paths == 1:
             return _Announced(0, weight)
         raise RuntimeError(
@@ -251,7 +258,7 @@ class PathAdamSAGA(Optimizer):
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
-        if self.state or path_idx is not None or self._announced:
+        if any(self.state.values()) or path_idx is not None or self._announced:
             return False
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
@@ -290,7 +297,8 @@ class PathAdamSAGA(Optimizer):
             closure: evaluates the model again and returns the loss; it may call :meth:`set_path`.
             path_idx: path of the loss, an integer or a 0-dim integer tensor (on an accelerator, reading
                 one synchronises); the announced one if ``None``.
-            weight: importance weight of the path, with ``unbiased=True``; the announced one, or 1, if ``None``.
+            weight: importance weight of the path, with ``unbiased=True``. If ``None``, the one announced for this
+                path, or 1.
 
         Returns:
             The closure's loss, or ``None``.
@@ -335,15 +343,19 @@ class PathAdamSAGA(Optimizer):
         groups = [self._init_group(group, clocks) for group in self.param_groups]
         steps.part_clocks([state for members in groups for state in members.states], self.state)
         arenas = [self._arenas(i, members) for i, members in enumerate(groups)]
-        for arena in itertools.chain(*arenas):
-            arena.row(path)  # may run out of memory, which must not happen after the clocks were set
+        together = list(itertools.chain(*arenas))
         largest_eps = max(group["eps"] for group in self.param_groups)
-        visits = steps.tick_all(list(itertools.chain(*arenas)), path, gradients, largest_eps)
-        return [
+        visits = steps.next_visits(together, path, gradients, largest_eps)
+        batches = [
             steps.make_batch(group, arena, visits, self._rows, path, weight)
             for group, members in zip(self.param_groups, arenas, strict=True)
             for arena in members
         ]
+        # What can fail, for want of memory or for a wrong hyperparameter, has had its chance.
+        steps.tick_all(together, path, visits)
+        for batch in batches:
+            steps.change_unit(batch)
+        return batches
 
     def _arenas(self, index: int, members: _Members) -> list[Arena]:
         group, plan = self.param_groups[index], self._plans.get(index)

@@ -1,6 +1,7 @@
 """What PathAdamSAGA keeps per parameter: the clock and unit of each path, a row per drawn path, one sum."""
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,13 +16,15 @@ from scrapl_optim.storage import Format, RowFormat, local, row_format
 
 CLOCKS = ("step", "scale")
 _PART_NAMES = ("update", "update_scale", "rms", "rms_top")
+_WHOLE_PARTS = ("update.", "rms.")
 
-# A path's row is in units that put its largest gradient here: above it 40 doublings are free until squares
-# overflow float32, below it the squares of entries 10^25 times smaller do not underflow.
-_TARGET = 2.0**20
-_LIMIT = 2.0**60
-# Entries so small that their squares vanish from a 2-norm in float32 must not overflow in units of the row.
-_LARGEST_EXPONENT = 120
+# A path's row is in units that put its largest gradient here: above it 12 doublings are free until squares
+# overflow float32, below it the squares of entries 10^28 times smaller do not underflow.
+_TARGET = 2.0**50
+_LIMIT = 2.0**62
+# Subnormal numbers of float32 reach the target; those of float64, with a unit that float64 holds, nearly.
+_LARGEST_EXPONENTS = {torch.float64: 960}
+_LARGEST_EXPONENT = 200
 
 # The sum follows its rows to a few roundings of an entry, which add up where paths are few and hence drawn
 # often. There, summing again is cheap.
@@ -177,8 +180,26 @@ def drawn_paths(state: dict[str, Any]) -> list[int]:
     return state["step"].nonzero().flatten().tolist()
 
 
-def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout) -> None:
-    """Raise if ``path_adam``, ``saga`` or ``storage`` do not fit what is kept."""
+def check_param(state: dict[str, Any], param: Tensor, layout: RowLayout) -> None:
+    """Raise if the parameter has another shape, dtype or device than its state was made for."""
+    tensors = {key: value for key, value in state.items() if key == "saga_sum" or key.startswith(_WHOLE_PARTS)}
+    for key, kept in itertools.islice(tensors.items(), 2):
+        is_row = key != "saga_sum"
+        form = dict(layout.tensors).get(key.partition(".")[0])
+        if is_row and (form is None or not form.whole):
+            continue
+        moved = kept.device != param.device and not (is_row and layout.formats.host)
+        if moved or kept.dtype != layout.dtype or kept.shape != as_real(param.detach()).shape:
+            raise RuntimeError(
+                f"a parameter is now {tuple(param.shape)}, {param.dtype} on {param.device}, but its {key!r} was "
+                f"made as {tuple(kept.shape)}, {kept.dtype} on {kept.device}. Cast or move the model before "
+                "the first step; later, optimizer.load_state_dict(optimizer.state_dict()) takes the state along, "
+                "but not to another shape"
+            )
+
+
+def check_layout(state: dict[str, Any], param: Tensor, group: dict[str, Any], layout: RowLayout) -> None:
+    """Raise if ``path_adam``, ``saga`` or ``storage``, or the parameter, do not fit what is kept."""
     if "saga_sum" not in state and keeps_sum(group):
         raise RuntimeError(
             f"saga={group['saga']} needs the sum over paths, which is kept only if saga > 0 when the optimizer's "
@@ -187,6 +208,7 @@ def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout
     path = int(state["step"].argmax())
     if state["step"][path] == 0:
         return
+    check_param(state, param, layout)
     present = {name for name in _PART_NAMES if f"{name}.{path}" in state}
     dtype = layout.formats.update.dtype or layout.dtype
     if present != set(layout.names) or (present and state[f"update.{path}"].dtype != dtype):
@@ -197,8 +219,8 @@ def check_layout(state: dict[str, Any], group: dict[str, Any], layout: RowLayout
         )
 
 
-def tick(state: dict[str, Any], path: int, gradients: Gradients, eps: float) -> Visit:
-    """Advance the clocks of one parameter by a visit of ``path`` and return them.
+def next_visit(state: dict[str, Any], path: int, gradients: Gradients, eps: float, dtype: torch.dtype) -> Visit:
+    """Return the clocks of parameters at a visit of ``path`` in this step; :func:`tick` makes it so.
 
     The unit of the row is chosen by the first gradient, and again if gradients outgrow it.
     """
@@ -209,20 +231,26 @@ def tick(state: dict[str, Any], path: int, gradients: Gradients, eps: float) -> 
         n_visited=int(np.count_nonzero(clock)),
         scale=float(scales[path]),
     )
-    clock[path] = visit.step
     root_eps = math.sqrt(eps)
     if visit.scale == 0.0 or max(gradients.bound, root_eps) * visit.scale > _LIMIT:
-        scales[path] = unit = _unit_for(max(gradients.entry, root_eps), visit.scale)
+        unit = _unit_for(max(gradients.entry, root_eps), visit.scale, dtype)
         return visit._replace(scale=unit, unit_change=unit / (visit.scale or unit or 1.0))
     return visit
 
 
-def _unit_for(largest: float, scale: float) -> float:
+def tick(state: dict[str, Any], path: int, visit: Visit) -> None:
+    """Advance the clocks."""
+    state["step"].numpy()[path] = visit.step
+    state["scale"].numpy()[path] = visit.scale
+
+
+def _unit_for(largest: float, scale: float, dtype: torch.dtype) -> float:
     """Return the power of two that brings ``largest`` to the target; ``scale`` if that serves, too."""
     if largest == 0.0 or (scale > 0.0 and largest * scale <= _LIMIT):
         return scale
     exponent = math.floor(math.log2(_TARGET) - math.log2(largest))
-    return 2.0 ** max(-_LARGEST_EXPONENT, min(exponent, _LARGEST_EXPONENT))
+    limit = _LARGEST_EXPONENTS.get(dtype, _LARGEST_EXPONENT)
+    return 2.0 ** max(-limit, min(exponent, limit))
 
 
 def refresh_due(visit: Visit, n_paths: int) -> bool:

@@ -21,6 +21,7 @@ from scrapl_optim.storage import RowFormat
 PIECE = 2**18
 ROUNDED_PIECE = 2**16
 LARGEST_GATHERED = 2**16
+_MOST_VIEWS = 1024
 
 
 class Work(NamedTuple):
@@ -73,6 +74,8 @@ class Scratch:
             flat = self.take(name, tensors[0], run.stop - run.start, dtype)
             parts = flat.split([math.prod(shape) for shape in run.shapes])
             joined = flat, [part.view(shape) for part, shape in zip(parts, run.shapes, strict=True)]
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
             self._views[key] = joined
         torch._foreach_copy_(joined[1], tensors)
         return joined

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim.host import on_host
 from scrapl_optim.path_state import (
@@ -36,9 +37,10 @@ def after_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any
     """
     state = dict(state_dict["state"])
     for param_id, param, group in params_by_id(optimizer, state_dict["param_groups"]):
-        if param_id in state:
+        if state.get(param_id):
             own = state[param_id]
             clocks = {key: own[key].to(param.device, copy=True) for key in CLOCKS}
+            optimizer._snapshots[clocks["step"]] = _content(own["step"])  # type: ignore[attr-defined]
             layout = row_layout(param, group, "saga_sum" in own)
             state[param_id] = {**_empty_rows(layout, param, group["n_paths"], own), **own, **clocks}
     return {**state_dict, "state": state}
@@ -80,10 +82,27 @@ def before_load(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) ->
             )
     state = dict(state_dict["state"])
     for param_id, param, group in params_by_id(optimizer, state_dict["param_groups"]):
-        if param_id in state:
+        if state.get(param_id):
+            _check_not_stale(optimizer, state[param_id], optimizer.state.get(param, {}))
             fitting = _fitting_state(state[param_id], param, {**optimizer.defaults, **group}, param_id)
             state[param_id] = {k: _Uncast(v) if isinstance(v, Tensor) else v for k, v in fitting.items()}
     return {**state_dict, "state": state}
+
+
+def _check_not_stale(optimizer: torch.optim.Optimizer, saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise if ``saved`` is a state dict of this optimizer that shares its memory but tells another time."""
+    snapshots: WeakIdKeyDictionary = optimizer._snapshots  # type: ignore[attr-defined]
+    taken = snapshots.get(saved["step"]) if "step" in saved else None
+    # Whoever loads a checkpoint into the tensors of a state dict, as torch.distributed does, writes clocks, too.
+    if taken is not None and own and taken == _content(saved["step"]) != _content(own["step"]):
+        raise RuntimeError(
+            "the state dict shares its tensors with the optimizer, which has stepped since: it no longer is what "
+            "it was. Keep copy.deepcopy(optimizer.state_dict()), or save it to a file"
+        )
+
+
+def _content(clock: Tensor) -> bytes:
+    return clock.cpu().numpy().tobytes()
 
 
 def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], param_id: Any) -> dict[str, Any]:

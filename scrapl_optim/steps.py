@@ -1,6 +1,7 @@
 """Puts together what one step of PathAdamSAGA reads and writes, and runs the update on it."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from scrapl_optim.storage import salt_of
 
 State = dict[Any, dict[str, Any]]
 
+_MOST_UNUSED = 0.25
+_LARGEST_FACTOR = 100  # as an exponent of two
+
 
 class Plan(NamedTuple):
     """The arenas of the parameters of a group that have a gradient, and what they were built for."""
@@ -25,11 +29,13 @@ class Plan(NamedTuple):
     entries: list[Entry]
     arenas: list[Arena]
     settings: tuple[Any, ...]
+    kinds: list[Any]
 
     def fits(self, params: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
         """Whether this plan can serve ``params``, which have ``states``, in this step."""
         return (
             self.settings == _settings(group)
+            and self.kinds == _kinds(params)
             and same([entry.param for entry in self.entries], params)
             and same([entry.state for entry in self.entries], states)
             and all(_share_clock(arena.entries) for arena in self.arenas)
@@ -40,33 +46,66 @@ def _settings(group: dict[str, Any]) -> tuple[Any, ...]:
     return group["storage"], group["path_adam"], path_state.keeps_sum(group)
 
 
+def _kinds(params: list[Tensor]) -> list[Any]:
+    """What may not change under a plan; addresses may."""
+    return [x for p in params for x in (p.dtype, p.device, p.shape)]
+
+
 def _share_clock(entries: list[Entry]) -> bool:
-    clock = entries[0].state["step"]
-    return same([entry.state["step"] for entry in entries], [clock] * len(entries))
+    return all(
+        same([entry.state[key] for entry in entries], [entries[0].state[key]] * len(entries))
+        for key in path_state.CLOCKS
+    )
 
 
 def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> Plan:
     """Sort ``params``, whose states are in place, into arenas."""
     entries = []
     arenas: dict[Any, list[Entry]] = defaultdict(list)
+    tied: Counter[int] = Counter()
+    join_clocks(states)
     for param, state in zip(params, states, strict=True):
         path_state.drop_undrawn(state)
         layout = path_state.row_layout(param, group, "saga_sum" in state)
-        path_state.check_layout(state, group, layout)
+        path_state.check_layout(state, param, group, layout)
         entry = Entry(param, state, layout)
         entries.append(entry)
         alone = None if can_join(layout) else param
         key = (id(state["step"]), id(layout.kind), param.dtype, param.device, "saga_sum" in state, id(alone))
+        if can_join(layout):
+            # Parameters on one memory take their steps one after the other.
+            key = (*key, tied[param.data_ptr()])
+            tied[param.data_ptr()] += bool(param.numel())
         arenas[key].append(entry)
-    return Plan(entries, [Arena(members) for members in arenas.values()], _settings(group))
+    return Plan(entries, [Arena(members) for members in arenas.values()], _settings(group), _kinds(params))
+
+
+def join_clocks(states: list[dict[str, Any]]) -> None:
+    """Let states share their clocks if these tell the same time, and no others.
+
+    Equal clocks part when a state is loaded or parameters miss gradients; each would be an arena of its own.
+    """
+    pairs: dict[Any, tuple[Tensor, ...]] = {}
+    for state in states:
+        clocks = tuple(state[key] for key in path_state.CLOCKS)
+        contents = tuple(clock.numpy().tobytes() for clock in clocks)
+        if contents not in pairs:
+            used = {id(clock) for pair in pairs.values() for clock in pair}
+            pairs[contents] = tuple(clock.clone() if id(clock) in used else clock for clock in clocks)
+        state.update(zip(path_state.CLOCKS, pairs[contents], strict=True))
 
 
 def part_missing(plan: Plan, params: list[Tensor]) -> None:
-    """Free the arenas of ``plan``, which is given up, from the parameters that ``params`` no longer has."""
+    """Free the arenas of ``plan``, which is given up, from the parameters that ``params`` no longer has.
+
+    Those that stay move, too, where they would keep much more memory alive than they use.
+    """
     present = {id(param) for param in params}
-    for entry in plan.entries:
-        if id(entry.param) not in present:
-            set_apart(entry)
+    missing = [entry for entry in plan.entries if id(entry.param) not in present]
+    staying = [entry for entry in plan.entries if id(entry.param) in present]
+    sizes = [sum(entry.param.numel() for entry in entries) for entries in (missing, staying)]
+    for entry in [*missing, *(staying if sizes[0] > _MOST_UNUSED * sizes[1] else ())]:
+        set_apart(entry)
 
 
 def part_clocks(stepping: list[dict[str, Any]], states: State) -> None:
@@ -78,20 +117,32 @@ def part_clocks(stepping: list[dict[str, Any]], states: State) -> None:
     if len(states) == len(stepping):
         return
     steps_now = {id(state) for state in stepping}
-    idle = {id(state["step"]) for state in states.values() if state and id(state) not in steps_now}
-    own: dict[int, dict[str, Tensor]] = {}
+    others = [state for state in states.values() if state and id(state) not in steps_now]
+    idle = {id(state[key]) for state in others for key in path_state.CLOCKS}
+    own: dict[tuple[int, ...], dict[str, Tensor]] = {}
     for state in stepping:
-        clock = id(state["step"])
-        if clock in idle:
-            if clock not in own:
-                own[clock] = {key: state[key].clone() for key in path_state.CLOCKS}
-            state.update(own[clock])
+        clocks = tuple(id(state[key]) for key in path_state.CLOCKS)
+        if not idle.isdisjoint(clocks):
+            if clocks not in own:
+                own[clocks] = {key: state[key].clone() for key in path_state.CLOCKS}
+            state.update(own[clocks])
 
 
-def tick_all(arenas: list[Arena], path: int, gradients: Gradients, eps: float) -> dict[int, Visit]:
-    """Advance the clocks of ``arenas`` by a visit of ``path``; returns the visits by the clocks' identities."""
-    states = {id(arena.entries[0].state["step"]): arena.entries[0].state for arena in arenas}
-    return {clock: path_state.tick(state, path, gradients, eps) for clock, state in states.items()}
+def next_visits(arenas: list[Arena], path: int, gradients: Gradients, eps: float) -> dict[int, Visit]:
+    """Return the visits of ``path`` in this step, by the identities of the clocks of ``arenas``."""
+    return {
+        id(arena.entries[0].state["step"]): path_state.next_visit(
+            arena.entries[0].state, path, gradients, eps, arena.layout.dtype
+        )
+        for arena in arenas
+    }
+
+
+def tick_all(arenas: list[Arena], path: int, visits: dict[int, Visit]) -> None:
+    """Advance the clocks of ``arenas``."""
+    for arena in arenas:
+        state = arena.entries[0].state
+        path_state.tick(state, path, visits[id(state["step"])])
 
 
 class Batch(NamedTuple):
@@ -101,6 +152,7 @@ class Batch(NamedTuple):
         arena: parameters, their sums and rows.
         row: row of the drawn path, on the device.
         host_row: the same on the host, if that is its place.
+        unit_change: what its root is to be multiplied by first.
         coefficients: numbers of the update.
         foreach: ``False`` for one parameter at a time.
         refreshing: whether the sum is to be summed again.
@@ -109,6 +161,7 @@ class Batch(NamedTuple):
     arena: Arena
     row: Row
     host_row: Row | None
+    unit_change: float
     coefficients: Coefficients
     foreach: bool | None
     refreshing: bool
@@ -122,18 +175,16 @@ def make_batch(
     path: int,
     weight: float | None,
 ) -> Batch:
-    """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`tick_all`."""
+    """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`next_visits`."""
     visit = visits[id(arena.entries[0].state["step"])]
     row, host_row = arena.row(path), None
     if arena.layout.formats.host and row:
         row, host_row = rows.take((id(arena), path), row, arena.device), row
-    if visit.unit_change != 1.0 and len(arena.layout.tensors) == 2:
-        form, parts = arena.layout.formats.rms, _parts(row, "rms")
-        form.encode(parts, form.decode(parts, arena.layout.dtype).mul_(visit.unit_change), 0)
     return Batch(
         arena=arena,
         row=row,
         host_row=host_row,
+        unit_change=visit.unit_change,
         coefficients=_coefficients(group, visit, arena.layout.dtype, path, weight),
         foreach=group["foreach"],
         refreshing="saga_sum" in arena.entries[0].state and path_state.refresh_due(visit, group["n_paths"]),
@@ -154,8 +205,8 @@ def _coefficients(
         decay=1 - lr * group["weight_decay"],
         weight1=path_state.ema_weight(group["betas"][0], visit, n_paths),
         weight2=path_state.ema_weight(group["betas"][1], visit, n_paths),
-        scale=visit.scale or 1.0,
-        eps=group["eps"] * visit.scale**2,
+        scale=_in_two(visit.scale or 1.0),
+        eps=group["eps"] * visit.scale * visit.scale,
         floor=torch.finfo(dtype).tiny,
         sign=-1.0 if group["maximize"] else 1.0,
         weight=1.0 if weight is None else float(weight),
@@ -165,11 +216,26 @@ def _coefficients(
     )
 
 
+def _in_two(unit: float) -> tuple[float, float]:
+    """Return two powers of two near each other in place of one that float32 may not hold."""
+    exponent = math.frexp(unit)[1] - 1
+    half = exponent // 2 if abs(exponent) > _LARGEST_FACTOR else exponent
+    return 2.0**half, 2.0 ** (exponent - half)
+
+
 def _as_scalar(lr: float | Tensor) -> float | Tensor:
     """A CPU tensor becomes a number; one on an accelerator stays there, for reading would synchronise."""
     if not isinstance(lr, Tensor):
         return lr
     return lr.item() if lr.device.type == "cpu" else lr.reshape(())
+
+
+def change_unit(batch: Batch) -> None:
+    """Bring the root of the row into the unit of this step."""
+    layout = batch.arena.layout
+    if batch.unit_change != 1.0 and len(layout.tensors) == 2:
+        form, parts = layout.formats.rms, _parts(batch.row, "rms")
+        form.encode(parts, form.decode(parts, layout.dtype).mul_(batch.unit_change), 0)
 
 
 def run(batch: Batch, scratch: Scratch) -> None:
@@ -215,7 +281,7 @@ class CompilerWork(NamedTuple):
 def compiler_work(batch: Batch) -> CompilerWork:
     """Return an arena as one slot; its parameters are copies if the arena joins them."""
     arena = batch.arena
-    params, grads = arena.params(), arena.grads()
+    params, grads = [param.detach() for param in arena.params()], arena.grads()
     if arena.is_flat:
         params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
     update, rms = _parts(batch.row, "update"), _parts(batch.row, "rms")

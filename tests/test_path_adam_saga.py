@@ -26,7 +26,7 @@ from scrapl_optim import PathAdamSAGA
 @given(
     paths=st.lists(st.integers(0, 4), min_size=1, max_size=25),
     n_paths=st.integers(5, 9),
-    betas=st.tuples(st.floats(0, 0.99), st.floats(0, 0.9999)),
+    betas=st.tuples(st.floats(0, 0.99), st.floats(1e-9, 0.9999)) | st.just((0.0, 0.0)),
     eps=st.sampled_from([0.0, 1e-8, 0.1]),
     weight_decay=st.sampled_from([0.0, 0.1]),
     saga=st.sampled_from([0.0, 0.3, 1.0]),
