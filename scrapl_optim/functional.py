@@ -119,9 +119,8 @@ def _path_adam(
     smallest = torch.full((), c.weight2 * c.eps + c.floor, dtype=rms.dtype, device=rms.device)
     square = torch.addcmul(smallest, grad, grad, value=c.weight2 * scale**2, out=first)
     torch.addcmul(square, rms, rms, value=1 - c.weight2, out=rms)
-    reciprocal = torch.rsqrt(rms, out=first)
-    rms.mul_(reciprocal)
-    return current.mul_(reciprocal), c.weight1 * root
+    rms.sqrt_()
+    return current.div_(rms), c.weight1 * root
 
 
 def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
