@@ -82,6 +82,10 @@ class PathAdamSAGA(Optimizer):
     is in the parameter's dtype, at least float32. The state of a parameter is a view of memory that parameters
     share. ``step`` (last visit of each path) and ``scale`` (unit) have shape ``(n_paths,)``.
 
+    **Checkpoints.** A state dict shares rows with the optimizer: save it, or deepcopy it, before the next step.
+    torch.distributed.checkpoint, which writes into the tensors of a state dict, loads into an optimizer that has
+    not stepped: rows of paths never drawn have no memory to write to.
+
     **Hyperparameters** are read from the group at each step. New ``betas`` and ``eps``
     act from then on, ``saga`` can be scheduled if it starts above 0. ``path_adam``, ``storage`` and ``n_paths``
     cannot change.
