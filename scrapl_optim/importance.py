@@ -132,8 +132,9 @@ def theta_importance(
         encoder: maps a batch to controls of shape ``(B, U)``.
         synth: ``synth(theta, batch)``: the sound, or whatever ``path_loss`` takes.
         path_loss: ``path_loss(sound, batch, path_idx)``: a scalar, mean or sum over examples.
-        batches: the data, a sequence of anything that the three understand; their matrices add up. Encoder,
-            synthesizer and loss must give the same for the same batch each time.
+        batches: the data, a sequence of anything that the three understand. Their matrices add up: with a loss
+            that is a mean over examples, let batches be of one size. Encoder, synthesizer and loss must give the
+            same for the same batch each time.
         params: weights of the encoder to consider, all of one dtype and device.
         n_paths: P.
         paths: paths to compute; all if ``None``. The others' values are NaN unless ``folder`` has them.
