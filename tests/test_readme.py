@@ -85,3 +85,20 @@ def test_optimizer_tables_are_the_result_file() -> None:
         assert re.search(rf"\| .*{contender}.* \| {' [|] '.join(cells)} \|", README)
     assert {row["steps"] for row in results["drift"]} >= {100_000}
     assert f"at most {max(row['sum'] for row in results['drift']):.1e} off" in README
+
+
+def test_storage_table_is_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/storage.json").read_text())
+    for name in ("float32", "bfloat16", "int8", "bfloat16-nearest", "int8-nearest"):
+        arm = results["arms"][name]
+        test, difference = arm["test"]["mean"], arm["minus_reference"]["mean"]
+        assert test["n"] == 5
+        error = f"{test['mean']:.1f} ± {test['standard_error']:.1f}"
+        change = f"{difference['mean']:+.1f} ± {difference['standard_error']:.1f}" if name != "float32" else ""
+        assert f'| `"{name}"` | {error} | {change} | {arm["state_bytes_per_parameter"]:.0f} |' in README
+    nudged = results["arms"]["float32-nudged"]["minus_reference"]["mean"]
+    assert f"{nudged['mean']:.1f} ± {nudged['standard_error']:.1f} above" in README
+    constant = [row for row in results["rounding"] if row["gradients"] == "constant mean" and row["visits"] == 10_000]
+    bias = {row["storage"]: row["rms_bias"] for row in constant}
+    assert f"{bias['bfloat16-nearest']:.0%} (bfloat16) and {bias['int8-nearest']:.0%} (int8)" in README
+    assert f"off by {bias['bfloat16']:.2%} and {bias['int8']:.1%}" in README
