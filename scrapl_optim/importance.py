@@ -143,7 +143,8 @@ def theta_importance(
         tolerance: relative residual of an eigenvalue to stop at.
         max_products: products to take at most for one eigenvalue; values not converged by then are named in
             ``ThetaImportance.unconverged``.
-        max_basis: memory of the eigenvalue search: ``max_basis + 2`` vectors as large as all weights.
+        max_basis: memory of the eigenvalue search: at most one and a half times as many vectors as large as all
+            weights; at least 4.
         max_graphs: batches whose graph through the encoder's gradient is kept between products. More are
             faster, fewer take less memory; a batch's own share is for you to choose by its size.
         dtype: controls are cast to it before ``synth``; ``None`` leaves them as they are. Weak paths need

@@ -18,6 +18,7 @@ from scrapl_optim.pieces import Scratch, Work, in_pieces
 from scrapl_optim.storage import salt_of
 
 State = dict[Any, dict[str, Any]]
+ClockId = tuple[int, ...]
 
 _MOST_UNUSED = 0.25
 _LARGEST_FACTOR = 100  # as an exponent of two
@@ -71,7 +72,7 @@ def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str
         entry = Entry(param, state, layout)
         entries.append(entry)
         alone = None if can_join(layout) else param
-        key = (id(state["step"]), id(layout.kind), param.dtype, param.device, "saga_sum" in state, id(alone))
+        key = (_clock_of(state), id(layout.kind), param.dtype, param.device, "saga_sum" in state, id(alone))
         if can_join(layout):
             # Parameters on one memory take their steps one after the other.
             key = (*key, tied[param.data_ptr()])
@@ -81,7 +82,7 @@ def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str
 
 
 def join_clocks(states: list[dict[str, Any]]) -> None:
-    """Let states share their clocks if these tell the same time, and no others.
+    """Let states share their clocks if these tell the same time.
 
     Equal clocks part when a state is loaded or parameters miss gradients; each would be an arena of its own.
     """
@@ -89,10 +90,12 @@ def join_clocks(states: list[dict[str, Any]]) -> None:
     for state in states:
         clocks = tuple(state[key] for key in path_state.CLOCKS)
         contents = tuple(clock.numpy().tobytes() for clock in clocks)
-        if contents not in pairs:
-            used = {id(clock) for pair in pairs.values() for clock in pair}
-            pairs[contents] = tuple(clock.clone() if id(clock) in used else clock for clock in clocks)
-        state.update(zip(path_state.CLOCKS, pairs[contents], strict=True))
+        state.update(zip(path_state.CLOCKS, pairs.setdefault(contents, clocks), strict=True))
+
+
+def _clock_of(state: dict[str, Any]) -> ClockId:
+    """Whoever copies only some tensors of a state may leave one clock shared and the other not."""
+    return tuple(id(state[key]) for key in path_state.CLOCKS)
 
 
 def part_missing(plan: Plan, params: list[Tensor]) -> None:
@@ -119,30 +122,34 @@ def part_clocks(stepping: list[dict[str, Any]], states: State) -> None:
     steps_now = {id(state) for state in stepping}
     others = [state for state in states.values() if state and id(state) not in steps_now]
     idle = {id(state[key]) for state in others for key in path_state.CLOCKS}
-    own: dict[tuple[int, ...], dict[str, Tensor]] = {}
+    own: dict[ClockId, dict[str, Tensor]] = {}
     for state in stepping:
-        clocks = tuple(id(state[key]) for key in path_state.CLOCKS)
+        clocks = _clock_of(state)
         if not idle.isdisjoint(clocks):
             if clocks not in own:
                 own[clocks] = {key: state[key].clone() for key in path_state.CLOCKS}
             state.update(own[clocks])
 
 
-def next_visits(arenas: list[Arena], path: int, gradients: Gradients, eps: float) -> dict[int, Visit]:
+def next_visits(arenas: list[Arena], path: int, gradients: Gradients, eps: float) -> dict[ClockId, Visit]:
     """Return the visits of ``path`` in this step, by the identities of the clocks of ``arenas``."""
-    return {
-        id(arena.entries[0].state["step"]): path_state.next_visit(
-            arena.entries[0].state, path, gradients, eps, arena.layout.dtype
-        )
-        for arena in arenas
-    }
+    sharing: dict[ClockId, list[Arena]] = defaultdict(list)
+    for arena in arenas:
+        sharing[_clock_of(arena.entries[0].state)].append(arena)
+    visits = {}
+    for clock, members in sharing.items():
+        # The unit must be one that all of them can hold.
+        narrow = any(arena.layout.dtype != torch.float64 for arena in members)
+        dtype = torch.float32 if narrow else torch.float64
+        visits[clock] = path_state.next_visit(members[0].entries[0].state, path, gradients, eps, dtype)
+    return visits
 
 
-def tick_all(arenas: list[Arena], path: int, visits: dict[int, Visit]) -> None:
-    """Advance the clocks of ``arenas``."""
+def tick_all(arenas: list[Arena], path: int, visits: dict[ClockId, Visit]) -> None:
+    """Advance the clocks of ``arenas``; what several share is set to the same several times."""
     for arena in arenas:
         state = arena.entries[0].state
-        path_state.tick(state, path, visits[id(state["step"])])
+        path_state.tick(state, path, visits[_clock_of(state)])
 
 
 class Batch(NamedTuple):
@@ -170,13 +177,13 @@ class Batch(NamedTuple):
 def make_batch(
     group: dict[str, Any],
     arena: Arena,
-    visits: dict[int, Visit],
+    visits: dict[ClockId, Visit],
     rows: RowFetcher,
     path: int,
     weight: float | None,
 ) -> Batch:
     """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`next_visits`."""
-    visit = visits[id(arena.entries[0].state["step"])]
+    visit = visits[_clock_of(arena.entries[0].state)]
     row, host_row = arena.row(path), None
     if arena.layout.formats.host and row:
         row, host_row = rows.take((id(arena), path), row, arena.device), row

@@ -63,17 +63,24 @@ def test_clocks_that_part_and_agree_again_are_joined() -> None:
     assert n_clocks(optimizer) == 1
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("key", ["step", "scale"])
-def test_a_private_copy_of_one_clock_changes_nothing(key: str) -> None:
+def test_a_private_copy_of_one_clock_changes_nothing(key: str, grouped: bool) -> None:
     """As after a cast of floating-point state tensors only."""
     optimizer, params = trained([0, 1, 2])
+    if grouped:
+        params = make_params(0, torch.float32, SHAPES)
+        optimizer = PathAdamSAGA([{"params": params[:2]}, {"params": params[2:]}], P, lr=0.01)
+        run(optimizer, params, [0, 1, 2])
     twin, twin_params = copy.deepcopy((optimizer, params))
     for state in twin.state.values():
         state[key] = state[key].clone()
     paths = random_paths(P, 6, seed=1)
     assert_bitwise(go_on(optimizer, params, paths), go_on(twin, twin_params, paths))
     saved = copy.deepcopy(twin.state_dict())
-    again, again_params = trained([])
+    again_params = make_params(0, torch.float32, SHAPES)
+    groups = [{"params": again_params[:2]}, {"params": again_params[2:]}] if grouped else again_params
+    again = PathAdamSAGA(groups, P, lr=0.01)
     with torch.no_grad():
         for p, q in zip(again_params, twin_params, strict=True):
             p.copy_(q)
@@ -161,6 +168,22 @@ def test_double_precision_has_its_own_range(size: float) -> None:
         optimizer.step(path_idx=path)
         twin.step(path, grad.numpy())
     torch.testing.assert_close(param.detach(), torch.from_numpy(twin.w), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-100, 1e-30, 1.0])
+@pytest.mark.parametrize("double_first", [False, True])
+def test_units_fit_all_dtypes_that_share_a_clock(size: float, double_first: bool) -> None:
+    """A unit for tiny gradients in double precision is beyond float32."""
+    double, single = Parameter(torch.zeros(2, dtype=torch.float64)), Parameter(torch.zeros(2))
+    params = [double, single] if double_first else [single, double]
+    optimizer = PathAdamSAGA(params, 2, lr=1.0, weight_decay=0.0, saga=0.0)
+    for path in (0, 1, 0):
+        double.grad = torch.tensor([size, -size], dtype=torch.float64)
+        single.grad = torch.tensor([0.0, size])
+        optimizer.step(path_idx=path)
+    torch.testing.assert_close(double.detach(), torch.tensor([-3.0, 3.0], dtype=torch.float64))
+    expected = -3.0 if size > 1e-45 else 0.0
+    torch.testing.assert_close(single.detach(), torch.tensor([0.0, expected]))
 
 
 @pytest.mark.parametrize("small", [1e-20, 1e-24, 1e-28])
