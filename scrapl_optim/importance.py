@@ -10,14 +10,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from scrapl_optim.eigenvalue import Eigenvalue, dominant_eigenvalue
-from scrapl_optim.encoder_curvature import EncoderCurvature
-from scrapl_optim.importance_checks import check_problem
+from scrapl_optim.eigenvalue import Eigenvalue
+from scrapl_optim.importance_checks import check_curvature, check_problem
+from scrapl_optim.importance_search import Curvature, Limits, Search
 from scrapl_optim.importance_store import ImportanceStore
-from scrapl_optim.path_curvature import PathCurvature, path_curvature
 from scrapl_optim.probabilities import probabilities
 
-METHODS = ("exact", "control_curvature")
+METHODS = ("exact", "shared_subspace", "control_curvature")
 
 
 class Problem(NamedTuple):
@@ -46,16 +45,18 @@ class Progress(NamedTuple):
     Attributes:
         done: values of C that are known, those found on disk included.
         total: values of C that this process is to know.
-        path_idx: path of the last one.
-        control: its control u.
+        stage: what was done last: "derivatives" of a path, a larger "subspace", or one of the "values".
+        path_idx: path of the last derivatives or value.
+        control: control u of the last value, ``None`` at other stages.
         found: the value with its residual.
     """
 
     done: int
     total: int
-    path_idx: int
-    control: int
-    found: Eigenvalue
+    stage: str
+    path_idx: int | None = None
+    control: int | None = None
+    found: Eigenvalue | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class ThetaImportance:
         curvature: C, :math:`|\lambda_{max}|` for each control and path, shape ``(U, P)``, float64; NaN where
             another process has not been yet.
         residual: relative residual of each, shape ``(U, P)``; 0 for surrogates.
-        n_products: products with the matrix that each took, shape ``(U, P)``, int64.
+        n_products: products with the matrix that each took alone, shape ``(U, P)``, int64; 0 where the shared
+            subspace was enough.
         tolerance: residual that was asked for.
         method: how C was computed.
     """
@@ -107,10 +109,13 @@ def theta_importance(
     n_paths: int,
     *,
     paths: Iterable[int] | None = None,
-    method: Literal["exact", "control_curvature"] = "exact",
+    method: Literal["exact", "shared_subspace", "control_curvature"] = "exact",
+    curvature: Curvature | None = None,
+    split: Callable[[Any], Sequence[Any]] | None = None,
     tolerance: float = 1e-3,
     max_products: int = 60,
     max_basis: int = 20,
+    max_subspace: int = 120,
     max_graphs: int = 1,
     dtype: torch.dtype | None = torch.float64,
     seed: int = 0,
@@ -138,20 +143,33 @@ def theta_importance(
         params: weights of the encoder to consider, all of one dtype and device.
         n_paths: P.
         paths: paths to compute; all if ``None``. The others' values are NaN unless ``folder`` has them.
-        method: ``"exact"``, or a surrogate, named for what it computes: ``"control_curvature"``,
+        method: ``"exact"``, each value apart by Arnoldi's method. ``"shared_subspace"``, the same values to the
+            same tolerance from one subspace for all paths of a control, much faster where paths are many and
+            examples few (:class:`scrapl_optim.shared_subspace.SharedSubspace`); which paths take part changes
+            them within the tolerance. Or a surrogate, named for what it computes: ``"control_curvature"``,
             :math:`|\sum_b H_{pbuu}|`, which leaves the encoder out.
-        tolerance: relative residual of an eigenvalue to stop at.
+        curvature: ``curvature(theta, batch, paths)`` yields ``(path, slope, hessian)`` for each of ``paths`` in
+            order: s and H of shapes ``(B, U)`` and ``(B, U, U)``, where there is a cheaper way than double
+            backward passes (for JTFS paths ``scrapl_jtfs.PathTaylor``). It is checked against these on a path.
+        split: cuts a batch into batches of one example for the encoder, in which ``"shared_subspace"`` is B
+            times cheaper.
+        tolerance: relative residual of an eigenvalue to stop at. The matrices are nearly symmetric, so that
+            errors are nearer to its square.
         max_products: products to take at most for one eigenvalue; values not converged by then are named in
             ``ThetaImportance.unconverged``.
         max_basis: memory of the eigenvalue search: at most one and a half times as many vectors as large as all
             weights; at least 4.
-        max_graphs: batches whose graph through the encoder's gradient is kept between products. More are
-            faster, fewer take less memory; a batch's own share is for you to choose by its size.
+        max_subspace: dimension of a shared subspace at most, beyond which values are found one by one from what
+            there is. Its memory is ``max_subspace`` vectors as large as all weights, and U for each example.
+        max_graphs: batches, or examples for a shared subspace, whose graph through the encoder's gradient is
+            kept between products. More are faster, fewer take less memory; a batch's own share is for you to
+            choose by its size.
         dtype: controls are cast to it before ``synth``; ``None`` leaves them as they are. Weak paths need
             float64 (their curvature was up to 450 times too large in float32).
         seed: of the vectors that searches start from; each path and control has one of its own.
         folder: directory for results as they come; a run that finds it goes on from there.
-        share: ``(rank, count)``: take each ``count``-th path and control; processes may use one folder.
+        share: ``(rank, count)``: take each ``count``-th path, or each ``count``-th path and control if there are
+            more processes than paths; processes may use one folder.
         check: look for what would make the result meaningless first; see Raises.
         progress: ``True`` for a bar (needs tqdm), or a callable.
 
@@ -184,12 +202,30 @@ def theta_importance(
     n_controls = thetas[0].shape[1]
     store = ImportanceStore(folder, n_controls, n_paths)
     store.claim(problem.params, thetas, {"method": method, "tolerance": tolerance, "seed": seed})
-    units = [(p, u) for p in chosen for u in range(n_controls)][share[0] :: share[1]]
-    search = _Search(problem, thetas, method, dtype, seed, (tolerance, max_products, max_basis), max_graphs)
+    controls = _shared_out(chosen, n_controls, share)
+    limits = Limits(tolerance, max_products, max_basis, max_subspace, max_graphs)
     with _reporter(progress) as report:
-        for done, (p, u, found) in enumerate(_values(store, search, units), 1):
-            report(Progress(done, len(units), p, u, found))
+        done, total = 0, sum(map(len, controls.values()))
+
+        def advance(stage: str, p: int | None = None, u: int | None = None, found: Any = None) -> None:
+            nonlocal done
+            done += stage == "values"
+            report(Progress(done, total, stage, p, u, found))
+
+        search = Search(problem, thetas, method, dtype, seed, limits, curvature, split, advance)
+        if check and curvature is not None:
+            check_curvature(search, chosen[0])
+        search.run(store, controls)
     return ThetaImportance(**store.table(), tolerance=tolerance, method=method)
+
+
+def _shared_out(paths: list[int], n_controls: int, share: tuple[int, int]) -> dict[int, list[int]]:
+    """Return the controls of each path that are this process's."""
+    rank, count = share
+    if count <= len(paths):
+        return {p: list(range(n_controls)) for p in paths[rank::count]}
+    units = [(p, u) for p in paths for u in range(n_controls)][rank::count]
+    return {p: [u for path, u in units if path == p] for p in dict.fromkeys(p for p, _ in units)}
 
 
 def _chosen_paths(
@@ -235,91 +271,8 @@ def _reporter(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[
 
         def show(state: Progress) -> None:
             bar.total = state.total
-            bar.set_postfix(path=state.path_idx, control=state.control, residual=f"{state.found.residual:.0e}")
+            residual = "" if state.found is None else f"{state.found.residual:.0e}"
+            bar.set_postfix(stage=state.stage, path=state.path_idx, control=state.control, residual=residual)
             bar.update(state.done - bar.n)
 
         yield show
-
-
-def _values(
-    store: ImportanceStore, search: "_Search", units: list[tuple[int, int]]
-) -> Iterator[tuple[int, int, Eigenvalue]]:
-    """Yield the value of each unit, found on disk or now; the controls of a path are taken together."""
-    for p in dict.fromkeys(path for path, _ in units):
-        controls = [u for path, u in units if path == p]
-        for u in controls:
-            known = store.get(p, u)
-            if known is not None:
-                yield p, u, known
-        missing = [u for u in controls if store.get(p, u) is None]
-        for u, found in search.path(p, missing):
-            store.put(p, u, found)
-            yield p, u, found
-
-
-class _Search(NamedTuple):
-    """Finds the values of a path."""
-
-    problem: Problem
-    thetas: list[Tensor]
-    method: str
-    dtype: torch.dtype | None
-    seed: int
-    limits: tuple[float, int, int]
-    max_graphs: int
-
-    def path(self, path: int, controls: list[int]) -> Iterator[tuple[int, Eigenvalue]]:
-        if not controls:
-            return
-        curvatures = [
-            self._curvature(batch, theta, path, controls)
-            for batch, theta in zip(self.problem.batches, self.thetas, strict=True)
-        ]
-        encoder = EncoderCurvature(
-            self.problem.encoder, self.problem.batches, self.problem.params, self.max_graphs
-        )
-        for row, u in enumerate(controls):
-            if self.method == "control_curvature":
-                value = sum(float(c.hessian[:, row, u].sum()) for c in curvatures)
-                yield u, Eigenvalue(complex(value), 0.0, 0, True)
-            else:
-                yield u, self._eigenvalue(encoder, curvatures, path, u, row)
-
-    def _curvature(self, batch: Any, theta: Tensor, path: int, controls: list[int]) -> PathCurvature:
-        problem = self.problem
-
-        def loss(controls: Tensor) -> Tensor:
-            return problem.path_loss(problem.synth(controls, batch), batch, path)
-
-        found = path_curvature(loss, theta if self.dtype is None else theta.to(self.dtype), controls)
-        if not bool(found.slope.isfinite().all() and found.hessian.isfinite().all()):
-            raise FloatingPointError(
-                f"the derivatives of path {path} with respect to the controls have an inf or a NaN; look for a "
-                "square root or a norm at zero in the synthesizer or the loss of this path"
-            )
-        return found
-
-    def _eigenvalue(
-        self, encoder: EncoderCurvature, curvatures: list[PathCurvature], path: int, u: int, row: int
-    ) -> Eigenvalue:
-        n_controls = self.thetas[0].shape[1]
-        generator = torch.Generator().manual_seed((self.seed * self.problem.n_paths + path) * n_controls + u)
-        start = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64)
-        scale = max(float(c.hessian[:, row].abs().max()) for c in curvatures)
-        scale = max(scale, *(float(c.slope[:, u].abs().max()) for c in curvatures))
-        if scale == 0.0:
-            return Eigenvalue(0j, 0.0, 0, True)
-        # Gradients of path losses may be too small for the squares in float32 norms.
-        scaled = [PathCurvature(c.slope / scale, c.hessian / scale) for c in curvatures]
-        tolerance, max_products, max_basis = self.limits
-        try:
-            found = dominant_eigenvalue(
-                encoder.products(scaled, u, row),
-                start.to(encoder.device, encoder.dtype),
-                tolerance=tolerance,
-                max_products=max_products,
-                max_basis=max_basis,
-            )
-        except FloatingPointError as error:
-            raise FloatingPointError(f"path {path}, control {u}: {error}; look into the encoder") from error
-        return found._replace(value=found.value * scale)

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from scrapl_optim.path_curvature import couples_examples
+from scrapl_optim.path_curvature import couples_examples, path_curvature
 
 if TYPE_CHECKING:
     from scrapl_optim.importance import Problem
+    from scrapl_optim.importance_search import Search
 
 _RANDOM_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
 
@@ -104,6 +105,29 @@ def check_coupling(problem: "Problem", batch: Any, theta: Tensor, path: int, see
             "examples does not vanish. Use a mean or sum over examples (not, say, one norm over the batch, and no "
             "batch norm in the synthesizer), or batches of one example"
         )
+
+
+def check_curvature(search: "Search", path: int) -> None:
+    """Raise if the derivatives given for a path are not those of double backward passes."""
+    batch, theta = search.problem.batches[0], search.thetas[0]
+    theta = theta if search.dtype is None else theta.to(search.dtype)
+    expected = path_curvature(search.loss(batch, path), theta)
+    if search.curvature is None:
+        return
+    given_path, *given = next(iter(search.curvature(theta, batch, [path])))
+    for name, found, wanted in zip(("slope", "hessian"), given, expected, strict=True):
+        if given_path != path or found.shape != wanted.shape:
+            raise ValueError(
+                f"curvature gave path {given_path} with a {name} of shape {tuple(found.shape)}, expected path "
+                f"{path} with {tuple(wanted.shape)}"
+            )
+        largest = float(wanted.abs().max())
+        error = float((found.to(wanted) - wanted).abs().max())
+        if not error <= 1e-3 * largest:
+            raise RuntimeError(
+                f"the {name} that curvature gave for path {path} is off by {error:.2g}, with {largest:.2g} its "
+                "largest entry by double backward passes; check that both have the same loss, target and batch"
+            )
 
 
 def _tensors(value: Any) -> list[Tensor]:

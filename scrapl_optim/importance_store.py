@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scrapl_optim.eigenvalue import Eigenvalue
+from scrapl_optim.path_curvature import PathCurvature
 
 _RUN = "run.json"
 
@@ -67,6 +68,20 @@ class ImportanceStore:
             value = [found.value.real, found.value.imag]
             _write(self._file(path_idx, control), {**found._asdict(), "value": value})
 
+    def derivatives(self, path_idx: int, controls: list[int]) -> list[PathCurvature] | None:
+        """Return s and H of a path on each batch, with these rows in each H, if they are known."""
+        found = None if self._folder is None else _read_derivatives(self._derivatives_file(path_idx))
+        if found is None or any(u not in found[0] for u in controls):
+            return None
+        rows = [found[0].index(u) for u in controls]
+        return [PathCurvature(c.slope, c.hessian[:, rows]) for c in found[1]]
+
+    def put_derivatives(self, path_idx: int, controls: list[int], found: list[PathCurvature]) -> None:
+        """Keep s and H of a path on disk, if there is a folder: the caller has them in memory."""
+        if self._folder is not None:
+            batches = [{"slope": c.slope.tolist(), "hessian": c.hessian.tolist()} for c in found]
+            _write(self._derivatives_file(path_idx), {"controls": controls, "batches": batches})
+
     def table(self) -> dict[str, Tensor]:
         """Return what is known as tensors of shape (U, P): NaN, NaN and 0 where nothing is."""
         shape = (self.n_controls, self.n_paths)
@@ -82,6 +97,9 @@ class ImportanceStore:
                     n_products[control, path_idx] = found.n_products
         return {"curvature": curvature, "residual": residual, "n_products": n_products}
 
+    def _derivatives_file(self, path_idx: int) -> Path:
+        return (self._folder or Path()) / f"derivatives_{path_idx:05d}.json"
+
     def _file(self, path_idx: int, control: int) -> Path:
         return (self._folder or Path()) / f"path_{path_idx:05d}_control_{control:03d}.json"
 
@@ -92,6 +110,18 @@ def _read(file: Path) -> Eigenvalue | None:
         content = json.loads(file.read_text())
         real, imaginary = content.pop("value")
         return Eigenvalue(complex(real, imaginary), **content)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _read_derivatives(file: Path) -> tuple[list[int], list[PathCurvature]] | None:
+    try:
+        content = json.loads(file.read_text())
+        batches = [
+            PathCurvature(*(torch.tensor(batch[name], dtype=torch.float64) for name in PathCurvature._fields))
+            for batch in content["batches"]
+        ]
+        return list(content["controls"]), batches
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 

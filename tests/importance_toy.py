@@ -1,0 +1,57 @@
+"""A small problem of theta-importance whose matrices can be formed."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from scrapl_optim import ThetaImportance, theta_importance
+
+P, U, B = 4, 2, 3
+
+
+class Toy:
+    """A small encoder, a synthesizer of sines and losses of which one is negligible; float64."""
+
+    def __init__(self, seed: int = 0, n_batches: int = 2, hidden: int = 4) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.encoder: Any = nn.Sequential(
+            nn.Linear(3, hidden), nn.Tanh(), nn.Linear(hidden, U), nn.Sigmoid()
+        ).double()
+        for param in self.encoder.parameters():
+            param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        self.batches = [torch.randn(B, 3, generator=generator, dtype=torch.float64) for _ in range(n_batches)]
+        self.mixes = torch.randn(P, U, 5, generator=generator, dtype=torch.float64)
+        self.mixes[1] *= 1e-9
+
+    def synth(self, theta: Tensor, batch: Tensor) -> Tensor:
+        return torch.cat([theta.sin(), (3 * theta).cos()], 1)[:, :U] + 0.1 * batch[:, :U]
+
+    def loss(self, sound: Tensor, batch: Tensor, path: int) -> Tensor:
+        return ((sound @ self.mixes[path]).tanh() - batch[:, :1]).square().mean() * self.mixes[path].norm()
+
+    def importance(self, **kwargs: Any) -> ThetaImportance:
+        kwargs = {"tolerance": 1e-10, "max_products": 500, **kwargs}
+        return theta_importance(
+            self.encoder, self.synth, self.loss, self.batches, self.encoder.parameters(), P, **kwargs
+        )
+
+    def dense(self, path: int, u: int) -> np.ndarray:
+        """M of equation (12), literally: the Jacobian of grad_w theta_u weighted by the slope s_u(w)."""
+        shapes = {name: param.shape for name, param in self.encoder.named_parameters()}
+
+        def weighted(w: Tensor) -> Tensor:
+            sizes = [shape.numel() for shape in shapes.values()]
+            weights = {k: part.view(s) for (k, s), part in zip(shapes.items(), w.split(sizes), strict=True)}
+            total = torch.zeros_like(w)
+            for batch in self.batches:
+                theta = functional_call(self.encoder, weights, (batch,))
+                loss = self.loss(self.synth(theta, batch), batch, path)
+                (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
+                total = total + torch.autograd.grad(theta[:, u], w, slope[:, u], create_graph=True)[0]
+            return total
+
+        w = torch.cat([param.detach().reshape(-1) for param in self.encoder.parameters()]).requires_grad_()
+        return torch.autograd.functional.jacobian(weighted, w).numpy()  # type: ignore[union-attr]

@@ -1,0 +1,196 @@
+"""The shared subspace against dense matrices, and what users get wrong with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from importance_toy import P, Toy, U
+from torch import Tensor
+from torch.func import functional_call, hessian
+
+from scrapl_optim import theta_importance
+from scrapl_optim.example_hessians import ExampleHessians
+from scrapl_optim.path_curvature import path_curvature
+from scrapl_optim.shared_subspace import Coefficients, SharedSubspace
+
+TIGHT: dict[str, Any] = {"method": "shared_subspace", "tolerance": 1e-5, "max_products": 60}
+
+
+def curvature_of(toy: Toy, factor: float = 1.0) -> Any:
+    def curvature(theta: Tensor, batch: Tensor, paths: list[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        for p in paths:
+            found = path_curvature(lambda t, p=p: toy.loss(toy.synth(t, batch), batch, p), theta)
+            yield p, found.slope, factor * found.hessian
+
+    return curvature
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 10_000))
+def test_values_are_those_of_the_dense_matrix(seed: int) -> None:
+    toy = Toy(seed, hidden=8)
+    found = toy.importance(**TIGHT)
+    assert found.unconverged == []
+    for p in range(P):
+        for u in range(U):
+            expected = np.abs(np.linalg.eigvals(toy.dense(p, u))).max()
+            assert float(found.curvature[u, p]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_subspace_too_small_is_completed_path_by_path() -> None:
+    toy = Toy(1, hidden=12)
+    whole, small = toy.importance(**TIGHT), toy.importance(**TIGHT, max_subspace=6)
+    assert int((whole.n_products == 0).sum()) == P * U
+    assert int((small.n_products > 0).sum()) > P
+    torch.testing.assert_close(small.curvature, whole.curvature, rtol=1e-4, atol=0)
+
+
+def test_splitting_batches_changes_nothing() -> None:
+    toy = Toy(2)
+    apart = toy.importance(**TIGHT, split=lambda batch: batch.split(1), max_graphs=100)
+    torch.testing.assert_close(apart.curvature, toy.importance(**TIGHT).curvature, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("split", [lambda batch: batch.flip(0).split(1), lambda batch: [batch[:1]]])
+def test_a_wrong_split_is_named(split: Any) -> None:
+    with pytest.raises(ValueError, match="split does not cut"):
+        Toy().importance(**TIGHT, split=split)
+
+
+@pytest.mark.parametrize("method", ["exact", "shared_subspace"])
+def test_given_derivatives_take_the_place_of_double_backward_passes(method: str) -> None:
+    toy = Toy(3)
+    expected = toy.importance(method=method, tolerance=1e-5)
+    found = toy.importance(method=method, tolerance=1e-5, curvature=curvature_of(toy))
+    torch.testing.assert_close(found.curvature, expected.curvature, rtol=1e-9, atol=0)
+
+
+def test_wrong_derivatives_are_named() -> None:
+    toy = Toy(3)
+    with pytest.raises(RuntimeError, match=r"hessian that curvature gave for path 0 is off by"):
+        toy.importance(curvature=curvature_of(toy, 1.1))
+
+    def shuffled(theta: Tensor, batch: Tensor, paths: list[int]) -> Any:
+        return curvature_of(toy)(theta, batch, paths[::-1])
+
+    with pytest.raises(ValueError, match="keep the order"):
+        toy.importance(curvature=shuffled)
+
+
+def test_float32_encoder_and_paths_without_effect() -> None:
+    toy = Toy(4, hidden=8)
+    exact = toy.importance()
+    toy.encoder = toy.encoder.float()
+    encoder, loss = toy.encoder, toy.loss
+    found = theta_importance(
+        lambda batch: encoder(batch.float()),
+        toy.synth,
+        lambda sound, batch, p: 0.0 * sound.sum() if p == 2 else loss(sound, batch, p),
+        toy.batches,
+        encoder.parameters(),
+        P,
+        method="shared_subspace",
+    )
+    assert found.curvature[:, 2].tolist() == [0, 0]
+    assert found.unconverged == []
+    others = [0, 1, 3]
+    torch.testing.assert_close(found.curvature[:, others], exact.curvature[:, others], rtol=2e-3, atol=0)
+
+
+def test_shares_agree_within_the_tolerance_and_a_resumed_run_to_the_digit(tmp_path: Path) -> None:
+    toy = Toy(5)
+    whole = toy.importance(**TIGHT, folder=tmp_path / "whole")
+    toy.importance(**TIGHT, folder=tmp_path / "shared", share=(0, 2))
+    last = toy.importance(**TIGHT, folder=tmp_path / "shared", share=(1, 2))
+    torch.testing.assert_close(last.curvature, whole.curvature, rtol=1e-4, atol=0)
+    torch.testing.assert_close(last.pi, whole.pi, rtol=1e-4, atol=0)
+    for name in ("path_00001_control_000.json", "derivatives_00002.json"):
+        (tmp_path / "whole" / name).unlink()
+    again = toy.importance(**TIGHT, folder=tmp_path / "whole")
+    assert torch.equal(again.curvature, whole.curvature)
+    assert torch.equal(again.residual, whole.residual)
+
+
+def test_one_process_for_each_value() -> None:
+    toy = Toy(5)
+    whole = toy.importance(**TIGHT)
+    parts = [toy.importance(**TIGHT, share=(rank, P * U)).curvature for rank in range(P * U)]
+    assert all(int(part.isfinite().sum()) == 1 for part in parts)
+    torch.testing.assert_close(torch.stack(parts).nansum(0), whole.curvature, rtol=1e-4, atol=0)
+
+
+def subspace(toy: Toy, **options: Any) -> tuple[SharedSubspace, Coefficients]:
+    examples = [(batch, b) for batch in toy.batches for b in range(len(batch))]
+    hessians = ExampleHessians(toy.encoder, examples, list(toy.encoder.parameters()), 2)
+    gradients = torch.stack(
+        [torch.stack([hessians.gradient(e, u) for u in range(U)]) for e in range(len(examples))]
+    )
+    generator = np.random.default_rng(0)
+    n = len(examples)
+    coefficients = Coefficients(generator.standard_normal((P, n)), generator.standard_normal((P, n, U)))
+    options = {"tolerance": 1e-3, "max_size": 40, "seed": 0, **options}
+    return SharedSubspace(hessians, gradients, 1, coefficients, **options), coefficients
+
+
+def dense(toy: Toy, coefficients: Coefficients, path: int, u: int) -> np.ndarray:
+    """The transposed matrix, by torch.func, example by example."""
+    weights = {k: v.detach() for k, v in toy.encoder.named_parameters()}
+    sizes = [v.numel() for v in weights.values()]
+    flat = torch.cat([v.reshape(-1) for v in weights.values()])
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    examples = [batch[b : b + 1] for batch in toy.batches for b in range(len(batch))]
+    for e, example in enumerate(examples):
+
+        def theta(w: Tensor, v: int, example: Tensor = example) -> Tensor:
+            parts = {k: p.view_as(x) for (k, x), p in zip(weights.items(), w.split(sizes), strict=True)}
+            return functional_call(toy.encoder, parts, (example,))[0, v]
+
+        gradients = [torch.func.grad(theta)(flat, v) for v in range(U)]
+        total += coefficients.slope[path, e] * hessian(theta)(flat, u)
+        ranged = sum(float(coefficients.hessian[path, e, v]) * gradients[v] for v in range(U))
+        total += torch.outer(torch.as_tensor(ranged), gradients[u])
+    return total.numpy()
+
+
+def test_any_coefficients_complex_eigenvalues_too_and_sketched_residuals() -> None:
+    toy = Toy(7, hidden=10)
+    sub, coefficients = subspace(toy)
+    shares = list(sub.grow())
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert sub.size <= 40
+    complex_ones = 0
+    for p in range(P):
+        matrix = dense(toy, coefficients, p, 1)
+        values = np.linalg.eigvals(matrix)
+        best = values[np.abs(values).argmax()]
+        complex_ones += best.imag != 0
+        assert abs(sub.value(p)[0]) == pytest.approx(abs(best), rel=1e-3)
+    assert complex_ones
+    sub, coefficients = subspace(toy, max_size=8)
+    list(sub.grow())
+    for p in range(P):
+        value, residual, x = sub.value(p)
+        basis = sub._basis[: sub.size].numpy()
+        exact = np.linalg.norm(dense(toy, coefficients, p, 1) @ (x @ basis) - value * (x @ basis)) / abs(value)
+        assert residual == pytest.approx(exact, rel=0.2)
+
+
+def test_non_finite_encoder_is_named() -> None:
+    toy = Toy()
+    inner = toy.encoder
+
+    class Broken(torch.nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            found = inner(batch)
+            return found + (found - found.detach()).abs().sqrt()  # NaN second derivatives
+
+    toy.encoder = Broken()
+    toy.encoder.inner = inner
+    with pytest.raises(FloatingPointError, match=r"control 0.*look into the encoder"):
+        toy.importance(**TIGHT)
