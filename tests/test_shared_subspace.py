@@ -157,21 +157,16 @@ def dense(toy: Toy, coefficients: Coefficients, path: int, u: int) -> np.ndarray
     return total.numpy()
 
 
-def test_any_coefficients_complex_eigenvalues_too_and_sketched_residuals() -> None:
+def test_any_coefficients_and_sketched_residuals() -> None:
     toy = Toy(7, hidden=10)
     sub, coefficients = subspace(toy)
     shares = list(sub.grow())
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert sub.size <= 40
-    complex_ones = 0
     for p in range(P):
-        matrix = dense(toy, coefficients, p, 1)
-        values = np.linalg.eigvals(matrix)
-        best = values[np.abs(values).argmax()]
-        complex_ones += best.imag != 0
-        assert abs(sub.value(p)[0]) == pytest.approx(abs(best), rel=1e-3)
-    assert complex_ones
+        expected = np.abs(np.linalg.eigvals(dense(toy, coefficients, p, 1))).max()
+        assert abs(sub.value(p)[0]) == pytest.approx(expected, rel=1e-3)
     sub, coefficients = subspace(toy, max_size=8)
     list(sub.grow())
     for p in range(P):
@@ -179,6 +174,38 @@ def test_any_coefficients_complex_eigenvalues_too_and_sketched_residuals() -> No
         basis = sub._basis[: sub.size].numpy()
         exact = np.linalg.norm(dense(toy, coefficients, p, 1) @ (x @ basis) - value * (x @ basis)) / abs(value)
         assert residual == pytest.approx(exact, rel=0.2)
+
+
+def test_complex_eigenvalues() -> None:
+    """With controls w.x and w.Rx, R a rotation by 90 degrees, and H_12 = 1 the matrix is near R: values +-i."""
+    weights = torch.linspace(-1, 1, 8, dtype=torch.float64).requires_grad_()
+    x = torch.cat([torch.eye(2), torch.zeros(2, 6)], 1).double()
+    turned = torch.stack([x[1], -x[0]])
+
+    def encoder(batch: Tensor) -> Tensor:
+        wx = batch @ weights
+        return torch.stack([wx + 0.1 * wx**3 + 0.01 * weights.square().sum(), turned @ weights], 1)
+
+    hessians = ExampleHessians(encoder, [(x, 0), (x, 1)], [weights], 2)
+    gradients = torch.stack([torch.stack([hessians.gradient(e, u) for u in range(2)]) for e in range(2)])
+    coefficients = Coefficients(np.array([[0.1, 0.2]]), np.array([[[0.0, 1.0], [0.0, 1.0]]]))
+    sub = SharedSubspace(hessians, gradients, 0, coefficients, tolerance=1e-8, max_size=8, seed=0)
+    list(sub.grow())
+    matrix = sum(
+        float(coefficients.slope[0, e])
+        * hessian(lambda w, e=e: 0.1 * (w @ x[e]) ** 3 + 0.01 * w.square().sum())(weights.detach())
+        + torch.outer(gradients[e, 1], gradients[e, 0])
+        for e in range(2)
+    )
+    values = np.linalg.eigvals(torch.as_tensor(matrix).numpy())
+    expected = values[np.abs(values).argmax()]
+    value, residual, _ = sub.value(0)
+    assert abs(expected.imag) > 0.5
+    assert abs(value) == pytest.approx(abs(expected), rel=1e-6)
+    assert residual < 1e-8
+    sub = SharedSubspace(hessians, gradients, 0, coefficients, tolerance=1e-8, max_size=2, seed=0)
+    list(sub.grow())
+    assert abs(sub.refined(0, 60, 8).value) == pytest.approx(abs(expected), rel=1e-6)
 
 
 def test_non_finite_encoder_is_named() -> None:
