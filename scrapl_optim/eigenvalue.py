@@ -61,13 +61,6 @@ def dominant_eigenvalue(
 
     Source: W. E. Arnoldi, Quart. Appl. Math. 9 (1951); SCRAPL, equation (12).
     """
-    return krylov_search(product, start, tolerance=tolerance, max_products=max_products, max_basis=max_basis)[0]
-
-
-def krylov_search(
-    product: Callable[[Tensor], Tensor], start: Tensor, *, tolerance: float, max_products: int, max_basis: int
-) -> tuple[Eigenvalue, list[Tensor]]:
-    """Do what :func:`dominant_eigenvalue` does, and return the basis of its Krylov space as well."""
     _check(start, tolerance, max_products, max_basis)
     basis = [start / torch.linalg.vector_norm(start)]
     projected = np.zeros((max_basis + 1, max_basis))
@@ -75,7 +68,7 @@ def krylov_search(
         norm, rest = _extend(product, basis, projected)
         found, ritz = _estimate(projected, len(basis), norm, n_products, start, tolerance)
         if found.converged or n_products == max_products:
-            return found, basis
+            return found
         if len(basis) == max_basis:
             basis = _restart(basis, projected, ritz)
         basis.append(rest / norm)

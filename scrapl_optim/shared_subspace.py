@@ -1,26 +1,23 @@
 """Eigenvalues of many matrices that are combinations of few, from one subspace for all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_optim.eigenvalue import Eigenvalue, dominant_eigenvalue, krylov_search
+from scrapl_optim.eigenvalue import Eigenvalue, dominant_eigenvalue
 from scrapl_optim.example_hessians import ExampleHessians
 
 SKETCH = 1024
 """Numbers that stand for a vector when its norm is estimated: the error is 1 / sqrt(2 SKETCH) of it, 2%."""
 
-N_NEW = 8
-"""Directions added to the subspace at a time."""
+N_EXPLORED, N_KRYLOV = 2, 12
+"""Paths whose Krylov spaces, from random vectors, the subspace starts from, and their dimension at most."""
 
-N_KRYLOV = 12
-"""Dimension of each of these spaces at most."""
-
-N_EXPLORED = 2
-"""Matrices whose Krylov spaces, from random vectors, the subspace starts from."""
+N_CHOSEN = 16
+"""Paths chosen at a time, by whose residuals the subspace grows."""
 
 
 class Coefficients(NamedTuple):
@@ -46,7 +43,7 @@ class SharedSubspace:
     Once :math:`V^\top \nabla^2\theta_{eu} V` and :math:`V^\top \nabla\theta_{eu}` are known, the eigenvalues of
     :math:`V^\top M_{pu}^\top V` cost no product for any number of paths, and nor do the norms of their residuals,
     of which sketches are kept (sums of entries with random signs). Where these are large V grows by the
-    residuals themselves, the largest first.
+    residuals themselves, the largest and most different first.
 
     Args:
         hessians: of the encoder.
@@ -54,7 +51,8 @@ class SharedSubspace:
         u: the control.
         coefficients: of all paths.
         tolerance: relative residual to stop at.
-        max_size: columns of V at most; the memory is that of ``max_size + 24`` vectors.
+        max_size: columns of V at most; the memory is that of ``max_size + E`` vectors of all
+            weights, besides the gradients.
         seed: of starting vectors and signs.
     """
 
@@ -75,12 +73,13 @@ class SharedSubspace:
         generator = torch.Generator().manual_seed(seed)
         self._signs = torch.randint(0, 2, (n,), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
         self._signs = self._signs.to(gradients.device)
+        # The first `size` rows and columns of these are filled.
         self._basis = gradients.new_empty(max_size, n)
         self.size = 0
-        self._inner = np.zeros((n_examples, 0, 0))
-        self._sketched = np.zeros((n_examples, SKETCH, 0))
-        self._sketched_basis = np.zeros((SKETCH, 0))
-        self._projected = np.zeros((n_examples, n_controls, 0))
+        self._inner = np.zeros((n_examples, max_size, max_size))
+        self._sketched = np.zeros((n_examples, SKETCH, max_size))
+        self._sketched_basis = np.zeros((SKETCH, max_size))
+        self._projected = np.zeros((n_examples, n_controls, max_size))
         flat = self._sketch(gradients.reshape(-1, n))
         self._sketched_gradients = flat.T.reshape(n_examples, n_controls, SKETCH)
 
@@ -91,18 +90,33 @@ class SharedSubspace:
 
     def grow(self) -> Iterator[float]:
         """Enlarge V until all residuals are within the tolerance or it is full; yield how many are, each time."""
-        self._extend(self._first_directions())
+        for direction in _principal(self._gradients.flatten(0, 1), self._max_size // 4):
+            self._add(direction)
+        generator = torch.Generator().manual_seed(self._seed)
+        for path in self._different(N_EXPLORED):
+            start = torch.randn(self._basis.shape[1], generator=generator, dtype=torch.float64)
+            self._explore(path, start.to(self._basis))
         open_ = list(range(self.n_paths))
         while open_:
             found = {p: self.value(p) for p in open_}
             open_ = [p for p in open_ if found[p][1] > self._tolerance]
             yield 1 - len(open_) / self.n_paths
             before = self.size
-            room = min(N_NEW, (self._max_size - self.size) // 2)
-            wanted = self._worst({p: found[p] for p in open_}, room)
-            self._extend([part for p in wanted for part in self._residual(p, found[p][0], found[p][2])])
+            for p in self._worst({p: found[p] for p in open_}):
+                value, residual, x = self.value(p)
+                if residual > self._tolerance and self.size < self._max_size:
+                    self._add(self._residual(p, value, x))
             if self.size == before:
                 return
+
+    def _explore(self, path: int, start: Tensor) -> None:
+        """Add the Krylov space of a path's matrix and a vector, until the path's residual is small."""
+        direction = start
+        for _ in range(N_KRYLOV):
+            products = self._add(direction)
+            if products is None or self.value(path)[1] <= self._tolerance:
+                return
+            direction = self._combined(path, self._basis[self.size - 1], products)
 
     def value(self, path: int) -> tuple[complex, float, np.ndarray]:
         """Return the best Ritz value of a path, its relative residual (estimated) and its vector in V."""
@@ -127,49 +141,56 @@ class SharedSubspace:
     def _product(self, path: int, vector: Tensor) -> Tensor:
         """Return the transposed matrix of a path times a vector of weights."""
         u, slope = self._u, self._c.slope[path]
-        along = (self._gradients[:, u] @ vector).double().cpu().numpy()
+        products = (self._hessians.product(e, u, vector) if slope[e] else None for e in range(len(slope)))
+        return self._combined(path, vector, products)
+
+    def _combined(self, path: int, vector: Tensor, products: Iterable[Tensor | None]) -> Tensor:
+        """Return the same from the examples' products."""
+        along = (self._gradients[:, self._u] @ vector).double().cpu().numpy()
         weights = torch.from_numpy(self._c.hessian[path] * along[:, None]).to(vector)
         total = torch.einsum("eu,eun->n", weights, self._gradients)
-        for e in range(len(slope)):
-            if slope[e]:
-                total.add_(self._hessians.product(e, u, vector), alpha=float(slope[e]))
+        for weight, product in zip(self._c.slope[path].tolist(), products, strict=True):
+            if product is not None:
+                total.add_(product, alpha=weight)
         return total
 
     def _matrix(self, path: int) -> np.ndarray:
         slope, hessian = self._c.slope[path], self._c.hessian[path]
-        range_ = np.einsum("eu,euk->ek", hessian, self._projected)
-        return np.einsum("e,ekl->kl", slope, self._inner) + range_.T @ self._projected[:, self._u]
+        k = self.size
+        projected = self._projected[:, :, :k]
+        ranged = np.einsum("eu,euk->ek", hessian, projected)
+        return np.tensordot(slope, self._inner[:, :k, :k], 1) + ranged.T @ projected[:, self._u]
 
     def _sketched_residual(self, path: int, value: complex, x: np.ndarray) -> np.ndarray:
         slope, hessian = self._c.slope[path], self._c.hessian[path]
-        curved = np.einsum("e,emk,k->m", slope, self._sketched, x, optimize=True)
-        along = self._projected[:, self._u] @ x
-        ranged = np.einsum("eu,e,eum->m", hessian, along, self._sketched_gradients, optimize=True)
-        return curved + ranged - value * (self._sketched_basis @ x)
+        k = self.size
+        curved = slope @ (self._sketched[:, :, :k] @ x)
+        along = self._projected[:, self._u, :k] @ x
+        ranged = np.tensordot(hessian * along[:, None], self._sketched_gradients, 2)
+        return curved + ranged - value * (self._sketched_basis[:, :k] @ x)
 
-    def _residual(self, path: int, value: complex, x: np.ndarray) -> list[Tensor]:
-        """Return real and imaginary part of a path's residual; that of real vectors is real."""
-        parts = [self._vector(np.real(x)), self._vector(np.imag(x))] if np.imag(x).any() else []
-        if not parts:
-            vector = self._vector(np.real(x))
-            return [self._product(path, vector) - value.real * vector]
-        re, im = (self._product(path, part) for part in parts)
-        return [
-            re - value.real * parts[0] + value.imag * parts[1],
-            im - value.real * parts[1] - value.imag * parts[0],
-        ]
+    def _residual(self, path: int, value: complex, x: np.ndarray) -> Tensor:
+        """Return the residual of a path, or the larger of its real and imaginary part."""
+        re, im = (self._vector(part) for part in (np.real(x), np.imag(x)))
+        if not np.imag(x).any():
+            return self._product(path, re) - value.real * re
+        return max(
+            self._product(path, re) - value.real * re + value.imag * im,
+            self._product(path, im) - value.real * im - value.imag * re,
+            key=torch.linalg.vector_norm,
+        )
 
     def _vanishes(self, path: int) -> bool:
         return not (self._c.slope[path].any() or self._c.hessian[path].any())
 
-    def _worst(self, found: dict[int, tuple[complex, float, np.ndarray]], n: int) -> list[int]:
-        """Choose ``n`` paths at most, whose residuals are large and point in different directions."""
+    def _worst(self, found: dict[int, tuple[complex, float, np.ndarray]]) -> list[int]:
+        """Choose a few paths whose residuals are large and point in different directions."""
         paths = [p for p, (value, residual, _) in found.items() if value and np.isfinite(residual)]
         if not paths:
             return []
         left = np.array([self._sketched_residual(p, found[p][0], found[p][2]) / abs(found[p][0]) for p in paths])
         chosen: list[int] = []
-        while len(chosen) < min(n, len(paths)):
+        while len(chosen) < min(N_CHOSEN, len(paths)):
             norms = np.linalg.norm(left, axis=1)
             best = int(norms.argmax())
             # What is smaller adds little, and its sketch is mostly noise.
@@ -179,25 +200,6 @@ class SharedSubspace:
             direction = left[best] / norms[best]
             left = left - np.outer(left @ direction.conj(), direction)
         return chosen
-
-    def _first_directions(self) -> list[Tensor]:
-        """Return dominant gradients, and Krylov spaces of a few different paths from random vectors."""
-        directions = list(_principal(self._gradients.flatten(0, 1), self._max_size // 4))
-        generator = torch.Generator().manual_seed(self._seed)
-        n = self._gradients.shape[-1]
-        for path in self._different(N_EXPLORED):
-            start = torch.randn(n, generator=generator, dtype=torch.float64).to(self._gradients)
-            directions += self._krylov_space(path, start)
-        return directions[: self._max_size]
-
-    def _krylov_space(self, path: int, start: Tensor) -> list[Tensor]:
-        return krylov_search(
-            lambda vector: self._product(path, vector),
-            start,
-            tolerance=self._tolerance,
-            max_products=N_KRYLOV,
-            max_basis=N_KRYLOV,
-        )[1]
 
     def _different(self, n: int) -> list[int]:
         """Choose paths whose coefficients point in different directions."""
@@ -212,47 +214,36 @@ class SharedSubspace:
             left = left - np.outer(left @ left[best], left[best]) / norms[best] ** 2
         return chosen
 
-    def _extend(self, directions: list[Tensor]) -> None:
-        """Add directions to V, with their products."""
-        first = self.size
-        for direction in directions:
-            self._add(direction)
-        new = self._basis[first : self.size]
-        if not len(new):
-            return
-        size, old = self.size, first
-        inner, sketched = np.zeros((len(self._inner), size, size)), [self._sketched]
-        inner[:, :old, :old] = self._inner
-        block = np.empty((len(self._inner), SKETCH, size - old))
-        for e in range(len(self._inner)):
-            products = torch.stack([self._hessians.product(e, self._u, vector) for vector in new])
-            inner[e, :, old:] = (self._basis[:size] @ products.T).double().cpu().numpy()
-            inner[e, old:, :old] = inner[e, :old, old:].T  # Hessians are symmetric
-            block[e] = self._sketch(products)
-        if not np.isfinite(inner).all():
-            raise FloatingPointError("a product with the encoder's Hessian has an inf or a NaN")
-        self._inner, self._sketched = inner, np.concatenate([*sketched, block], 2)
-        self._sketched_basis = np.concatenate([self._sketched_basis, self._sketch(new)], 1)
-        projected = torch.einsum("eun,kn->euk", self._gradients, new).double().cpu().numpy()
-        self._projected = np.concatenate([self._projected, projected], 2)
+    def _add(self, direction: Tensor) -> list[Tensor] | None:
+        """Add what a direction has outside V; return its product with each example's Hessian, None if nothing."""
+        vector = self._outside(direction)
+        if vector is None:
+            return None
+        k = self.size
+        self._basis[k] = vector
+        products = [self._hessians.product(e, self._u, vector) for e in range(len(self._inner))]
+        for e, product in enumerate(products):
+            column = (self._basis[: k + 1] @ product).double().cpu().numpy()
+            if not np.isfinite(column).all():
+                raise FloatingPointError("a product with the encoder's Hessian has an inf or a NaN")
+            self._inner[e, : k + 1, k] = self._inner[e, k, : k + 1] = column  # Hessians are symmetric
+            self._sketched[e, :, k] = self._sketch(product[None])[:, 0]
+        self._sketched_basis[:, k] = self._sketch(vector[None])[:, 0]
+        self._projected[:, :, k] = (self._gradients @ vector).double().cpu().numpy()
+        self.size += 1
+        return products
 
-    def _add(self, direction: Tensor) -> None:
-        if self.size == self._max_size:
-            return
+    def _outside(self, direction: Tensor) -> Tensor | None:
+        """Return the unit vector along what a direction has outside V, None if that is rounding or V is full."""
         norm = torch.linalg.vector_norm(direction)
-        if not norm > 0:
-            return
-        rest = direction / norm
-        known = self._basis[: self.size]
-        for _ in range(2):
+        if self.size == self._max_size or not norm > 0:
+            return None
+        rest, known = direction / norm, self._basis[: self.size]
+        for _ in range(3):
             rest = rest - (known @ rest) @ known
-        left = torch.linalg.vector_norm(rest)
-        # What is left of a direction that V has already is rounding.
-        if left > 1e2 * torch.finfo(rest.dtype).eps:
-            rest = rest / left
-            rest = rest - (known @ rest) @ known
-            self._basis[self.size] = rest / torch.linalg.vector_norm(rest)
-            self.size += 1
+            if not torch.linalg.vector_norm(rest) > 1e2 * torch.finfo(rest.dtype).eps:
+                return None
+        return rest / torch.linalg.vector_norm(rest)
 
     def _sketch(self, rows: Tensor) -> np.ndarray:
         """Return sums of entries with random signs, shape ``(SKETCH, len(rows))``."""
@@ -261,7 +252,7 @@ class SharedSubspace:
         return padded.view(len(rows), -1, SKETCH).sum(1).double().cpu().numpy().T
 
     def _vector(self, x: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x)).to(self._basis) @ self._basis[: self.size]
+        return torch.from_numpy(np.array(x)).to(self._basis) @ self._basis[: self.size]
 
 
 def _stronger(x: np.ndarray) -> np.ndarray:
