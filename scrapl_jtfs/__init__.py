@@ -4,6 +4,17 @@ from .cascade import FirstLayer
 from .graphs import GraphedPathLoss
 from .loss import JTFSPathLoss, PreparedTarget, path_distance
 from .paths import Path
+from .taylor import PathTaylor, taylor_signals
 from .transform import JTFSPath
 
-__all__ = ["FirstLayer", "GraphedPathLoss", "JTFSPath", "JTFSPathLoss", "Path", "PreparedTarget", "path_distance"]
+__all__ = [
+    "FirstLayer",
+    "GraphedPathLoss",
+    "JTFSPath",
+    "JTFSPathLoss",
+    "Path",
+    "PathTaylor",
+    "PreparedTarget",
+    "path_distance",
+    "taylor_signals",
+]

@@ -128,7 +128,8 @@ class Cascade:
             psi2.length,
         )
         items = min(fed[0].spectra.shape[0], items_at_once(band.size, effort.work, fed[0].spectra))
-        pieces = list(self._row_pieces(paths, items_at_once(2 * items * psi2.length, effort.work, fed[0].spectra)))
+        at_once = items_at_once(2 * items * psi2.length, effort.work, fed[0].spectra)
+        pieces = list(self._row_pieces(paths, at_once, one_spin=effort.taylor is not None))
         moduli = scattering.joint_modulation(
             [group.spectra for group in fed],
             band,
@@ -144,14 +145,14 @@ class Cascade:
         return [self._average_rows(_joined(parts[path.index]), path) for path in paths]
 
     def _row_pieces(
-        self, paths: Sequence[Path], rows_at_once: int
+        self, paths: Sequence[Path], rows_at_once: int, *, one_spin: bool
     ) -> Iterator[tuple[tuple[Path, ...], RowFilter | SpinPair]]:
-        """Cut the rows of some paths to the working memory, mirror images in spin together."""
+        """Cut the rows of some paths to the working memory, mirror images in spin together or not."""
         wanted = {path.n_fr: path for path in paths}
         for path in paths:
             if path.n_fr not in wanted:
                 continue
-            pays = path.n_rows >= FEWEST_ROWS_TO_PAIR
+            pays = path.n_rows >= FEWEST_ROWS_TO_PAIR and not one_spin
             mirror = wanted.pop(self.constants.mirrors.get(path.n_fr, -1), None) if pays else None
             del wanted[path.n_fr]
             together = (path,) if mirror is None else (path, mirror)

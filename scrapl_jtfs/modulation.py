@@ -43,6 +43,33 @@ class Modulation:
 
 
 @dataclass(frozen=True)
+class Taylor:
+    r"""Which Taylor coefficients in U controls a layer is given; it makes those of first and second order.
+
+    A batch of B examples then has K B items: first the values of all examples, then their derivatives
+    with respect to control 0, 1, ..., then those with respect to the pairs (0, 0), (0, 1), ..., (1, 1), ...
+
+    Args:
+        controls: U.
+        curved: whether second derivatives of the inputs are given, K = 1 + U + U (U + 1) / 2; without, they are
+            taken for zero and left out of the inputs, K = 1 + U.
+    """
+
+    controls: int
+    curved: bool = True
+
+    @property
+    def given(self) -> int:
+        """K of the inputs."""
+        return self.made if self.curved else 1 + self.controls
+
+    @property
+    def made(self) -> int:
+        """K of the outputs."""
+        return 1 + self.controls + self.controls * (self.controls + 1) // 2
+
+
+@dataclass(frozen=True)
 class Effort:
     """How a layer is computed, and how its modulus is smoothed.
 
@@ -51,12 +78,15 @@ class Effort:
         keep: bytes of planes kept for the backward pass; those beyond are computed again.
         epsilon: eps of |z| = sqrt(Re(z)^2 + Im(z)^2 + eps^2) - eps.
         differentiated: items of the batch, from the first on, that are differentiated; None for all.
+        taylor: the Taylor coefficients that the batch holds; None where it holds values alone. Of them, the values
+            alone can be differentiated, and nothing is kept.
     """
 
     work: int
     keep: int
     epsilon: float = 0.0
     differentiated: int | None = None
+    taylor: Taylor | None = None
 
 
 def modulate(first: SizedMap, layers: Sequence[Modulation], effort: Effort, *xs: Tensor) -> tuple[Tensor, ...]:
@@ -64,6 +94,7 @@ def modulate(first: SizedMap, layers: Sequence[Modulation], effort: Effort, *xs:
 
     The gradient of |z| is z / |z|, and zero (with all higher derivatives) where |z| is at most the square root
     of the smallest normal number (1e-19 in float32): there squares underflow and z's direction is rounding noise.
+    Where the batch holds Taylor coefficients (see :class:`Effort`), those of the outputs are returned.
     """
     outputs = _Modulate.apply(first, tuple(layers), effort, *xs)
     return outputs[: len(layers)]
@@ -81,6 +112,8 @@ _MAPPED = 1
 class _Modulate(Function):
     @staticmethod
     def forward(first: SizedMap, layers: tuple[Modulation, ...], effort: Effort, *xs: Tensor) -> Any:
+        if effort.taylor is not None:
+            return *_modulate_taylor(first, layers, effort, effort.taylor, *xs), xs[0].new_empty(0).real
         call = _Call(first, layers, effort, xs)
         outputs: list[list[Tensor]] = [[] for _ in layers]
         store = call.empty_store()
@@ -249,3 +282,79 @@ def _cuts(n: int, at_once: int, differentiated: int) -> list[slice]:
         for run in [-(-(stop - begin) // -(-(stop - begin) // at_once))]
         for first in range(begin, stop, run)
     ]
+
+
+CHUNK = 2**15
+"""Numbers of each plane that Taylor coefficients of moduli are computed of at a time, to stay in cache."""
+
+
+@torch.no_grad()
+def _modulate_taylor(
+    first: SizedMap, layers: Sequence[Modulation], effort: Effort, taylor: Taylor, *xs: Tensor
+) -> tuple[Tensor, ...]:
+    """Do the same to Taylor coefficients, keeping those of an example together."""
+
+    def examples(n: int, size: int) -> list[slice]:
+        return _cuts(n, items_at_once(taylor.made * size, effort.work, xs[0]), n)
+
+    stacked = [x.unflatten(0, (taylor.given, -1)) for x in xs]
+    outputs: list[list[Tensor]] = [[] for _ in layers]
+    for part in examples(stacked[0].shape[1], first.size):
+        y = first(*(x[:, part].flatten(0, 1) for x in stacked)).unflatten(0, (taylor.given, -1))
+        for layer, pieces in zip(layers, outputs, strict=True):
+            for cut in examples(y.shape[1], layer.size):
+                z = layer.analysis(y[:, cut].flatten(0, 1)).unflatten(0, (taylor.given, -1))
+                u = _taylor_modulus(z, taylor, effort.epsilon)
+                del z  # before the next is made, or results end up between the two and split the heap
+                pieces.append(layer.synthesis(u.flatten(0, 1)).unflatten(0, (taylor.made, -1)))
+                del u
+    return tuple(torch.cat(pieces, dim=1).flatten(0, 1) for pieces in outputs)
+
+
+def _taylor_modulus(z: Tensor, taylor: Taylor, epsilon: float) -> Tensor:
+    r"""Return the Taylor coefficients of |z|.
+
+    With n = z / rho, and m the same turned by a right angle, u_a = n . z_a and
+    u_ab = n . z_ab + ((m . z_a) (m . z_b) + (eps / rho)^2 z_a . z_b) / rho, where nothing cancels.
+
+    Args:
+        z: (K in, batch, 2, rows, frames).
+        taylor: what z holds.
+        epsilon: eps.
+
+    Returns:
+        (K out, batch, rows, frames).
+    """
+    u = z.new_empty(taylor.made, z.shape[1], *z.shape[3:])
+    planes, flat = z.flatten(3), u.flatten(2)
+    for zs, us in zip(planes.split(CHUNK, -1), flat.split(CHUNK, -1), strict=True):
+        _taylor_modulus_into(us, zs, taylor, epsilon)
+    return u
+
+
+def _taylor_modulus_into(u: Tensor, z: Tensor, taylor: Taylor, epsilon: float) -> None:
+    """Write the Taylor coefficients (K out, batch, n) of |z| for z (K in, batch, 2, n)."""
+    u[0] = modulus(z[0], epsilon)
+    rho = divisor_(u[0].clone(), epsilon)
+    re, im = (z[0] / rho.unsqueeze(1)).unbind(1)
+    given, last = taylor.given, 1 + taylor.controls
+    along, second = u[1:given], u[last:]
+    torch.mul(z[1:, :, 0], re, out=along).addcmul_(z[1:, :, 1], im)
+    root = rho.rsqrt()
+    across = torch.mul(z[1:last, :, 1], re).addcmul_(z[1:last, :, 0], im, value=-1.0).mul_(root)
+    if not taylor.curved:
+        second.zero_()
+    _add_products(second, across)
+    if epsilon:
+        scaled = z[1:last] * (epsilon * root / rho).unsqueeze(1)
+        _add_products(second, scaled[:, :, 0])
+        _add_products(second, scaled[:, :, 1])
+
+
+def _add_products(second: Tensor, first: Tensor) -> None:
+    """Add to each pair (u, u'), u <= u', the product of ``first[u]`` and ``first[u']``."""
+    start = 0
+    for u in range(first.shape[0]):
+        stop = start + first.shape[0] - u
+        second[start:stop].addcmul_(first[u:], first[u])
+        start = stop

@@ -6,6 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,7 +17,7 @@ from .cascade import Cascade, FirstLayer
 from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
 from .geometry import Support, make_geometry
-from .modulation import Effort
+from .modulation import Effort, Taylor
 from .paths import Path, make_banks, path_table
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -293,19 +294,17 @@ class JTFSPath(nn.Module):
         flat, batch_shape = self._checked_signal(x)
         return self._first_layer(flat, [self.checked_index(p) for p in wanted], None).reshaped(batch_shape)
 
-    def _first_layer(self, flat: Tensor, wanted: Sequence[int], differentiated: int | None) -> FirstLayer:
+    def _first_layer(
+        self, flat: Tensor, wanted: Sequence[int], differentiated: int | None, taylor: Taylor | None = None
+    ) -> FirstLayer:
         paths = [self.paths[p] for p in sorted(set(wanted))]
         with torch.autocast(device_type=flat.device.type, enabled=False):
             level = None
-            if self.smoothing:
-                # Homogeneous again: eps is relative to the signal, and the gradient knows it. The peak is taken
-                # out first, as squares of large numbers overflow.
-                tiny = torch.finfo(flat.dtype).tiny
-                peak = flat.detach().abs().amax(-1, keepdim=True).clamp_min(tiny**0.5)
-                level = peak * (flat / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()
+            if self.smoothing and taylor is None:  # Taylor coefficients come divided by it
+                level = signal_level(flat)
                 flat = flat / level
             padded = scattering.pad_signal(flat, self.geometry)
-            effort = self._effort(padded, 1, differentiated)
+            effort = replace(self._effort(padded, 1, differentiated), taylor=taylor)
             groups = self._cascade.scalogram(padded, paths, effort)
             first_order = any(path.order == 1 for path in paths)
             average = self._cascade.averaged_scalogram(padded, effort) if first_order else None
@@ -343,10 +342,12 @@ class JTFSPath(nn.Module):
             )
         return layer
 
-    def _bundle(self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int) -> list[Tensor]:
+    def _bundle(
+        self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int, taylor: Taylor | None = None
+    ) -> list[Tensor]:
         """Compute paths that share one n2."""
         x = layer.groups[0].spectra if layer.average is None else layer.average
-        effort = self._effort(x, 2, layer.differentiated, n_bundles)
+        effort = replace(self._effort(x, 2, layer.differentiated, n_bundles), taylor=taylor)
         if paths[0].order == 1 and layer.average is not None:
             return self._cascade.first_order(layer.average, paths, effort)
         return self._cascade.second_order(layer.groups, paths, effort)
@@ -382,6 +383,14 @@ class JTFSPath(nn.Module):
                 f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
             )
         return x.reshape(-1, n), x.shape[:-1]
+
+
+def signal_level(flat: Tensor) -> Tensor:
+    """Return root mean squares (batch, 1): divided by them, signals know eps as relative, and so do gradients."""
+    tiny = torch.finfo(flat.dtype).tiny
+    # The peak is taken out first, as squares of large numbers overflow.
+    peak = flat.detach().abs().amax(-1, keepdim=True).clamp_min(tiny**0.5)
+    return peak * (flat / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()
 
 
 def _filter_dtype(dtype: torch.dtype) -> torch.dtype:
