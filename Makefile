@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage importance importance-quick test lint types unit lock clean
+.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -47,6 +47,10 @@ optimizer-quick: $(READY) $(PEER_READY)
 # What rows of 16 and 8 bits cost in accuracy: trains each storage with five seeds.
 storage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.storage --arms storage control saga
+
+# Distributions of paths that adapt while training, beside uniform and theta-importance ones, with five seeds.
+adaptive: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.adaptive
 
 # theta-importance beside scrapl-loss: agreement, time, where the mass of pi goes.
 importance: $(READY) $(PEER_READY)
