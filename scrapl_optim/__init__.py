@@ -2,7 +2,7 @@
 
 from scrapl_optim.adaptive import AdaptivePathSampler
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
-from scrapl_optim.importance import ThetaImportance, theta_importance
+from scrapl_optim.importance import Progress, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
 from scrapl_optim.probabilities import load_pi, probabilities, save_pi
 from scrapl_optim.sampler import PathSampler
@@ -11,6 +11,7 @@ __all__ = [
     "AdaptivePathSampler",
     "PathAdamSAGA",
     "PathSampler",
+    "Progress",
     "ThetaImportance",
     "load_checkpoint",
     "load_pi",

@@ -32,7 +32,6 @@ from benchmarks.importance.summary import (
     mass_ratio,
     path_seconds,
     relative_differences,
-    spread,
     total_variation,
 )
 from benchmarks.importance.tables import all_rows
@@ -83,14 +82,10 @@ def test_mass_ratio_is_one_for_uniform_and_counts_what_is_inside() -> None:
 
 
 def test_seconds_of_a_path_follow_from_its_pieces() -> None:
-    ours = {"derivatives": 2.0, "graph": 0.5, "products": [9.0, 0.1, 0.1]}
-    peer = {"graph": 3.0, "products": [1.0, 1.0]}
-    assert path_seconds(ours, 2, 10) == pytest.approx(2.0 + 2 * 0.5 + 2 * 10 * 0.1)
-    assert path_seconds(peer, 2, 20, examples=8) == pytest.approx(8 * (3.0 + 2 * 20 * 1.0))
+    assert path_seconds({"graph": 3.0, "products": [1.0, 9.0, 1.0]}, 2, 20) == pytest.approx(3.0 + 2 * 20 * 1.0)
 
 
-def test_spread_and_table() -> None:
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == {"median": 3.0, "q1": 2.0, "q3": 4.0, "total": 15.0}
+def test_table() -> None:
     rows = [
         {"name": "a", "measured": 3.0, "wanted": ">= 2", "met": True},
         {"name": "bb", "measured": 1.0, "wanted": "", "met": None},
@@ -109,6 +104,7 @@ def _reply(curvature: list[list[float]], seconds: float, products: int, residual
         "curvature": curvature,
         "residual": [[residual for _ in row] for row in shape],
         "n_products": [[products for _ in row] for row in shape],
+        "stages": {"derivatives": 0.1 * seconds, "subspace": 0.4 * seconds, "values": 0.5 * seconds},
     }
     return {"values": values, "seconds": seconds, "cpu": seconds / 2}
 
@@ -117,24 +113,28 @@ def _results() -> dict[str, Any]:
     agreement = {
         "path": 0,
         "crossed": _reply([[1.0, 2.0]], 1, 8),
+        "unpadded": _reply([[1.0, 2.25]], 1, 8),
+        "rounded": _reply([[1.0, 2.24]], 1, 8),
         "steps_20": _reply([[1.005, 1.0]], 1, 20),
         "steps_long": _reply([[1.005, 1.9]], 1, 60),
         "ours": _reply([[1.0, 2.2]], 1, 8),
     }
     values = ([[1.0, 1.0]], [[3.0, 1.0]])
-    records = [
-        {"path": p, OURS: _reply(c, 1.0, 10), PEER: _reply(c, 60.0, 20), "crossed": _reply(c, 1.0, 10)}
-        for p, c in enumerate(values)
-    ]
-    piece = {"path": 0, "derivatives": 1.0, "graph": 0.5, "products": [0.1]}
-    sized = {"name": "paper", "n_controls": 2, "batch": 32, "n_paths": 36, "peer_batch": 4}
-    sized |= {OURS: [piece], PEER: [{"path": 0, "graph": 10.0, "products": [1.0]}]}
+    records = [{"path": p, PEER: _reply(c, 60.0, 20), "crossed": _reply(c, 1.0, 10)} for p, c in enumerate(values)]
+    ours = [[1.0, 1.0], [3.0, 1.0]]
+    whole = {"name": "small", "n_paths": 2, "n_controls": 2, "batch": 3, "records": records}
+    whole |= {OURS: [_reply(ours, t, 0) for t in (1.0, 2.0, 9.0)]}
+    whole["one_by_one"] = _reply([[1.0, 1.0], [3.0, 1.1]], 30.0, 10)
+    pieces = {"examples": 4, "once": 4.0, "derivatives": [1.0, 3.0], "products": [0.1]}
+    sized = {"name": "paper", "n_controls": 2, "batch": 32, "n_paths": 36, "measured_batch": 4, OURS: pieces}
+    sized |= {PEER: [{"path": 0, "graph": 10.0, "products": [1.0]}], "whole": _reply(ours, 40.0, 0)}
+    drum = {key: value for key, value in sized.items() if key != "whole"} | {"name": "drum", "n_controls": 14}
     mass = {"am": [2.8, 8.4], "fm": [2.0, 4.0], "per_octave": [1, 1], **_reply([[3.0, 3.0], [1.0, 1.0]], 1, 8)}
     mass["places"] = [{"rate": 4.0, "scale": 1.0, "spin": 1}, {"rate": 4.0, "scale": 0.0, "spin": 0}]
     return {
         "agreement": [agreement],
-        "small": {"n_paths": 2, "records": records, "pieces": [piece]},
-        "sized": [sized],
+        "whole": [whole],
+        "sized": [sized, drum],
         "mass": [mass],
         "machine": {"cpu": "abacus"},
         "date": "2026-11-21T00:00:00",
@@ -149,23 +149,33 @@ def test_rows_of_hand_made_results() -> None:
     settled = rows["agreement: scrapl-loss's 20 steps from ours with its transform, settled values: largest"]
     assert settled["measured"] == pytest.approx(0.005)
     assert settled["met"]
-    assert found["small: scrapl-loss's time over ours, whole pi"] == pytest.approx(60.0)
-    assert found["small: pi, ours from uniform"] == pytest.approx(0.125)
-    assert found["small: share of s and H in our time"] == pytest.approx(1.0 / (1.0 + 1.0 + 2.0))
-    prefix = "paper (P=36, U=2, batch 32, extrapolated)"
-    assert found[f"{prefix}: ours, hours"] == pytest.approx(0.04)
-    assert found[f"{prefix}: scrapl-loss, hours"] == pytest.approx(8 * 50 * 36 / 3600)
-    assert found[f"{prefix}: scrapl-loss's time over ours"] == pytest.approx(100.0)
+    assert found["agreement: the same, its padding taken off: largest"] == pytest.approx(0.05 / 2.25)
+    name = "agreement: the same, and our filters rounded to float32, as its are: largest"
+    assert found[name] == pytest.approx(0.01 / 2.25)
+    assert rows[name]["met"]
+    name = "small (P=2, U=2, batch 3)"
+    assert found[f"{name}: scrapl-loss's time over ours, whole pi"] == pytest.approx(60.0)
+    assert found[f"{name}: pi, ours from uniform"] == pytest.approx(0.125)
+    assert found[f"{name}: share of s and H"] == pytest.approx(0.2)  # of processor time, half the wall clock
+    assert found[f"{name}: our values together from one by one: largest"] == pytest.approx(0.1 / 1.1)
+    name = "paper (P=36, U=2, batch 4)"
+    assert found[f"{name}: scrapl-loss's time, from pieces, over ours, measured"] == pytest.approx(50 * 36 / 40)
+    assert found[f"{name}: extrapolated to batch 32: ours, hours"] == pytest.approx(8 * 40 / 3600)
+    assert found[f"{name}: extrapolated to batch 32: scrapl-loss, hours"] == pytest.approx(8 * 50 * 36 / 3600)
+    per_example = (0.4 - 0.1) * 40 / (0.1 * 2 * 4)
+    assert found[f"{name}: products of one example per control and example"] == pytest.approx(per_example)
+    drum = 4.0 + 36 * 2.0 + 14 * 4 * per_example * 0.1
+    assert found["drum (P=36, U=14, batch 4): ours, from pieces, s"] == pytest.approx(drum)
     assert found["mass: AM 2.8 to 8.4 Hz, FM 2 to 4 oct/s: pi's inside over uniform's"] == pytest.approx(1.5)
 
 
 def test_pi_is_compared_among_paths_that_settled() -> None:
     results = _results()
-    for record, products in zip(results["small"]["records"], (7, 20), strict=True):
+    for record, products in zip(results["whole"][0]["records"], (7, 20), strict=True):
         record[PEER]["values"]["n_products"] = [[3, products]]
     found = {row["name"]: row["measured"] for row in all_rows(results)}
-    assert found["small: paths where scrapl-loss's steps settled before the 20th"] == 1
-    assert found["small: pi among those, scrapl-loss's from ours with its transform"] == 0.0
+    assert found["small (P=2, U=2, batch 3): paths where scrapl-loss's steps settled before the 20th"] == 1
+    assert found["small (P=2, U=2, batch 3): pi among those, scrapl-loss's from ours with its transform"] == 0.0
 
 
 def test_results_are_written_with_table_and_figure(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +193,18 @@ def test_scales_survive_json() -> None:
 def test_encoders_have_the_papers_sizes() -> None:
     sizes = {name: sum(p.numel() for p in make_encoder(SCALES[name]).parameters()) for name in ("paper", "tr808")}
     assert sizes == {"paper": 604_169, "tr808": 723_353}
+
+
+def test_initial_weights_do_not_depend_on_the_default_dtype() -> None:
+    expected = make_encoder(SCALES["tiny"]).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = make_encoder(SCALES["tiny"]).state_dict()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
 
 
 def test_normalisation_written_out_is_group_norm() -> None:
@@ -225,10 +247,12 @@ def test_our_side_on_a_tiny_problem(spectrogram: torch.Tensor, tmp_path: Any) ->
     assert curvature.shape == (2, 2)
     assert bool((curvature > 0).all())
     assert bool((np.array(reply["values"]["residual"]) <= 1e-2).all())
-    options = {"controls": [0, 1], "n_products": 2}
-    pieces = session.handle({"do": "pieces", "path": 3, "options": options})["pieces"]
-    assert len(pieces["products"]) == 2
-    assert pieces["derivatives"] > 0
+    apart = session.handle({"do": "values", "paths": [3, 20], "options": {"tolerance": 1e-5, "together": False}})
+    np.testing.assert_allclose(curvature, np.array(apart["values"]["curvature"]), rtol=1e-2)
+    assert reply["values"]["stages"]["derivatives"] <= reply["values"]["stages"]["subspace"]
+    pieces = session.handle({"do": "pieces", "paths": [3, 8], "options": {"n_products": 2}})["pieces"]
+    assert len(pieces["products"]) == len(pieces["derivatives"]) == 2
+    assert pieces["once"] > 0
     with pytest.raises(ValueError, match="unknown"):
         session.handle({"do": "dance"})
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,21 @@ _ABOUT = {
     ),
     "agreement": (
         "On float64 weights: crossed is theta_importance (tolerance 1e-4) given scrapl-loss's transform and "
-        "distance, the same matrices as its own procedure's; steps_20 and steps_long are its procedure; ours has "
-        "our transform, whose coefficients differ at the borders, as scrapl-loss does not unpad."
+        "distance, the same matrices as its own procedure's; unpadded, the same without the coefficients of the "
+        "padding, which it leaves in; steps_20 and steps_long are its procedure; ours has our transform; rounded, "
+        "the same with filters rounded to float32, as its are: second derivatives on clean sounds see that."
     ),
-    "small": "The whole pi, path by path in turn (ours, scrapl-loss), float32 weights, each side as it comes.",
+    "whole": (
+        "The whole pi, float32 weights, each side as it comes: scrapl-loss path by path, ours (Taylor series, a "
+        "shared subspace, the checks) before, in the middle and after. one_by_one: ours by Arnoldi's method "
+        "for each value. crossed, on the first problem: our procedure with scrapl-loss's transform and distance."
+    ),
     "sized": (
-        "Pieces of some evenly spaced paths. Ours: s and H on the whole batch, the encoder's graph for a control, "
-        "a product. scrapl-loss: everything before the products, and a product, on peer_batch examples; scaled "
-        "linearly to the batch and to the paths, with the number of products met on the small problem."
+        "At the paper's sizes, on fewer examples than its batch, to which both sides are extrapolated linearly. "
+        "scrapl-loss: everything before the products, and a product, of evenly spaced paths, with the number of "
+        "products met on the whole problems. Ours: the whole pi where it says so; else the first layer's Taylor "
+        "series, s and H of evenly spaced paths one by one, and a product of one example, with as many products "
+        "for each control and example as the subspace stage of the whole one took."
     ),
     "mass": (
         "A transform and sounds scaled down (see configuration: half the resolution in rate, one octave lower, 4 "
@@ -153,60 +160,68 @@ class Conductor:
                 {
                     "path": path,
                     "crossed": peer.ask(do="crossed", paths=[path], options=fine),
+                    "unpadded": peer.ask(do="crossed", paths=[path], options={**fine, "unpad": True}),
                     "steps_20": peer.ask(do="values", paths=[path]),
                     "steps_long": peer.ask(do="values", paths=[path], options={"n_iter": plan.long_steps}),
                     "ours": ours.ask(do="values", paths=[path], options=fine),
                 }
             )
             self._keep()
+        self._build((OURS,), plan.agreement, {OURS: {"rounded": True}})
+        for record in records:
+            record["rounded"] = ours.ask(do="values", paths=[record["path"]], options=fine)
 
     def _speed(self) -> None:
-        plan = self.plan
-        n_paths = self._build((OURS, PEER), plan.small)
-        paths = evenly(n_paths, plan.n_small)
-        ours, peer = (self._workers[name] for name in (OURS, PEER))
-        mine = {"tolerance": plan.tolerance, "check": False}
-        for worker, options in ((ours, mine), (peer, {"n_iter": 1})):
-            worker.ask(do="values", paths=[paths[-1]], options=options)
-        checked = ours.ask(do="values", paths=[paths[-1]], options={"tolerance": plan.tolerance})
-        small: dict[str, Any] = {"n_paths": n_paths, "with_checks": checked, "records": [], "pieces": []}
-        self.results["small"] = small
-        for path in tqdm(paths, desc="whole pi", unit="path"):
-            record: dict[str, Any] = {"path": path}
-            record[OURS] = ours.ask(do="values", paths=[path], options=mine)
-            record[PEER] = peer.ask(do="values", paths=[path])
-            record["crossed"] = peer.ask(do="crossed", paths=[path], options=mine)
-            small["records"].append(record)
-            self._keep()
-        controls = list(range(plan.small.n_controls))
-        for path in evenly(n_paths, plan.n_pieces):
-            options = {"controls": controls, "n_products": 5}
-            small["pieces"].append({"path": path, **ours.ask(do="pieces", path=path, options=options)["pieces"]})
-        self.results["sized"] = []
-        for sized in tqdm(plan.sized, desc="extrapolations", unit="size"):
+        self.results["whole"], self.results["sized"] = [], []
+        for i, scale in enumerate(self.plan.whole):
+            self._whole(scale, crossed=i == 0)
+        for sized in tqdm(self.plan.sized, desc="extrapolations", unit="size"):
             self.results["sized"].append(self._size(sized))
             self._keep()
+
+    def _whole(self, scale: Scale, *, crossed: bool) -> None:
+        plan = self.plan
+        n_paths = self._build((OURS, PEER), scale)
+        ours, peer = (self._workers[name] for name in (OURS, PEER))
+        paths, mine = list(range(n_paths)), {"tolerance": plan.tolerance}
+        for worker, options in ((ours, mine), (peer, {"n_iter": 1})):
+            worker.ask(do="values", paths=paths[-1:], options=options)
+        found: dict[str, Any] = {"name": scale.name, "n_controls": scale.n_controls, "batch": scale.batch}
+        found |= {"n_paths": n_paths, OURS: [], "records": []}
+        self.results["whole"].append(found)
+        when = {int(i * n_paths / max(1, plan.n_ours - 1)) for i in range(plan.n_ours)}
+        for path in tqdm(range(n_paths + 1), desc=f"whole pi, {scale.name}", unit="path"):
+            if path in when:
+                found[OURS].append(ours.ask(do="values", paths=paths, options=mine))
+            if path < n_paths:
+                record: dict[str, Any] = {"path": path, PEER: peer.ask(do="values", paths=[path])}
+                if crossed:
+                    options = {**mine, "check": False}
+                    record["crossed"] = peer.ask(do="crossed", paths=[path], options=options)
+                found["records"].append(record)
+            self._keep()
+        found["one_by_one"] = ours.ask(do="values", paths=paths, options={**mine, "together": False})
 
     def _size(self, sized: Sized) -> dict[str, Any]:
         scale, ours, peer = sized.scale, self._workers[OURS], self._workers[PEER]
         found: dict[str, Any] = {"name": scale.name, "n_controls": scale.n_controls, "batch": scale.batch}
-        found["n_paths"] = self._build((PEER,), scale, {PEER: {"size": sized.peer_batch}})
-        paths = evenly(found["n_paths"], sized.n_peer)
+        size = {"size": sized.batch}
+        found["n_paths"] = n_paths = self._build((PEER,), scale, {PEER: size})
+        found["measured_batch"] = sized.batch
         steps = {"n_products": sized.peer_products}
-        found["peer_batch"] = sized.peer_batch
-        found[PEER] = [{"path": p, **peer.ask(do="pieces", path=p, options=steps)["pieces"]} for p in paths]
-        self._build((OURS,), scale, {OURS: {"size": sized.chunk}})
-        options = {"controls": list(range(scale.n_controls)), "n_products": 3}
-        found[OURS] = [
-            {"path": p, **ours.ask(do="pieces", path=p, options=options)["pieces"]}
-            for p in evenly(found["n_paths"], sized.n_ours)
+        found[PEER] = [
+            {"path": p, **peer.ask(do="pieces", path=p, options=steps)["pieces"]}
+            for p in evenly(n_paths, sized.n_peer)
         ]
-        if sized.whole_path:
-            middle = [found["n_paths"] // 2]
-            mine = {"tolerance": self.plan.tolerance, "check": False}
-            found["whole_path"] = ours.ask(do="values", paths=middle, options=mine)
-        for worker in (ours, peer):  # their graphs may take gigabytes
-            worker.ask(do="release")
+        peer.ask(do="release")  # its graphs may take gigabytes
+        measured = replace(scale, batch=sized.batch)
+        self._build((OURS,), measured)
+        request = {"paths": evenly(n_paths, sized.n_ours), "options": {"n_products": 5}}
+        found[OURS] = ours.ask(do="pieces", **request)["pieces"]
+        if sized.whole:
+            options = {"tolerance": self.plan.tolerance}
+            found["whole"] = ours.ask(do="values", paths=list(range(n_paths)), options=options)
+        ours.ask(do="release")
         return found
 
     def _mass(self) -> None:

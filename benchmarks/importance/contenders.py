@@ -3,7 +3,7 @@
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import JTFSPath, JTFSPathLoss
-from scrapl_optim.encoder_curvature import EncoderCurvature
-from scrapl_optim.importance import theta_importance
-from scrapl_optim.path_curvature import path_curvature
+from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
+from scrapl_optim import Progress, theta_importance
+from scrapl_optim.example_hessians import ExampleHessians
 
 from .problem import Batch, Scale, make_batches, make_encoder, make_synth
 
@@ -28,12 +27,14 @@ class Values:
     Attributes:
         curvature: C of each path and control.
         residual: relative residual of each, None where the method has none.
-        n_products: products with the matrix that each took.
+        n_products: products with the matrix that each took by itself.
+        stages: processor seconds until a stage of theta_importance was last met, None for scrapl-loss.
     """
 
     curvature: list[list[float]]
     residual: list[list[float]] | None
     n_products: list[list[int]]
+    stages: dict[str, float] | None = None
 
 
 class Ours:
@@ -45,6 +46,7 @@ class Ours:
         squared: the paper's squared distance times P, or scrapl-loss's norm.
         oversampling: of the transform, None for the exact one.
         size: examples in a batch, None for all.
+        rounded: whether the filters are rounded to float32, as scrapl-loss's are in float64 too.
     """
 
     def __init__(
@@ -55,12 +57,16 @@ class Ours:
         squared: bool = False,
         oversampling: float | None = None,
         size: int | None = None,
+        rounded: bool = False,
     ) -> None:
         self.encoder, self.batches = make_encoder(scale), make_batches(scale, spectrogram, size=size)
         self.synth = make_synth(scale)
         self.jtfs = JTFSPath(
             scale.n_samples, **scale.transform, sample_rate=scale.sample_rate, oversampling=oversampling
         ).double()
+        if rounded:
+            for buffer in self.jtfs.buffers():
+                buffer.copy_(buffer.to(torch.float32))
         self.loss = JTFSPathLoss(self.jtfs, squared=squared, path_scale=squared, log1p_eps=scale.log1p_eps)
         self.n_paths = self.jtfs.n_paths
         self._targets = {batch.first: self.loss.prepare(batch.audio) for batch in self.batches}
@@ -68,38 +74,57 @@ class Ours:
     def path_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
         return self.loss(sound, self._targets[batch.first], path)
 
-    def values(self, paths: Sequence[int], **options: Any) -> Values:
-        """C of some paths; options are those of theta_importance."""
-        return _importance(self, self.path_loss, self.n_paths, paths, options)
+    def values(self, paths: Sequence[int], *, together: bool = True, **options: Any) -> Values:
+        """C of some paths by Taylor series; together, in a subspace that they share, or each by itself.
 
-    def pieces(self, path: int, controls: Sequence[int], n_products: int) -> dict[str, Any]:
-        """Seconds of s and H of a path on all batches, of the encoder's graph and of each product."""
+        Options are those of theta_importance.
+        """
+        if together:
+            n_examples = sum(len(batch.shift) for batch in self.batches)
+            options = {"method": "shared_subspace", "split": _examples, "max_graphs": n_examples, **options}
+        return _importance(self, self.path_loss, self.n_paths, paths, {"curvature": self.curvatures, **options})
+
+    def curvatures(
+        self, theta: Tensor, batch: Batch, paths: Sequence[int]
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Path, s and H of each path on a batch."""
+        target = self._targets[batch.first]
+        taylor = PathTaylor(self.loss, lambda t: self.synth(t, batch.shift), theta, target, paths)
+        yield from taylor.curvatures(paths)
+
+    def pieces(self, paths: Sequence[int], n_products: int) -> dict[str, Any]:
+        """Seconds of the first layer's Taylor series, of s and H of each path, of products of single examples."""
+        batch = self.batches[0]
+        with torch.no_grad():
+            theta = self.encoder(batch.spectrogram).double()
         started = time.perf_counter()
-        curvatures = [self._curvature(batch, path, controls) for batch in self.batches]
-        derivatives = time.perf_counter() - started
-        params = list(self.encoder.parameters())
-        encoder = EncoderCurvature(self._encode, self.batches, params, len(self.batches))
-        started = time.perf_counter()
-        product = encoder.products(curvatures, controls[0], 0)
-        graph = time.perf_counter() - started
+        taylor = PathTaylor(
+            self.loss, lambda t: self.synth(t, batch.shift), theta, self._targets[batch.first], list(paths)
+        )
+        once = time.perf_counter() - started
+        derivatives = []
+        for path in paths:
+            started = time.perf_counter()
+            taylor.curvature(path)
+            derivatives.append(time.perf_counter() - started)
+        encoder = ExampleHessians(self._encode, [(_examples(batch)[0], 0)], list(self.encoder.parameters()), 1)
         generator = torch.Generator().manual_seed(0)
         vector = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64).to(encoder.dtype)
         seconds = []
-        for _ in range(n_products):
+        for _ in range(n_products + 1):  # the first builds the graph
             started = time.perf_counter()
-            vector = product(vector / vector.norm())
+            vector = encoder.product(0, 0, vector / vector.norm())
             seconds.append(time.perf_counter() - started)
-        return {"derivatives": derivatives, "graph": graph, "products": seconds}
+        return {"examples": len(theta), "once": once, "derivatives": derivatives, "products": seconds[1:]}
 
     def _encode(self, batch: Batch) -> Tensor:
         return self.encoder(batch.spectrogram)
 
-    def _curvature(self, batch: Batch, path: int, controls: Sequence[int]) -> Any:
-        with torch.no_grad():
-            theta = self._encode(batch).double()
-        return path_curvature(
-            lambda theta: self.path_loss(self.synth(theta, batch.shift), batch, path), theta, controls
-        )
+
+def _examples(batch: Batch) -> list[Batch]:
+    """Batches of one example each."""
+    cut = [slice(b, b + 1) for b in range(len(batch.shift))]
+    return [Batch(batch.spectrogram[b], batch.audio[b], batch.shift[b], batch.first + b.start) for b in cut]
 
 
 class Peer:
@@ -194,9 +219,10 @@ class Peer:
             )  # fmt: skip
         return [float(value) for value in found.abs()]
 
-    def crossed(self, paths: Sequence[int], **options: Any) -> Values:
-        """C of some paths by theta_importance, with its transform and its distance."""
-        return _importance(self, self._path_loss, self.n_paths, paths, options)
+    def crossed(self, paths: Sequence[int], *, unpad: bool = False, **options: Any) -> Values:
+        """C of some paths by theta_importance with its transform and its distance, with or without padding."""
+        loss = self._unpadded_loss if unpad else self._path_loss
+        return _importance(self, loss, self.n_paths, paths, options)
 
     @property
     def batches(self) -> list[Batch]:
@@ -205,12 +231,30 @@ class Peer:
     def synth(self, theta: Tensor, shift: Tensor) -> Tensor:
         return self._synth(theta, shift)
 
+    def _unpadded_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
+        difference = self._unpadded(sound.to(self.dtype), path) - self._unpadded(batch.audio.to(self.dtype), path)
+        return difference.square().sum((1, 2)).sqrt().mean()
+
+    def _unpadded(self, x: Tensor, path: int) -> Tensor:
+        """Its coefficients at the rows and frames that are of the sound, not of its reflections."""
+        jtfs = self.loss.jtfs
+        found = jtfs.scattering_singlepath(x[:, None], *(int(n) for n in self.loss.scrapl_keys[path]))
+        rows = -(-int(found["n1_max"]) // int(found["n1_stride"]))
+        frames = slice(jtfs.ind_start[jtfs.log2_stride], jtfs.ind_end[jtfs.log2_stride])
+        return found["coef"].squeeze(-1).reshape(len(x), *found["coef"].shape[-3:-1])[:, :rows, frames]
+
     def _path_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
         return self.loss.calc_dist(batch.audio.to(self.dtype)[:, None], sound.to(self.dtype)[:, None], path)[0]
 
 
 def _importance(side: Any, path_loss: Any, n_paths: int, paths: Sequence[int], options: dict[str, Any]) -> Values:
     params = list(side.encoder.parameters())
+    stages: dict[str, float] = {}
+    started = time.process_time()
+
+    def keep_time(state: Progress) -> None:
+        stages[state.stage] = time.process_time() - started
+
     found = theta_importance(
         lambda batch: side.encoder(batch.spectrogram),
         lambda theta, batch: side.synth(theta, batch.shift),
@@ -219,10 +263,11 @@ def _importance(side: Any, path_loss: Any, n_paths: int, paths: Sequence[int], o
         params,
         n_paths,
         paths=paths,
+        progress=keep_time,
         **{"max_graphs": len(side.batches), **options},
     )
     rows = list(paths)
     tables: list[np.ndarray] = [
         table[:, rows].T.numpy() for table in (found.curvature, found.residual, found.n_products)
     ]
-    return Values(tables[0].tolist(), tables[1].tolist(), tables[2].tolist())
+    return Values(tables[0].tolist(), tables[1].tolist(), tables[2].tolist(), stages)

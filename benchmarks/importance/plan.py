@@ -1,4 +1,4 @@
-"""What a run measures, in full (about a quarter of an hour) or quickly."""
+"""What a run measures, in full (about 40 minutes) or quickly."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,24 +19,22 @@ _RANGES = (
 
 @dataclass(frozen=True)
 class Sized:
-    """A size at which pieces are measured and the whole pi is extrapolated.
+    """A size at which scrapl-loss's pi is extrapolated from pieces, and ours too unless it is computed.
 
     Attributes:
         scale: with the batch that the whole is for.
+        batch: examples that pieces are measured with, or for which ours is computed.
         n_ours, n_peer: evenly spaced paths to measure.
-        peer_batch: examples that scrapl-loss is measured with.
         peer_products: products measured of each path, all alike.
-        chunk: examples that ours takes at a time.
-        whole_path: whether one path is computed in full as well, for the number of products.
+        whole: whether ours computes the whole pi on `batch` examples.
     """
 
     scale: Scale
+    batch: int
     n_ours: int
     n_peer: int
-    peer_batch: int
     peer_products: int
-    chunk: int
-    whole_path: bool
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -47,52 +45,46 @@ class Plan:
         agreement: problem with float64 weights on which values are compared.
         n_agreement: evenly spaced paths of it.
         long_steps: power iterations that should have converged.
-        small: problem on which both sides compute the whole pi.
-        n_small: how many evenly spaced paths of it, None for all (only then is there a pi).
+        whole: problems on which both sides compute the whole pi.
+        n_ours: how often ours does, spread over scrapl-loss's time.
         sized: extrapolations.
         mass: one problem for each configuration of section 4.3.
         tolerance: residual that ours stops at.
-        n_pieces: paths of the small problem of which the pieces are timed.
         mass_options: of our transform there.
     """
 
     agreement: Scale
     n_agreement: int
     long_steps: int
-    small: Scale
-    n_small: int | None
+    whole: tuple[Scale, ...]
+    n_ours: int
     sized: tuple[Sized, ...]
     mass: tuple[Scale, ...]
     tolerance: float = 1e-2
-    n_pieces: int = 4
     mass_options: dict[str, float] = field(default_factory=lambda: {"oversampling": 2.0})
 
 
 def make_plan(*, quick: bool) -> Plan:
     """The full selection, or one of about two minutes whose figures mean little."""
     small, slow = SCALES["small"], SCALES["slow"]
+    mass = tuple(replace(slow, am=am, fm=fm) for am, fm in _RANGES)
     if quick:
         tiny = SCALES["tiny"]
-        slow = replace(slow, batch=2)
         return Plan(
             agreement=tiny,
             n_agreement=2,
             long_steps=60,
-            small=replace(tiny, double=False),
-            n_small=None,
-            sized=(Sized(replace(SCALES["paper"], batch=2), 1, 1, 1, 2, 2, False),),
-            mass=tuple(replace(slow, am=am, fm=fm) for am, fm in _RANGES[-1:]),
-            n_pieces=2,
+            whole=(replace(tiny, double=False),),
+            n_ours=2,
+            sized=(Sized(replace(SCALES["paper"], batch=2), 1, 1, 1, 2, False),),
+            mass=tuple(replace(scale, batch=2) for scale in mass[-1:]),
         )
     return Plan(
         agreement=replace(small, double=True),
         n_agreement=2,
         long_steps=40,
-        small=small,
-        n_small=None,
-        sized=(
-            Sized(SCALES["paper"], 2, 2, 4, 3, 8, True),
-            Sized(SCALES["tr808"], 1, 1, 1, 2, 4, False),
-        ),
-        mass=tuple(replace(slow, am=am, fm=fm) for am, fm in _RANGES),
+        whole=(small, replace(slow, batch=2)),
+        n_ours=3,
+        sized=(Sized(SCALES["paper"], 4, 8, 2, 3, True), Sized(SCALES["tr808"], 1, 2, 1, 2, False)),
+        mass=mass,
     )

@@ -196,12 +196,15 @@ def make_encoder(scale: Scale, seed: int = 0, *, written_out: bool = False) -> E
         seed: of its weights.
         written_out: normalise by :class:`Standardize`, the same function.
     """
+    default = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)  # initial weights depend on it, and scrapl-loss's side changes it
         blocks = 3 if scale.name == "tiny" else 5
         encoder = Encoder(
             scale.channels, n_blocks=blocks, embedding=scale.embedding, n_parameters=scale.n_controls
         )
+    torch.set_default_dtype(default)
     for i, layer in enumerate(encoder.features):
         if written_out and isinstance(layer, nn.GroupNorm):
             encoder.features[i] = Standardize()

@@ -14,7 +14,6 @@ __all__ = [
     "mass_ratio",
     "path_seconds",
     "relative_differences",
-    "spread",
     "total_variation",
 ]
 
@@ -83,26 +82,15 @@ def mass_ratio(pi: Sequence[float], chosen: Sequence[bool]) -> float:
     return float(np.asarray(pi)[picked].sum() / picked.mean())
 
 
-def path_seconds(pieces: dict[str, Any], n_controls: int, n_products: float, examples: float = 1.0) -> float:
-    """Seconds of all values of one path from the measured pieces.
+def path_seconds(pieces: dict[str, Any], n_controls: int, n_products: float) -> float:
+    """Seconds of all values of one path of scrapl-loss from the measured pieces.
 
     Args:
-        pieces: seconds of "derivatives" (ours), of the "graph" and of each of the "products".
+        pieces: seconds of the "graph", once, and of each of the "products".
         n_controls: U.
         n_products: for one value.
-        examples: times as many as were measured; the cost is taken to grow linearly with them.
     """
-    product = float(np.median(pieces["products"]))
-    once = pieces["graph"]
-    if "derivatives" in pieces:  # ours builds a graph of the encoder for each control
-        once = pieces["derivatives"] + n_controls * pieces["graph"]
-    return examples * (once + n_controls * n_products * product)
-
-
-def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, quartiles, total."""
-    q1, median, q3 = np.percentile(seconds, [25, 50, 75])
-    return {"median": float(median), "q1": float(q1), "q3": float(q3), "total": float(np.sum(seconds))}
+    return pieces["graph"] + n_controls * n_products * float(np.median(pieces["products"]))
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:

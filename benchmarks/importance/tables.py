@@ -1,5 +1,6 @@
 """The lines of the report, each with what is wanted and what was measured."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from .summary import (
     mass_ratio,
     path_seconds,
     relative_differences,
-    spread,
     total_variation,
 )
 
@@ -28,10 +28,14 @@ def all_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if results.get("agreement"):
         rows += _agreement(results["agreement"])
-    if results.get("small", {}).get("records"):
-        rows += _small(results["small"])
+    whole = [found for found in results.get("whole", []) if found["records"]]
+    for found in whole:
+        rows += _whole(found)
+    if whole:
+        products = float(np.mean([n for found in whole for n in _numbers(found["records"], PEER, "n_products")]))
+        subspace = [s for s in map(_subspace_products, results.get("sized", [])) if s is not None]
         for sized in results.get("sized", []):
-            rows += _sized(sized, results["small"])
+            rows += _sized(sized, products, subspace[0] if subspace else math.nan)
     rows += [row for record in results.get("mass", []) for row in _mass(record)]
     return rows
 
@@ -67,6 +71,10 @@ def _agreement(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         _row("agreement: our residuals there: largest", max(residuals)),
         _row("agreement: ours with our transform from ours with its: largest",
              relative_differences(ours, crossed).max()),
+        _row("agreement: the same, its padding taken off: largest",
+             relative_differences(ours, _curvature(records, "unpadded")).max()),
+        _row("agreement: the same, and our filters rounded to float32, as its are: largest",
+             relative_differences(*(_curvature(records, k) for k in ("rounded", "unpadded"))).max(), "<= 0.01"),
     ]  # fmt: skip
     if settled.any():
         name = "agreement: scrapl-loss's 20 steps from ours with its transform, settled values: largest"
@@ -74,72 +82,111 @@ def _agreement(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _small(small: dict[str, Any]) -> list[dict[str, Any]]:
-    records = small["records"]
-    ours, peer = (spread([r[side]["seconds"] for r in records]) for side in (OURS, PEER))
-    cpu = {side: sum(r[side]["cpu"] for r in records) for side in (OURS, PEER)}
-    ratios = [r[PEER]["seconds"] / r[OURS]["seconds"] for r in records]
+def _whole(found: dict[str, Any]) -> list[dict[str, Any]]:
+    records, runs, alone = found["records"], found[OURS], found["one_by_one"]
+    peer = {key: sum(r[PEER][key] for r in records) for key in ("seconds", "cpu")}
+    ours = {key: float(np.median([run[key] for run in runs])) for key in ("seconds", "cpu")}
+    name = f"{found['name']} (P={found['n_paths']}, U={found['n_controls']}, batch {found['batch']})"
+    values = runs[0]["values"]
     rows = [
-        _row("small: scrapl-loss's time over ours, whole pi", peer["total"] / ours["total"], ">= 50"),
-        _row("small: the same in processor time", cpu[PEER] / cpu[OURS]),
-        _row("small: the same, median over paths", spread(ratios)["median"]),
-        _row("small: the same, first quartile", spread(ratios)["q1"]),
-        _row("small: the same, third quartile", spread(ratios)["q3"]),
-        _row("small: ours, s", ours["total"]),
-        _row("small: scrapl-loss, s", peer["total"]),
-        _row("small: our products per value, mean", np.mean(_numbers(records, OURS, "n_products"))),
-        _row("small: scrapl-loss's products per value, mean", np.mean(_numbers(records, PEER, "n_products"))),
-        _row("small: our residuals, largest", max(_numbers(records, OURS, "residual"))),
-    ]
-    n_controls = len(records[0][OURS]["values"]["curvature"][0])
-    products = float(np.mean(_numbers(records, OURS, "n_products")))
-    shares = [piece["derivatives"] / path_seconds(piece, n_controls, products) for piece in small["pieces"]]
-    rows.append(_row("small: share of s and H in our time", np.mean(shares)))
-    if len(records) == small["n_paths"]:
-        rows += _distributions(records)
-    return rows
-
-
-def _distributions(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compare pi of all paths, and among those where both of scrapl-loss's searches stopped by themselves."""
-    sides = (OURS, PEER, "crossed")
-    pis = {side: distribution(_curvature(records, side)) for side in sides}
-    uniform = np.full(len(records), 1 / len(records))
-    settled = [r for r in records if max(r[PEER]["values"]["n_products"][0]) < _STEPS]
-    rows = [
-        _row("small: pi, scrapl-loss's from ours with its transform, total variation",
-             total_variation(pis[PEER], pis["crossed"])),
-        _row("small: pi, scrapl-loss's from ours", total_variation(pis[PEER], pis[OURS])),
-        _row("small: pi, ours from ours with scrapl-loss's transform", total_variation(pis[OURS], pis["crossed"])),
-        _row("small: pi, ours from uniform", total_variation(pis[OURS], uniform)),
-        _row("small: paths where scrapl-loss's steps settled before the 20th", len(settled)),
+        _row(f"{name}: scrapl-loss's time over ours, whole pi", peer["seconds"] / ours["seconds"], ">= 50"),
+        _row(f"{name}: the same in processor time", peer["cpu"] / ours["cpu"]),
+        _row(f"{name}: ours, s, median", ours["seconds"]),
+        _row(f"{name}: ours, s, fastest", min(run["seconds"] for run in runs)),
+        _row(f"{name}: ours, s, slowest", max(run["seconds"] for run in runs)),
+        _row(f"{name}: share of s and H", np.median([_stages(run)[0] / run["cpu"] for run in runs])),
+        _row(f"{name}: ours value by value, s", alone["seconds"]),
+        _row(f"{name}: scrapl-loss, s", peer["seconds"]),
+        _row(f"{name}: scrapl-loss's products per value, mean", np.mean(_numbers(records, PEER, "n_products"))),
+        _row(f"{name}: our residuals, largest", np.max(values["residual"]), "<= 0.01"),
+        _row(f"{name}: our values that needed products of their own", _refined(values)),
+        _row(f"{name}: our values together from one by one: largest",
+             relative_differences(values["curvature"], alone["values"]["curvature"]).max()),
+        _row(f"{name}: pi, the same, total variation",
+             total_variation(*(distribution(v["curvature"]) for v in (values, alone["values"])))),
     ]  # fmt: skip
-    if settled:
-        among = {side: distribution(_curvature(settled, side)) for side in sides}
-        name = "small: pi among those, scrapl-loss's from ours with its transform"
-        rows.append(_row(name, total_variation(among[PEER], among["crossed"]), "<= 0.01"))
+    return rows + _distributions(name, found)
+
+
+def _refined(values: dict[str, Any]) -> int:
+    """How many values the shared subspace was not enough for."""
+    return sum(n > 0 for row in values["n_products"] for n in row)
+
+
+def _stages(run: dict[str, Any]) -> tuple[float, float]:
+    """Processor seconds of s and H (with what comes before) and of the subspace."""
+    stages = run["values"]["stages"]
+    return stages["derivatives"], stages["subspace"] - stages["derivatives"]
+
+
+def _distributions(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compare pi of all paths, and among those where both of scrapl-loss's searches stopped by themselves."""
+    records = found["records"]
+    tables = {OURS: found[OURS][0]["values"]["curvature"]}
+    tables |= {side: _curvature(records, side) for side in (PEER, "crossed") if side in records[0]}
+    pis = {side: distribution(table) for side, table in tables.items()}
+    rows = [
+        _row(f"{name}: pi, scrapl-loss's from ours", total_variation(pis[PEER], pis[OURS])),
+        _row(
+            f"{name}: pi, ours from uniform", total_variation(pis[OURS], np.full(len(records), 1 / len(records)))
+        ),
+    ]
+    settled = [i for i, r in enumerate(records) if max(r[PEER]["values"]["n_products"][0]) < _STEPS]
+    if "crossed" in pis:
+        rows += [
+            _row(f"{name}: pi, scrapl-loss's from ours with its transform, total variation",
+                 total_variation(pis[PEER], pis["crossed"])),
+            _row(f"{name}: pi, ours from ours with scrapl-loss's transform",
+                 total_variation(pis[OURS], pis["crossed"])),
+            _row(f"{name}: paths where scrapl-loss's steps settled before the 20th", len(settled)),
+        ]  # fmt: skip
+    if "crossed" in pis and settled:
+        among = [distribution([tables[side][i] for i in settled]) for side in (PEER, "crossed")]
+        label = f"{name}: pi among those, scrapl-loss's from ours with its transform"
+        rows.append(_row(label, total_variation(*among), "<= 0.01"))
     return rows
 
 
-def _sized(sized: dict[str, Any], small: dict[str, Any]) -> list[dict[str, Any]]:
-    """The number of products is that of the small problem, or what was met at this size."""
-    counts = {side: float(np.mean(_numbers(small["records"], side, "n_products"))) for side in (OURS, PEER)}
-    if "whole_path" in sized:
-        counts[OURS] = float(np.mean(sized["whole_path"]["values"]["n_products"]))
-    n_controls, examples = sized["n_controls"], sized["batch"] / sized["peer_batch"]
-    ours = [path_seconds(piece, n_controls, counts[OURS]) for piece in sized[OURS]]
-    peer = [path_seconds(piece, n_controls, counts[PEER], examples) for piece in sized[PEER]]
-    prefix = f"{sized['name']} (P={sized['n_paths']}, U={n_controls}, batch {sized['batch']}, extrapolated)"
-    share = np.mean([piece["derivatives"] / s for piece, s in zip(sized[OURS], ours, strict=True)])
+def _subspace_products(sized: dict[str, Any]) -> float | None:
+    """Products of one example that the subspace took for each control and example."""
+    if "whole" not in sized:
+        return None
+    product = float(np.median(sized[OURS]["products"]))
+    return _stages(sized["whole"])[1] / (product * sized["n_controls"] * sized["measured_batch"])
+
+
+def _sized(sized: dict[str, Any], peer_products: float, subspace_products: float) -> list[dict[str, Any]]:
+    """Both sides at the batch that was measured, and in hours at the paper's."""
+    n_paths, n_controls, batch = sized["n_paths"], sized["n_controls"], sized["measured_batch"]
+    peer = n_paths * np.mean([path_seconds(piece, n_controls, peer_products) for piece in sized[PEER]])
+    pieces = sized[OURS]
+    derivatives = pieces["once"] + n_paths * np.mean(pieces["derivatives"])
+    if "whole" in sized:
+        ours, how = sized["whole"]["seconds"], "measured"
+    else:
+        product = float(np.median(pieces["products"]))
+        ours = derivatives + n_controls * batch * subspace_products * product
+        how = "from pieces"
+    name = f"{sized['name']} (P={n_paths}, U={n_controls}, batch {batch})"
+    hours, larger = sized["batch"] / batch / 3600, f"batch {sized['batch']}"
     rows = [
-        _row(f"{prefix}: scrapl-loss's time over ours", np.mean(peer) / np.mean(ours), ">= 50"),
-        _row(f"{prefix}: ours, hours", np.mean(ours) * sized["n_paths"] / 3600),
-        _row(f"{prefix}: scrapl-loss, hours", np.mean(peer) * sized["n_paths"] / 3600),
-        _row(f"{prefix}: share of s and H in our time", share),
-        _row(f"{prefix}: our products per value", counts[OURS]),
+        _row(f"{name}: scrapl-loss's time, from pieces, over ours, {how}", peer / ours, ">= 50"),
+        _row(f"{name}: ours, {how}, s", ours),
+        _row(f"{name}: scrapl-loss, from pieces, s", peer),
+        _row(f"{name}: extrapolated to {larger}: ours, hours", ours * hours),
+        _row(f"{name}: extrapolated to {larger}: scrapl-loss, hours", peer * hours),
     ]
-    if "whole_path" in sized:
-        rows.append(_row(f"{prefix}: one path of ours in full, s", sized["whole_path"]["seconds"]))
+    if "whole" in sized:
+        values = sized["whole"]["values"]
+        rows += [
+            _row(f"{name}: our residuals, largest", np.max(values["residual"]), "<= 0.01"),
+            _row(
+                f"{name}: our values that needed products of their own",
+                _refined(values),
+            ),
+            _row(f"{name}: share of s and H", _stages(sized["whole"])[0] / sized["whole"]["cpu"]),
+            _row(f"{name}: products of one example per control and example", subspace_products),
+        ]
     return rows
 
 

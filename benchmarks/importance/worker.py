@@ -7,7 +7,7 @@ python -m benchmarks.importance.worker ours --cores 1
 {"do": "values", "paths": [...], "options": {...}}       -> {"values": {...}, "seconds": s, "cpu": s}
 {"do": "crossed", "paths": [...], "options": {...}}      -> the same; scrapl-loss's process alone
 {"do": "release"}                                        -> {}; forgets the problem
-{"do": "pieces", "path": p, "options": {...}}            -> {"pieces": {...}}
+{"do": "pieces", "path": p, "options": {...}}            -> {"pieces": {...}}; ours takes "paths": [...]
 """
 
 import argparse
@@ -56,7 +56,8 @@ class Session:
         if self._built is None or do not in ("values", "crossed", "pieces"):
             raise ValueError(f"request {do!r} before a problem was built, or unknown")
         if do == "pieces":
-            return {"pieces": self._built.pieces(request["path"], **request.get("options", {}))}
+            chosen = request["paths"] if self.name == "ours" else request["path"]
+            return {"pieces": self._built.pieces(chosen, **request.get("options", {}))}
         method = getattr(self._built, do)
         started, cpu = time.perf_counter(), time.process_time()
         found: Values = method(request["paths"], **request.get("options", {}))
