@@ -1,6 +1,7 @@
 """Joint time-frequency scattering, one differentiable path at a time."""
 
 from .cascade import FirstLayer
+from .figures import draw_distribution
 from .graphs import GraphedPathLoss
 from .loss import JTFSPathLoss, PreparedTarget, path_distance
 from .paths import Path
@@ -15,6 +16,7 @@ __all__ = [
     "Path",
     "PathTaylor",
     "PreparedTarget",
+    "draw_distribution",
     "path_distance",
     "taylor_signals",
 ]

@@ -16,7 +16,7 @@ from scrapl_optim.importance_search import Curvature, Limits, Search
 from scrapl_optim.importance_store import ImportanceStore
 from scrapl_optim.probabilities import probabilities
 
-METHODS = ("exact", "shared_subspace", "control_curvature")
+METHODS = ("exact", "shared_subspace", "gauss_newton", "control_curvature")
 
 
 class Problem(NamedTuple):
@@ -109,7 +109,7 @@ def theta_importance(
     n_paths: int,
     *,
     paths: Iterable[int] | None = None,
-    method: Literal["exact", "shared_subspace", "control_curvature"] = "exact",
+    method: Literal["exact", "shared_subspace", "gauss_newton", "control_curvature"] = "exact",
     curvature: Curvature | None = None,
     split: Callable[[Any], Sequence[Any]] | None = None,
     tolerance: float = 1e-3,
@@ -146,8 +146,9 @@ def theta_importance(
         method: ``"exact"``, each value apart by Arnoldi's method. ``"shared_subspace"``, the same values to the
             same tolerance from one subspace for all paths of a control, much faster where paths are many and
             examples few (:class:`scrapl_optim.shared_subspace.SharedSubspace`); which paths take part changes
-            them within the tolerance. Or a surrogate, named for what it computes: ``"control_curvature"``,
-            :math:`|\sum_b H_{pbuu}|`, which leaves the encoder out.
+            them within the tolerance. Or a surrogate, named for what it computes: ``"gauss_newton"``, the
+            eigenvalue of :math:`\sum_b (\sum_{u'} H_{pbuu'} \nabla\theta_{bu'}) \nabla\theta_{bu}^\top`, without
+            the encoder's own curvature; ``"control_curvature"``, :math:`|\sum_b H_{pbuu}|`, without the encoder.
         curvature: ``curvature(theta, batch, paths)`` yields ``(path, slope, hessian)`` for each of ``paths`` in
             order: s and H of shapes ``(B, U)`` and ``(B, U, U)``, where there is a cheaper way than double
             backward passes (for JTFS paths ``scrapl_jtfs.PathTaylor``). It is checked against these on a path.

@@ -1,6 +1,7 @@
 """How the values of theta-importance are computed: path by path, or with a subspace shared by all paths."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ from scrapl_optim.shared_subspace import Coefficients, SharedSubspace
 
 if TYPE_CHECKING:
     from scrapl_optim.importance import Problem
+
+_Value = Callable[[list[PathCurvature], int, int, int], Eigenvalue]
+"""The value of a path and control from derivatives on all batches, with the control's row in each Hessian."""
 
 Curvature = Callable[[Tensor, Any, Sequence[int]], Iterable[tuple[int, Tensor, Tensor]]]
 
@@ -116,19 +120,46 @@ class Search(NamedTuple):
         return lambda theta: problem.path_loss(problem.synth(theta, batch), batch, path)
 
     def _one_by_one(self, store: ImportanceStore, controls: dict[int, list[int]]) -> None:
-        problem = self.problem
-        encoder = EncoderCurvature(problem.encoder, problem.batches, problem.params, self.limits.max_graphs)
+        makers: dict[str, Callable[[], _Value]] = {"exact": self._exact, "gauss_newton": self._gauss_newton}
+        value = _control_curvature if self.method == "control_curvature" else makers[self.method]()
         open_ = {p: [u for u in us if store.get(p, u) is None] for p, us in controls.items()}
         for p, curvatures in self.derivatives(store, {p: us for p, us in open_.items() if us}):
             self.advance("derivatives", p)
             for row, u in enumerate(open_[p]):
-                if self.method == "control_curvature":
-                    total = sum(float(c.hessian[:, row, u].sum()) for c in curvatures)
-                    found = Eigenvalue(complex(total), 0.0, 0, True)
-                else:
-                    found = self._arnoldi(encoder, curvatures, p, u, row)
+                found = value(curvatures, p, u, row)
                 store.put(p, u, found)
                 self.advance("values", p, u, found)
+
+    def _exact(self) -> _Value:
+        problem = self.problem
+        encoder = EncoderCurvature(problem.encoder, problem.batches, problem.params, self.limits.max_graphs)
+        return partial(self._arnoldi, encoder)
+
+    def _gauss_newton(self) -> _Value:
+        gradients = self._gradients(self._hessians())
+        n_examples, n_controls, _ = gradients.shape
+        flat = gradients.flatten(0, 1)
+        gram = (flat @ flat.T).double().cpu().numpy().reshape(n_examples, n_controls, n_examples, n_controls)
+
+        def value(curvatures: list[PathCurvature], path: int, u: int, row: int) -> Eigenvalue:
+            hessian = np.concatenate([c.hessian[:, row].double().cpu().numpy() for c in curvatures])
+            # A sum of h g^T over examples has the non-zero eigenvalues of the small matrix of products g . h.
+            small = np.einsum("efv,fv->ef", gram[:, u], hessian)
+            values = np.linalg.eigvals(small)
+            return Eigenvalue(complex(values[np.abs(values).argmax()]), 0.0, 0, True)
+
+        return value
+
+    def _hessians(self) -> ExampleHessians:
+        problem = self.problem
+        return ExampleHessians(problem.encoder, self._examples(), problem.params, self.limits.max_graphs)
+
+    def _gradients(self, hessians: ExampleHessians) -> Tensor:
+        """Return the gradient of each control of each example, shape (E, U, n_weights)."""
+        n_controls = self.thetas[0].shape[1]
+        return torch.stack([
+            torch.stack([hessians.gradient(e, u) for u in range(n_controls)]) for e in range(hessians.n_examples)
+        ])  # fmt: skip
 
     def _arnoldi(
         self, encoder: EncoderCurvature, curvatures: list[PathCurvature], path: int, u: int, row: int
@@ -159,14 +190,9 @@ class Search(NamedTuple):
         for p, curvatures in self.derivatives(store, controls):
             known[p] = curvatures
             self.advance("derivatives", p)
-        hessians = ExampleHessians(
-            self.problem.encoder, self._examples(), self.problem.params, self.limits.max_graphs
-        )
-        n_controls = self.thetas[0].shape[1]
-        gradients = torch.stack([
-            torch.stack([hessians.gradient(e, u) for u in range(n_controls)]) for e in range(hessians.n_examples)
-        ])  # fmt: skip
-        for u in range(n_controls):
+        hessians = self._hessians()
+        gradients = self._gradients(hessians)
+        for u in range(gradients.shape[1]):
             paths = [p for p, us in controls.items() if u in us]
             rows = [controls[p].index(u) for p in paths]
             scales = [_largest(known[p], u, row) for p, row in zip(paths, rows, strict=True)]
@@ -230,6 +256,10 @@ class Search(NamedTuple):
                 )
             examples += [(part, b) for part, found in zip(parts, apart, strict=True) for b in range(len(found))]
         return examples
+
+
+def _control_curvature(curvatures: list[PathCurvature], path: int, u: int, row: int) -> Eigenvalue:
+    return Eigenvalue(complex(sum(float(c.hessian[:, row, u].sum()) for c in curvatures)), 0.0, 0, True)
 
 
 def _largest(curvatures: list[PathCurvature], u: int, row: int) -> float:

@@ -96,6 +96,30 @@ def test_surrogate_is_what_it_is_called() -> None:
     assert bool((found.n_products == 0).all())
 
 
+def flat_gradient(value: Tensor, params: list[Tensor]) -> Tensor:
+    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, params, retain_graph=True)])
+
+
+def test_gauss_newton_leaves_out_the_encoders_curvature() -> None:
+    toy = Toy(3)
+    params = list(toy.encoder.parameters())
+    n_weights = sum(weights.numel() for weights in params)
+    found = toy.importance(method="gauss_newton")
+    for p in range(P):
+        for u in range(U):
+            matrix = np.zeros((n_weights, n_weights))
+            for batch in toy.batches:
+                theta = toy.encoder(batch)
+                rows = [[flat_gradient(theta[b, v], params) for v in range(U)] for b in range(B)]
+                hessian = torch.autograd.functional.hessian(
+                    lambda t, batch=batch, p=p: toy.loss(toy.synth(t, batch), batch, p), theta.detach()
+                )
+                for b in range(B):
+                    pulled = sum(float(hessian[b, u, b, v]) * rows[b][v] for v in range(U))  # type: ignore[call-overload]
+                    matrix += torch.outer(torch.as_tensor(pulled), rows[b][u]).numpy()
+            assert float(found.curvature[u, p]) == pytest.approx(np.abs(np.linalg.eigvals(matrix)).max(), rel=1e-6)
+
+
 def test_path_curvature_is_the_hessian_of_each_example() -> None:
     toy = Toy()
     batch, theta = toy.batches[0], toy.encoder(toy.batches[0]).detach()
