@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick test lint types unit lock clean
+.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick wheel test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -58,6 +58,11 @@ importance: $(READY) $(PEER_READY)
 
 importance-quick: $(READY) $(PEER_READY)
 	$(BIN)/python -m benchmarks.importance --python $(PEER)/bin/python --quick
+
+# Build wheel and sdist, install them into bare environments and use them: make wheel WITH="python3.12:2.13.0"
+WITH ?= $(PYTHON):2.13.0
+wheel:
+	$(PYTHON) .ci/check_wheel.py --with $(WITH) --tests --out benchmarks/results/wheel.json
 
 test: lint types unit
 
