@@ -72,7 +72,7 @@ def make_plan(*, quick: bool) -> Plan:
         tiny = SCALES["tiny"]
         return Plan(
             agreement=tiny,
-            n_agreement=2,
+            n_agreement=8,
             long_steps=60,
             whole=(replace(tiny, double=False),),
             n_ours=2,
