@@ -67,7 +67,7 @@ class Plan:
 def make_plan(*, quick: bool) -> Plan:
     """The full selection, or one of about two minutes whose figures mean little."""
     small, slow = SCALES["small"], SCALES["slow"]
-    mass = tuple(replace(slow, am=am, fm=fm) for am, fm in _RANGES)
+    mass = tuple(replace(slow, am=am, fm=fm, batch=16) for am, fm in _RANGES)  # with 4, one is below uniform
     if quick:
         tiny = SCALES["tiny"]
         return Plan(
