@@ -56,7 +56,7 @@ _ABOUT = {
         "for each control and example as the subspace stage of the whole one took."
     ),
     "mass": (
-        "A transform and sounds scaled down (see configuration: half the resolution in rate, one octave lower, few "
+        "Transform and sounds scaled down (see configuration: half the resolution in rate, one octave lower, few "
         "examples, a small encoder); the paper's squared distance. Places are (rate, rate / scale); "
         "inside are those in the rectangle or within half a spacing of wavelets of it, of either spin; paths of "
         "scale 0 have no place."
