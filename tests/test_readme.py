@@ -102,3 +102,78 @@ def test_storage_table_is_the_result_file() -> None:
     bias = {row["storage"]: row["rms_bias"] for row in last if row["gradients"] == "constant mean"}
     assert f"{bias['bfloat16-nearest']:.0%} (bfloat16) and {bias['int8-nearest']:.0%} (int8)" in README
     assert f"off by {bias['bfloat16']:.2%} and {bias['int8']:.1%}" in README
+
+
+def readable(seconds: float) -> str:
+    """Seconds, or hours where they are many."""
+    return f"{seconds:.3g} s" if seconds < 3600 else f"{seconds / 3600:.3g} h"
+
+
+def importance_rows(name: str = "importance") -> dict[str, float]:
+    results = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    return {row["name"]: row["measured"] for row in results["table"]}
+
+
+def test_importance_table_is_the_result_file() -> None:
+    found = importance_rows()
+    for label, name in (
+        ("chirplet of 1 s, 63 paths, 3 examples", "small (P=63, U=2, batch 3)"),
+        ("chirplet of 4 s, 81 paths, 2 examples", "slow (P=81, U=2, batch 2)"),
+    ):
+        ratio = found[f"{name}: scrapl-loss's time over ours, whole pi"]
+        ours, peer = (readable(found[f"{name}: {side}"]) for side in ("ours, s, median", "scrapl-loss, s"))
+        assert f"| {label} | {ratio:.0f} | {ours} | {peer} |" in README
+        assert found[f"{name}: our residuals, largest"] <= 0.01
+    for label, name, how, star in (
+        (
+            "the paper's transform and encoder, 315 paths, 4 examples",
+            "paper (P=315, U=2, batch 4)",
+            "measured",
+            "",
+        ),
+        ("a drum of 14 controls, 483 paths, 1 example", "tr808 (P=483, U=14, batch 1)", "from pieces", "*"),
+    ):
+        ratio = found[f"{name}: scrapl-loss's time, from pieces, over ours, {how}"]
+        ours, peer = (
+            readable(found[f"{name}: {side}"]) for side in (f"ours, {how}, s", "scrapl-loss, from pieces, s")
+        )
+        assert f"| {label} | {ratio:.0f}* | {ours}{star} | {peer}* |" in README
+
+
+def test_importance_agreement_is_the_result_files() -> None:
+    small = "small (P=63, U=2, batch 3): pi, scrapl-loss's from ours with its transform, total variation"
+    assert f"its π is {importance_rows()[small]:.2f} in total variation" in README
+    found = importance_rows("importance_agreement")
+    settled = found["agreement: scrapl-loss's 20 steps from ours with its transform, settled values: largest"]
+    undone = found["agreement: the same, and our filters rounded to float32, as its are: largest"]
+    n_settled = found["agreement: of these settled after scrapl-loss's 20 steps"]
+    assert f"{n_settled:.0f} of {found['agreement: values compared']:.0f} values settle" in README
+    assert f"agree to {settled:.1%}" in README
+    assert f"to {undone:.1%}" in README
+    ratios = [v for name, v in importance_rows("importance_mass").items() if "inside over uniform's" in name]
+    assert f"{min(ratios):.1f} to {max(ratios):.1f} times" in README
+    four = [v for name, v in importance_rows().items() if "inside over uniform's" in name]
+    assert f"one of them got {min(four):.2f} times" in README
+
+
+def test_peers_table_is_the_result_files() -> None:
+    speed = {
+        r["name"]: r["measured"]
+        for r in json.loads((ROOT / "benchmarks/results/speed.json").read_text())["ratios"]
+    }
+    step = speed["step, scrapl-loss / exact, over paths: ratio of means"]
+    tree = speed["full tree, forward and backward, kymatio / exact: time"]
+    mss = 1 / speed["step, exact / mss: mean over paths"]
+    assert (
+        f"| a loss with its gradient, times ours | 1 | {step:.2g} | {tree:.2g} (full tree) | {mss:.2g} |" in README
+    )
+    optimizer = json.loads((ROOT / "benchmarks/results/optimizer.json").read_text())
+    hooks = {r["name"]: r["measured"] for r in optimizer["ratios"]}[
+        STEP.format("scrapl-loss", "float32", "0.6M", 315, "")
+    ]
+    assert f"| its step, 0.6M parameters, 315 paths, times ours | 1 | {hooks:.2g} |" in README
+    sizes = {row["contender"]: row["bytes_per_parameter"] for row in optimizer["state"] if row["drawn"] == 315}
+    ours = ", ".join(f"{sizes[name]:.0f}" for name in ("float32", "bfloat16", "int8"))
+    assert f"| {ours} (float32, bfloat16, int8) | {sizes['scrapl-loss']:.0f} |" in README
+    whole = [v for name, v in importance_rows().items() if name.endswith("scrapl-loss's time over ours, whole pi")]
+    assert f"| θ-importance, the whole π, times ours | 1 | {min(whole):.0f} and {max(whole):.0f} |" in README
