@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from .checks import is_number
 from .modulation import Effort
 
 DEFAULT_MEMORY = 2**25
@@ -17,6 +16,11 @@ FEWEST_FFTS_AT_ONCE = 8
 """Longest sub-bands that are computed at a time whatever the memory: planning an FFT costs about half of one."""
 SMALLEST_SMOOTHING = 1e-15
 """Below, eps^2 is lost to underflow in float32, or to rounding in float64."""
+LARGEST_SMOOTHING = 1e9
+"""Above, eps^2 comes near to overflow in float32."""
+LARGEST_OVERSAMPLING = 1e6
+"""Above any sampling rate of kymatio's, which it is capped by."""
+LARGEST_MEMORY = 2**62
 SECOND_SMOOTHING = 0.01
 """eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients."""
 
@@ -27,18 +31,18 @@ def check_options(oversampling: object, smoothing: object, memory: object) -> No
     Raises:
         ValueError: one is out of range.
     """
-    if oversampling is not None and not _is_number(oversampling, 1.0):
+    if oversampling is not None and not is_number(oversampling, 1.0, LARGEST_OVERSAMPLING):
         raise ValueError(
-            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, or None for the exact one."
+            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, at most {LARGEST_OVERSAMPLING:g}, "
+            "or None for the exact one."
         )
-    if isinstance(smoothing, bool) or (smoothing != 0 and not _is_number(smoothing, SMALLEST_SMOOTHING)):
-        raise ValueError(f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {SMALLEST_SMOOTHING}.")
-    if memory is not None and not (isinstance(memory, int) and _is_number(memory, 1)):
+    if not (is_number(smoothing, 0, 0) or is_number(smoothing, SMALLEST_SMOOTHING, LARGEST_SMOOTHING)):
+        raise ValueError(
+            f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {SMALLEST_SMOOTHING}, at most "
+            f"{LARGEST_SMOOTHING:g}."
+        )
+    if memory is not None and not (isinstance(memory, int) and is_number(memory, 1, LARGEST_MEMORY)):
         raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
-
-
-def _is_number(value: object, lowest: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value < math.inf
 
 
 def first_effort(x: Tensor, memory: int | None, smoothing: float, differentiated: int | None) -> Effort:

@@ -12,6 +12,11 @@ from .filterbank import MIN_BANDWIDTH, gauss_response, half_support
 Averaging = Literal["local", "global", "none"]
 Support = int | float | Literal["global"] | None
 
+MOST_SAMPLES = 2**28
+"""N at most: an hour and a half at 48 kHz, whose spectra take gigabytes each."""
+MOST_FILTERS = 256
+"""Wavelets per octave at most: a cent is 1200."""
+
 
 @dataclass(frozen=True)
 class Lowpass:
@@ -43,7 +48,7 @@ def parse_lowpass(value: Support, J: int, longest: int, name: str) -> Lowpass:
     """
     if value is None:
         return Lowpass(2**J, "local")
-    if value == "global":
+    if isinstance(value, str) and value == "global":
         return Lowpass(2**J, "global")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
@@ -100,12 +105,15 @@ class Geometry:
         return slice(first, last)
 
 
-def _positive_int(value: object, name: str) -> int:
+def _positive_int(value: object, name: str, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1.")
+    value = int(value)
     if value < 1:
         raise ValueError(f"Invalid {name}: {value}; expected an integer >= 1.")
-    return int(value)
+    if most is not None and value > most:
+        raise ValueError(f"Invalid {name}: {value}; expected at most {most}, more take too much memory and time.")
+    return value
 
 
 def make_geometry(
@@ -123,25 +131,26 @@ def make_geometry(
         TypeError: a count is not an integer.
         ValueError: a value is out of range; the message names it and the remedy.
     """
-    n_samples = _positive_int(n_samples, "n_samples")
-    J, J_fr, Q_fr = _positive_int(J, "J"), _positive_int(J_fr, "J_fr"), _positive_int(Q_fr, "Q_fr")
+    n_samples = _positive_int(n_samples, "n_samples", MOST_SAMPLES)
+    J, J_fr = _positive_int(J, "J"), _positive_int(J_fr, "J_fr")
+    Q_fr = _positive_int(Q_fr, "Q_fr", MOST_FILTERS)
     pair = Q if isinstance(Q, (tuple, list)) else (Q, 1)
     if len(pair) != 2:
         raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
-    q1, q2 = _positive_int(pair[0], "Q[0]"), _positive_int(pair[1], "Q[1]")
-    if n_samples < 2**J:
+    q1, q2 = _positive_int(pair[0], "Q[0]", MOST_FILTERS), _positive_int(pair[1], "Q[1]", MOST_FILTERS)
+    if n_samples.bit_length() <= J:
         raise ValueError(
-            f"Invalid J: {J}; the largest wavelet spans 2**J = {2**J} samples but the signal has {n_samples}. "
-            f"Use J <= {int(math.log2(n_samples))} or a longer signal."
+            f"Invalid J: {J}; the largest wavelet spans 2**{J} samples but the signal has {n_samples}. "
+            f"Use J <= {n_samples.bit_length() - 1} or a longer signal."
         )
     rows = (J + 1) * q1
+    if J_fr >= rows.bit_length():
+        raise ValueError(
+            f"Invalid J_fr: {J_fr}; 2**{J_fr} exceeds the {rows} rows (J + 1) * Q1 of log-frequency. "
+            f"Use J_fr <= {rows.bit_length() - 1} or a larger J or Q1."
+        )
     time = parse_lowpass(T, J, n_samples, "T")
     frequency = parse_lowpass(F, J_fr, rows, "F")
-    if 2**J_fr > rows:
-        raise ValueError(
-            f"Invalid J_fr: {J_fr}; 2**J_fr = {2**J_fr} exceeds the {rows} rows (J + 1) * Q1 of log-frequency. "
-            f"Use J_fr <= {int(math.log2(rows))} or a larger J or Q1."
-        )
     n_padded = _padded_samples(n_samples, time.support)
     rows_margin = math.floor(8 * min(frequency.support, 2**J_fr))
     n_rows_padded = (rows + rows_margin) // 2**J_fr * 2**J_fr

@@ -23,6 +23,7 @@ class GraphedPathLoss:
         batch_shape: leading axes of the signals, the same in every call.
 
     Raises:
+        TypeError: loss_fn is no JTFSPathLoss.
         RuntimeError: the transform is not on a CUDA device.
         ValueError: in a call, signals of another shape, dtype or device.
 
@@ -37,6 +38,8 @@ class GraphedPathLoss:
     """
 
     def __init__(self, loss_fn: JTFSPathLoss, batch_shape: tuple[int, ...]) -> None:
+        if not isinstance(loss_fn, JTFSPathLoss):
+            raise TypeError(f"Expected a JTFSPathLoss as loss_fn, got {type(loss_fn).__name__}.")
         jtfs = loss_fn.jtfs
         if jtfs.device.type != "cuda":
             raise RuntimeError(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from .cascade import FirstLayer
+from .checks import checked_indices, dense, is_number
 from .transform import JTFSPath
 
 Reduction = Literal["mean", "sum", "none"]
+
+SMALLEST_LOG1P_EPS = 1e-30
+"""Below, coefficients over eps overflow in float32."""
 
 
 def path_distance(
@@ -33,11 +39,23 @@ def path_distance(
     Returns:
         (...) real.
 
+    Raises:
+        TypeError: the coefficients are not real floating-point tensors.
+        ValueError: they differ in shape, or an option is out of range.
+
     Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss.
     """
+    _check_distance(p, log1p_eps)
+    _check_switch(squared, "squared")
+    a, b = dense(a, "a"), dense(b, "b")
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(
+            f"Expected coefficients a and b (..., rows, frames) of one shape, got {tuple(a.shape)} and "
+            f"{tuple(b.shape)}; expand one to the other."
+        )
     if log1p_eps is not None:
         # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
-        a, b = (torch.log1p(s.clamp_min(0) / log1p_eps) for s in (a, b))
+        a, b = (torch.log1p(s.clamp_min(0) / float(log1p_eps)) for s in (a, b))
     difference = a - b
     if squared and p == 2:
         return difference.square().sum((-2, -1))
@@ -46,24 +64,55 @@ def path_distance(
         energy = difference.square().sum((-2, -1))
         apart = energy > 0
         return torch.where(apart, torch.where(apart, energy, 1.0).sqrt(), 0.0)
-    norm = torch.linalg.vector_norm(difference, ord=p, dim=(-2, -1))
+    norm = _norm(difference, p)
     return norm.square() if squared else norm
 
 
+def _norm(x: Tensor, p: float) -> Tensor:
+    """Return the p-norm over rows and frames; a unit near the largest entry keeps powers from underflow."""
+    unit = x.detach().abs().amax((-2, -1), keepdim=True) if x.numel() else x.detach().sum((-2, -1), keepdim=True)
+    unit = torch.where(unit > 0, unit, 1.0)
+    return torch.linalg.vector_norm(x / unit, ord=float(p), dim=(-2, -1)) * unit[..., 0, 0]
+
+
+def _check_distance(p: object, log1p_eps: object) -> None:
+    if not is_number(p, 1, math.inf):
+        raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1.")
+    if log1p_eps is not None and not is_number(log1p_eps, SMALLEST_LOG1P_EPS, sys.float_info.max):
+        raise ValueError(
+            f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, at least {SMALLEST_LOG1P_EPS}, or "
+            "None for no log."
+        )
+
+
 def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
-    if weights is None or isinstance(weights, (int, float)):
-        return [1.0 if weights is None else float(weights)] * n
-    if len(weights) != n:
-        raise ValueError(f"Expected one weight for each of {n} paths, got {len(weights)}.")
-    return list(weights)
+    if weights is None or isinstance(weights, Real):
+        factors = [1.0 if weights is None else weights] * n
+    elif isinstance(weights, str) or not hasattr(weights, "__len__") or not hasattr(weights, "__iter__"):
+        raise TypeError(f"Invalid weights: {weights!r}; expected a number, or one for each path.")
+    elif isinstance(weights, Tensor) and weights.ndim != 1:
+        raise ValueError(f"Invalid weights of shape {tuple(weights.shape)}; expected one for each of {n} paths.")
+    else:
+        factors = list(weights)  # type: ignore[arg-type]
+    if len(factors) != n:
+        raise ValueError(f"Expected one weight for each of {n} paths, got {len(factors)}.")
+    for weight in factors:
+        scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not weight.is_complex()
+        if not scalar and not isinstance(weight, Real):
+            raise TypeError(f"Invalid weight: {weight!r}; expected a number for each path.")
+        if not scalar and not is_number(float(weight), -sys.float_info.max, sys.float_info.max):
+            raise ValueError(f"Invalid weight: {weight!r}; expected a finite number.")
+    return [float(weight) if isinstance(weight, Real) else weight for weight in factors]  # type: ignore[misc]
 
 
-def _checked(signal: object, name: str) -> Tensor:
-    if not isinstance(signal, Tensor):
-        raise TypeError(f"Expected a torch.Tensor as {name}, got {type(signal).__name__}; use torch.as_tensor.")
-    if not signal.is_floating_point():
-        raise TypeError(f"Expected real floating-point numbers as {name}, got {signal.dtype}; convert it.")
-    return signal
+def _check_switch(value: object, name: str) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"Invalid {name}: {value!r}; expected True or False.")
+
+
+def _check_transform(jtfs: object) -> None:
+    if not isinstance(jtfs, JTFSPath):
+        raise TypeError(f"Expected a JTFSPath as jtfs, got {type(jtfs).__name__}.")
 
 
 class PreparedTarget:
@@ -72,9 +121,16 @@ class PreparedTarget:
     Args:
         jtfs: the transform; its dtype and device are followed when they change.
         signal: (..., n_samples) target signals, copied.
+
+    Raises:
+        TypeError: the signal is not a real floating-point tensor.
+        ValueError: it is on the meta device.
     """
 
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
+        _check_transform(jtfs)
+        if dense(signal, "target").is_meta:
+            raise ValueError(f"The target {tuple(signal.shape)} is on the meta device, it has no data to prepare.")
         self._original = signal.detach().clone()  # buffers get reused, and paths are computed later
         self.signal = self._original
         self.jtfs = jtfs
@@ -87,6 +143,7 @@ class PreparedTarget:
             self.signal = self._original.to(self.jtfs.device, self.jtfs.dtype)
             self._layer = None
             self._coefficients.clear()
+        path_indices = checked_indices(path_indices, self.jtfs.n_paths)
         missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
         if missing:
             with torch.no_grad():
@@ -142,11 +199,11 @@ class JTFSPathLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        if not p >= 1:
-            raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1.")
-        if log1p_eps is not None and not 0 < log1p_eps < math.inf:
-            raise ValueError(f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, or None for no log.")
-        if reduction not in ("mean", "sum", "none"):
+        _check_transform(jtfs)
+        _check_distance(p, log1p_eps)
+        _check_switch(squared, "squared")
+        _check_switch(path_scale, "path_scale")
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'.")
         self.jtfs = jtfs
         self.p = p
@@ -157,7 +214,7 @@ class JTFSPathLoss(nn.Module):
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
-        return PreparedTarget(self.jtfs, _checked(target, "target"))
+        return PreparedTarget(self.jtfs, target)
 
     def forward(
         self,
@@ -184,8 +241,8 @@ class JTFSPathLoss(nn.Module):
         factors = _factors(weights, len(indices))
         if isinstance(target, PreparedTarget) and target.jtfs is not self.jtfs:
             raise ValueError("The target was prepared by another transform; prepare it with this loss.")
-        signal = target.signal if isinstance(target, PreparedTarget) else _checked(target, "target")
-        if signal.shape != _checked(x, "x").shape:
+        signal = target.signal if isinstance(target, PreparedTarget) else dense(target, "target")
+        if signal.shape != dense(x, "x").shape:
             raise ValueError(
                 f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
                 "expand the target to the batch of x."

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .cascade import FirstLayer, RowGroup
+from .checks import checked_indices, dense
 from .effort import default_memory
 from .loss import JTFSPathLoss, PreparedTarget
 from .modulation import Taylor
@@ -52,7 +53,7 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
             (0, 0), (0, 1), ..., (1, 1), ...; of the dtype of the sounds.
 
     Raises:
-        TypeError: controls or sounds are not real floating-point tensors.
+        TypeError: controls or sounds are not real floating-point tensors; synth is not callable.
         ValueError: the controls are not (B, U), or the sounds not (B, N).
 
     Example:
@@ -66,7 +67,10 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
         <BLANKLINE>
                 [[12.,  6.,  3.]]])
     """
-    theta = _checked_controls(theta).detach().requires_grad_()
+    # A copy, as tensors made in inference mode cannot require gradients.
+    theta = _checked_controls(theta).detach().clone().requires_grad_()
+    if not callable(synth):
+        raise TypeError(f"Expected a callable as synth, got {type(synth).__name__}.")
     with torch.enable_grad():
         x = synth(theta)
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -166,7 +170,9 @@ class PathTaylor:
             raise ValueError("Invalid reduction: 'none'; expected a loss with reduction 'mean' or 'sum'.")
         self.loss_fn = loss_fn
         self.jtfs = jtfs = loss_fn.jtfs
-        indices = range(jtfs.n_paths) if paths is None else [jtfs.checked_index(p) for p in paths]
+        indices = range(jtfs.n_paths) if paths is None else checked_indices(paths, jtfs.n_paths)
+        if not callable(synth):
+            raise TypeError(f"Expected a callable as synth, got {type(synth).__name__}.")
         batch, n_controls = _checked_controls(theta).shape
         self._target = _checked_target(loss_fn, target, batch, indices)
         signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), batch), theta)
@@ -192,7 +198,7 @@ class PathTaylor:
         Those that share their temporal modulation are computed together when the first of them is due, in bundles
         that the transform's ``memory`` bounds; slopes and Hessians alone wait for their turn.
         """
-        wanted = [self.jtfs.checked_index(p) for p in paths]
+        wanted = checked_indices(paths, self.jtfs.n_paths)
         self.jtfs._checked_layer(self._layer, wanted)
         bundles = {p: bundle for bundle in self._bundles(sorted(set(wanted))) for p in bundle}
         last = {p: i for i, p in enumerate(wanted)}
@@ -285,9 +291,7 @@ class PathTaylor:
 
 
 def _checked_controls(theta: Tensor) -> Tensor:
-    if not isinstance(theta, Tensor) or not theta.is_floating_point():
-        kind = theta.dtype if isinstance(theta, Tensor) else type(theta).__name__
-        raise TypeError(f"Expected controls theta as a floating-point torch.Tensor, got {kind}; convert them.")
+    dense(theta, "controls theta")
     if theta.ndim != 2 or theta.numel() == 0:
         raise ValueError(
             f"Expected controls theta (B, U), at least one of each, got shape {tuple(theta.shape)}; "

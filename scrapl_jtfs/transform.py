@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
-import operator
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import scattering
 from .cascade import Cascade, FirstLayer
+from .checks import checked_index, checked_indices, checked_signal, is_number
 from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
 from .geometry import Support, make_geometry
@@ -114,9 +115,9 @@ class JTFSPath(nn.Module):
     ) -> None:
         super().__init__()
         check_options(oversampling, smoothing, memory)
-        if not (isinstance(sample_rate, (int, float)) and 0 < sample_rate < math.inf):
+        if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
-        if not isinstance(orders, Collection):
+        if not isinstance(orders, Collection) or not all(isinstance(order, Real) for order in orders):
             raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
         if not set(orders) or not set(orders) <= {1, 2}:
             raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
@@ -196,8 +197,9 @@ class JTFSPath(nn.Module):
         """Compute the coefficients of one path.
 
         Args:
-            x: (..., n_samples) real signals of the module's dtype and device (half precision is converted), or
-                what :meth:`first_layer` made of them.
+            x: (..., n_samples) real signals of the module's dtype and device (half precision is converted),
+                in float32 up to 1e18, beyond which squares overflow to NaN; or what :meth:`first_layer` made of
+                them.
             path_idx: path id p, from 0 to P - 1.
 
         Returns:
@@ -217,7 +219,7 @@ class JTFSPath(nn.Module):
         Returns:
             Their coefficients in that order, each (..., rows, frames).
         """
-        wanted = [self.checked_index(p) for p in path_indices]
+        wanted = checked_indices(path_indices, self.n_paths)
         done = dict(self._coefficients(x, wanted)) if wanted else {}
         return [done[p] for p in wanted]
 
@@ -236,17 +238,7 @@ class JTFSPath(nn.Module):
             TypeError: not an integer.
             IndexError: not from 0 to P - 1.
         """
-        if isinstance(path_idx, bool):
-            raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer.")
-        try:
-            index = operator.index(path_idx)
-        except TypeError:
-            raise TypeError(
-                f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {self.n_paths - 1}."
-            ) from None
-        if not 0 <= index < self.n_paths:
-            raise IndexError(f"path_idx {index} is out of range: there are {self.n_paths} paths, from 0.")
-        return index
+        return checked_index(path_idx, self.n_paths)
 
     @_eager
     def select_pairs(self, x: Tensor, target: Tensor, path_indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
@@ -263,7 +255,7 @@ class JTFSPath(nn.Module):
         Raises:
             ValueError: the signals differ in shape.
         """
-        wanted = [self.checked_index(p) for p in path_indices]
+        wanted = checked_indices(path_indices, self.n_paths)
         flat, batch_shape = self._checked_signal(x)
         flat_target, target_shape = self._checked_signal(target)
         if target_shape != batch_shape:
@@ -292,7 +284,7 @@ class JTFSPath(nn.Module):
         """
         wanted = range(self.n_paths) if path_indices is None else path_indices
         flat, batch_shape = self._checked_signal(x)
-        return self._first_layer(flat, [self.checked_index(p) for p in wanted], None).reshaped(batch_shape)
+        return self._first_layer(flat, checked_indices(wanted, self.n_paths), None).reshaped(batch_shape)
 
     def _first_layer(
         self, flat: Tensor, wanted: Sequence[int], differentiated: int | None, taylor: Taylor | None = None
@@ -360,29 +352,7 @@ class JTFSPath(nn.Module):
     def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
         if isinstance(x, FirstLayer):
             raise TypeError("Expected a signal, got a FirstLayer; pass the torch.Tensor that it was made of.")
-        if not isinstance(x, Tensor):
-            raise TypeError(f"Expected a torch.Tensor, got {type(x).__name__}; use torch.as_tensor.")
-        if not x.is_floating_point():
-            raise TypeError(
-                f"Expected a real floating-point signal, got {x.dtype}; convert it, e.g. x.to({self.dtype})"
-                + (" or take its real part." if x.is_complex() else " / full scale.")
-            )
-        n = self.geometry.n_samples
-        if x.ndim == 0 or x.shape[-1] != n:
-            raise ValueError(
-                f"Expected a signal of {n} samples on the last axis, got shape {tuple(x.shape)}; "
-                f"crop or pad it, or build JTFSPath with n_samples={x.shape[-1] if x.ndim else 1}."
-            )
-        if x.numel() == 0:
-            raise ValueError(f"Expected at least one signal, got an empty batch of shape {tuple(x.shape)}.")
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.to(self.dtype)
-        if x.dtype != self.dtype or x.device != self.device:
-            raise ValueError(
-                f"The signal is {x.dtype} on {x.device} but the filters are {self.dtype} on {self.device}; "
-                f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
-            )
-        return x.reshape(-1, n), x.shape[:-1]
+        return checked_signal(x, self.geometry.n_samples, self.dtype, self.device)
 
 
 def signal_level(flat: Tensor) -> Tensor:

@@ -2,11 +2,26 @@
 
 import math
 import operator
+import os
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any, SupportsIndex
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from scrapl_optim.storage import STORAGES
+
+# A few numbers of eight bytes for each path are to fit in memory anywhere.
+MOST_PATHS = 2**24
+# What float32 can multiply by, and the squares of row units of float32 can, with room to spare.
+_LARGEST_FACTOR, _LARGEST_DECAY, _LARGEST_EPS = 1e30, 1e6, 1e100
+_SWITCHES = ("path_adam", "unbiased", "maximize")
+_NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
+_values = operator.itemgetter(*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
+_NONE = (object(),)
 
 
 def as_int(value: SupportsIndex | Tensor, name: str) -> int:
@@ -18,7 +33,7 @@ def as_int(value: SupportsIndex | Tensor, name: str) -> int:
         TypeError: for bools, floats, and tensors that are not 0-dim integers.
     """
     # A one-element 1-D tensor also passes operator.index; it is usually a batch by mistake.
-    not_scalar = isinstance(value, Tensor) and value.dim() != 0
+    not_scalar = isinstance(value, Tensor) and (value.dim() != 0 or value.dtype == torch.bool or value.is_meta)
     if not not_scalar and not isinstance(value, bool):
         try:
             return operator.index(value)
@@ -28,6 +43,92 @@ def as_int(value: SupportsIndex | Tensor, name: str) -> int:
         f"{name} must be an integer (int, NumPy integer or 0-dim integer tensor), "
         f"got {value!r} of type {type(value).__name__}; convert it with int(...)"
     )
+
+
+def as_n_paths(value: SupportsIndex | Tensor) -> int:
+    """Return a number of paths as an int.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if there are none, or too many to keep numbers for each.
+    """
+    n_paths = as_int(value, "n_paths")
+    if not 1 <= n_paths <= MOST_PATHS:
+        raise ValueError(f"n_paths must be at least 1, got {n_paths}; and at most {MOST_PATHS}")
+    return n_paths
+
+
+def as_number(value: Any, name: str) -> float:
+    """Return ``value``, a real number of Python or NumPy, as a float; NaN and infinities are numbers here.
+
+    Raises:
+        TypeError: if it is not a number.
+    """
+    if not isinstance(value, (float, int, Real)):
+        raise TypeError(f"Invalid {name}: {value!r} of type {type(value).__name__}; it must be a number")
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def as_fraction(value: Any, name: str) -> float:
+    """Return ``value``, a number in ``[0, 1]``, as a float.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is out of range.
+    """
+    number = as_number(value, name)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return number
+
+
+def as_switch(value: Any, name: str) -> bool:
+    """Return ``value``, True or False of Python or NumPy.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
+    return bool(value)
+
+
+def as_floats(values: Any, name: str) -> npt.NDArray[np.float64]:
+    """Return real numbers, a tensor, array or sequence of any shape, as a new float64 array.
+
+    Raises:
+        TypeError: if they are not real numbers.
+    """
+    kind = type(values).__name__
+    try:
+        if isinstance(values, Tensor):
+            # A complex tensor is left for the error below.
+            values = None if values.is_complex() else values.detach().to("cpu", torch.float64, copy=True).numpy()
+        if isinstance(values, (list, tuple)):
+            values = [v.item() if isinstance(v, Tensor) and v.dim() == 0 else v for v in values]
+        array = np.array(values)
+        if array.dtype.kind in "biuf" or (array.ndim and all(isinstance(v, Real) for v in array.flat)):
+            return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise TypeError(f"{name} must be real numbers in a dense tensor, an array or a list, got a {kind}")
+
+
+def as_path(path: Any, name: str = "path") -> str:
+    """Return the name of a file or folder as a string.
+
+    Raises:
+        TypeError: if it is none; an integer would name an open file.
+    """
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a string or pathlib.Path, got {path!r} of type {type(path).__name__}"
+        ) from None
 
 
 def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
@@ -47,7 +148,11 @@ def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> No
     """Raise ValueError if a path's importance weight is not usable."""
     if weight is None:
         return
-    if not 0.0 < weight < math.inf:
+    factor = as_number(weight.item() if isinstance(weight, Tensor) else weight, "weight")
+    rates = [group["lr"] for group in param_groups if isinstance(group["lr"], (int, float))]
+    if factor < math.inf and factor * max([1.0, *rates]) > _LARGEST_FACTOR:
+        raise ValueError(f"weight={weight} is too large, expected at most {_LARGEST_FACTOR:g}, times lr as well")
+    if not 0.0 < factor < math.inf:
         raise ValueError(f"weight must be finite and positive, got {weight}; it is 1 / (n_paths * probability)")
     if weight != 1.0 and param_groups[0]["n_paths"] == 1:
         raise ValueError(f"weight={weight} with n_paths=1: the only path has probability 1 and weight 1")
@@ -58,27 +163,103 @@ def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> No
 
 
 def check_hyperparameters(group: dict[str, Any]) -> None:
-    """Raise ValueError if a hyperparameter of a parameter group is out of its domain."""
-    lr, betas = group["lr"], group["betas"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"Invalid lr: a tensor of shape {tuple(lr.shape)}; it must have one element")
-    if not (0.0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr}; it must be finite and >= 0")
-    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+    """Raise if a hyperparameter of a parameter group is out of its domain.
+
+    Raises:
+        TypeError: if one is of another type than documented.
+        ValueError: if one is out of its domain.
+    """
+    _check_lr(group["lr"])
+    betas = group["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ValueError(f"Invalid betas: {betas!r}; they must be two numbers in [0, 1)")
+    first, second = (as_number(beta, "betas") for beta in betas)
+    if not (0.0 <= first < 1.0 and 0.0 <= second < 1.0):
         raise ValueError(f"Invalid betas: {betas}; they must be two numbers in [0, 1)")
-    if betas[1] == 0.0 < betas[0] and group["eps"] == 0.0:
+    if second == 0.0 < first and group["eps"] == 0.0:
         raise ValueError(
             f"Invalid betas: {betas} with eps=0; a gradient that becomes zero would be divided by itself; "
             "let betas[1] > 0 or eps > 0"
         )
-    for name in ("eps", "weight_decay"):
-        if not (0.0 <= group[name] < math.inf):
-            raise ValueError(f"Invalid {name}: {group[name]}; it must be finite and >= 0")
-    if as_int(group["n_paths"], "n_paths") < 1:
-        raise ValueError(f"Invalid n_paths: {group['n_paths']}; it must be at least 1")
-    if not 0.0 <= group["saga"] <= 1.0:
+    for name, largest in (("eps", _LARGEST_EPS), ("weight_decay", _LARGEST_DECAY)):
+        if not (0.0 <= as_number(group[name], name) <= largest):
+            raise ValueError(f"Invalid {name}: {group[name]}; it must be finite and >= 0, at most {largest:g}")
+    if not 1 <= as_int(group["n_paths"], "n_paths") <= MOST_PATHS:
+        raise ValueError(f"Invalid n_paths: {group['n_paths']}; it must be at least 1, and at most {MOST_PATHS}")
+    if not 0.0 <= as_number(group["saga"], "saga") <= 1.0:
         raise ValueError(f"Invalid saga: {group['saga']}; it must be in [0, 1]: 1 is the paper's P-SAGA, 0 none")
-    if group["storage"] not in STORAGES:
+    if not isinstance(group["storage"], str) or group["storage"] not in STORAGES:
         raise ValueError(f"Invalid storage: {group['storage']!r}; it must be one of {', '.join(STORAGES)}")
-    if group["nonfinite"] not in ("raise", "skip"):
+    if not isinstance(group["nonfinite"], str) or group["nonfinite"] not in ("raise", "skip"):
         raise ValueError(f"Invalid nonfinite: {group['nonfinite']!r}; it must be 'raise' or 'skip'")
+    for name in _SWITCHES:
+        if not isinstance(group[name], bool):
+            raise TypeError(f"Invalid {name}: {group[name]!r}; it must be True or False")
+    if group["foreach"] is not None and not isinstance(group["foreach"], bool):
+        raise TypeError(f"Invalid foreach: {group['foreach']!r}; it must be True, False or None")
+
+
+def _check_lr(lr: Any) -> None:
+    if not isinstance(lr, Tensor):
+        value = as_number(lr, "lr")
+    elif lr.numel() != 1:
+        raise ValueError(f"Invalid lr: a tensor of shape {tuple(lr.shape)}; it must have one element")
+    elif lr.is_complex() or lr.is_meta or lr.layout is not torch.strided:
+        raise TypeError(
+            f"Invalid lr: a tensor of {lr.dtype}, {lr.layout}, on {lr.device}; it must be a real number"
+        )
+    else:
+        value = lr.item()
+    if not (0.0 <= value <= _LARGEST_FACTOR):
+        raise ValueError(f"Invalid lr: {lr}; it must be finite and >= 0, at most {_LARGEST_FACTOR:g}")
+
+
+def check_groups(param_groups: list[dict[str, Any]], n_paths: int, seen: dict[int, tuple[Any, ...]]) -> None:
+    """Raise if a hyperparameter, which anyone may have set since, is out of its domain.
+
+    A learning rate on an accelerator is not looked at: reading it would wait for the device. ``seen`` keeps the
+    values of each group that were found good, which are not checked again.
+    """
+    for index, group in enumerate(param_groups):
+        values = _values(group)
+        if all(map(operator.is_, values, seen.get(index, _NONE))):
+            continue
+        lr = group["lr"]
+        on_accelerator = isinstance(lr, Tensor) and lr.device.type not in ("cpu", "meta")
+        check_hyperparameters({**group, "lr": 0.0} if on_accelerator else group)
+        check_n_paths(group["n_paths"], n_paths)
+        seen[index] = values
+
+
+def check_n_paths(group_n_paths: Any, n_paths: int) -> None:
+    """Raise ValueError if a parameter group has other paths than the optimizer."""
+    if group_n_paths != n_paths:
+        raise ValueError(
+            f"n_paths={group_n_paths} of the parameter group differs from the optimizer's "
+            f"n_paths={n_paths}; all groups share one set of paths, leave it out"
+        )
+
+
+def check_callable(function: Any, name: str) -> None:
+    """Raise TypeError if ``function`` cannot be called."""
+    if not callable(function):
+        raise TypeError(f"{name} must be callable, got {function!r} of type {type(function).__name__}")
+
+
+def check_closure(closure: Any) -> None:
+    """Raise TypeError if a closure cannot be called."""
+    if not callable(closure):
+        raise TypeError(
+            f"closure must be callable, got {closure!r} of type {type(closure).__name__}; "
+            "name the path, as in step(path_idx=...)"
+        )
+
+
+def check_params(params: Any) -> None:
+    """Raise TypeError unless these are parameters, or groups of them, as torch's optimizers take them."""
+    if not isinstance(params, Iterable):
+        raise TypeError(f"params must be parameters or dicts with 'params', got {params!r}")
+    if isinstance(params, (list, tuple)):
+        for group in params:
+            if isinstance(group, dict) and "params" not in group:
+                raise TypeError(f"a parameter group must have 'params', got a dict with {sorted(map(str, group))}")

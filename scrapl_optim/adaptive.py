@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_int, as_path_idx
+from scrapl_optim._validation import as_floats, as_int, as_n_paths, as_number, as_path_idx, as_switch
 from scrapl_optim.sampler import PathSampler
 
 
@@ -66,16 +66,18 @@ class AdaptivePathSampler:
         self._n_paths, self._n_values = as_int(n_paths, "n_paths"), as_int(n_values, "n_values")
         if self._n_paths < 1 or self._n_values < 1:
             raise ValueError(f"n_paths={n_paths} and n_values={n_values}, expected at least 1")
-        if not 0.0 < rate <= 1.0:
+        as_n_paths(self._n_paths * self._n_values)  # as many means
+        self._rate, self._min_prob_frac = as_number(rate, "rate"), as_number(min_prob_frac, "min_prob_frac")
+        if not 0.0 < self._rate <= 1.0:
             raise ValueError(f"rate={rate}, expected a number in (0, 1]")
-        if not 0.0 < min_prob_frac <= 1.0:
+        if not 0.0 < self._min_prob_frac <= 1.0:
             raise ValueError(
                 f"min_prob_frac={min_prob_frac}, expected a number in (0, 1]: paths must be seen again"
             )
-        self._rate, self._min_prob_frac, self._cover_first = float(rate), float(min_prob_frac), bool(cover_first)
+        self._cover_first = as_switch(cover_first, "cover_first")
         self._seed = as_int(seed, "seed")
         self._means = np.full((self._n_values, self._n_paths), math.nan)
-        self._sampler = self._new_sampler()
+        self._sampler = self._new_sampler(self._means)
 
     @property
     def n_paths(self) -> int:
@@ -100,16 +102,16 @@ class AdaptivePathSampler:
 
         Raises:
             IndexError: if the path does not exist.
+            TypeError: if the path is not an integer, or the values are not numbers.
             ValueError: if the numbers are not what is expected; nothing has changed then.
         """
         path = as_path_idx(path_idx, self._n_paths)
-        numbers = values.detach().cpu().tolist() if isinstance(values, Tensor) else values
-        new = np.atleast_1d(np.asarray(numbers, dtype=np.float64))
+        new = np.atleast_1d(as_floats(values, f"values of path {path}"))
         if new.shape != (self._n_values,) or not np.isfinite(new).all() or (new < 0).any():
             raise ValueError(f"values={values} of path {path}, expected {self._n_values} finite numbers >= 0")
-        old = self._means[:, path]
-        self._means[:, path] = np.where(np.isnan(old), new, old + self._rate * (new - old))
-        self._sampler = self._new_sampler()
+        means, old = self._means.copy(), self._means[:, path]
+        means[:, path] = np.where(np.isnan(old), new, old + self._rate * (new - old))
+        self._go_on_from(means)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` goes on from: means, shape ``(n_values, n_paths)``, NaN for none."""
@@ -119,21 +121,35 @@ class AdaptivePathSampler:
         """Go on from a state.
 
         Raises:
-            ValueError: if its shape does not fit, or it has negative or infinite numbers.
+            TypeError: if it is not a dict of a tensor.
+            ValueError: if it has no means, its shape does not fit, it has negative or infinite numbers, or a path
+                has some of its means and lacks others; nothing has changed then.
         """
-        means = state_dict["means"].double().numpy()
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"the state is a {type(state_dict).__name__}, expected a dict as of state_dict()")
+        if "means" not in state_dict:
+            raise ValueError(f"the state has {sorted(map(str, state_dict))}, expected 'means'")
+        means = as_floats(state_dict["means"], "means of the state")
         if means.shape != self._means.shape:
             raise ValueError(f"the state is of shape {means.shape}, expected {self._means.shape}")
         if np.isinf(means).any() or (means < 0).any():
             raise ValueError("the state has negative or infinite means, expected numbers >= 0 or NaN")
-        self._means = means.copy()
-        self._sampler = self._new_sampler()
+        if (np.isnan(means) != np.isnan(means[0])).any():
+            raise ValueError("the state has NaN for some values of a path alone, expected it for all or none")
+        self._go_on_from(means)
 
-    def _new_sampler(self) -> PathSampler:
+    def _go_on_from(self, means: npt.NDArray[np.float64]) -> None:
+        # The sampler first: if it cannot be made, nothing has changed.
+        self._sampler, self._means = self._new_sampler(means), means
+
+    def _new_sampler(self, means: npt.NDArray[np.float64]) -> PathSampler:
         probs = np.full(self._n_paths, 1 / self._n_paths)
-        seen = ~np.isnan(self._means[0])
+        seen = ~np.isnan(means[0])
         if seen.any():
-            shares = np.where(seen, self._means, self._means[:, seen].mean(1, keepdims=True))
+            # Sums of numbers up to one do not overflow.
+            largest = means[:, seen].max(1, keepdims=True)
+            scaled = means / np.where(largest > 0, largest, 1)
+            shares = np.where(seen, scaled, scaled[:, seen].mean(1, keepdims=True))
             totals = shares.sum(1, keepdims=True)
             shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / self._n_paths)
             probs = shares.mean(0)

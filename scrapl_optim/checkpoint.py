@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import torch
 from torch.serialization import MAP_LOCATION
 
+from scrapl_optim._validation import as_path
+
 __all__ = ["load_checkpoint", "save_checkpoint", "write_atomically"]
 
 # Where a file system cannot tell whether the writer of a partial file lives: no save goes a day without a write.
@@ -44,6 +46,7 @@ def save_checkpoint(state: object, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: ``state`` holds objects that could not be loaded again. ``path`` is as it was before.
+        ValueError: ``state`` is nested too deeply to be written. ``path`` is as it was before.
         IsADirectoryError: ``path`` is a folder.
         OSError, RuntimeError: the disk is full, or whatever kept ``torch.save`` from writing. ``path`` is as
             it was before.
@@ -78,6 +81,12 @@ def save_checkpoint(state: object, path: str | os.PathLike[str]) -> None:
         torch.serialization.set_crc32_options(True)
         try:
             torch.save(state, beside)
+        except (AttributeError, pickle.PicklingError) as error:
+            raise TypeError(
+                f"the state holds an object that cannot be saved: {error}; {path} was not written"
+            ) from error
+        except RecursionError as error:
+            raise ValueError(f"the state is nested too deeply to be saved; {path} was not written") from error
         finally:
             torch.serialization.set_crc32_options(with_checksums)
         refused = torch.serialization.get_unsafe_globals_in_checkpoint(beside)
@@ -103,6 +112,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: ``path`` is no path, or ``map_location`` no place.
         ValueError: it is damaged, no checkpoint, or holds objects other than plain data.
         RuntimeError: its tensors were on a device that is missing here; pass ``map_location``.
 
@@ -113,6 +123,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
         ...     load_checkpoint(f"{folder}/last.pt", map_location="cpu")
         {'step': 7, 'w': tensor([1., 1.])}
     """
+    path = as_path(path)
+    if not (map_location is None or isinstance(map_location, (str, torch.device, dict)) or callable(map_location)):
+        raise TypeError(f"map_location={map_location!r}, expected a device, a dict, a callable or None")
     try:
         file = open(path, "rb")  # noqa: SIM115  (closed below)
     except FileNotFoundError as error:
@@ -176,7 +189,9 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         ...     Path(folder, "note.txt").read_text()
         'all or nothing'
     """
-    path = Path(os.path.realpath(path))  # a link stays a link, and the new file is on the disk of the old one
+    path = Path(
+        os.path.realpath(as_path(path))
+    )  # a link stays a link, and the new file is on the disk of the old one
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it, e.g. {path / 'checkpoint.pt'}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.weak import WeakIdKeyDictionary
 
-from scrapl_optim import path_state, state_dict, steps
-from scrapl_optim._validation import as_int, as_path_idx, check_hyperparameters, check_weight
+from scrapl_optim import _validation as checks
+from scrapl_optim import path_state, state_dict, state_dict_checks, steps
 from scrapl_optim.arenas import Arena
 from scrapl_optim.functional import update_formula
 from scrapl_optim.gradients import Gradients
@@ -152,7 +152,7 @@ class PathAdamSAGA(Optimizer):
         nonfinite: str = "raise",
     ) -> None:
         defaults = {
-            "n_paths": as_int(n_paths, "n_paths"),
+            "n_paths": checks.as_int(n_paths, "n_paths"),
             "lr": lr,
             "betas": betas,
             "eps": eps,
@@ -165,7 +165,8 @@ class PathAdamSAGA(Optimizer):
             "foreach": foreach,
             "nonfinite": nonfinite,
         }
-        check_hyperparameters(defaults)
+        checks.check_hyperparameters(defaults)
+        checks.check_params(params)
         self._start()
         super().__init__(params, defaults)
         self._register_hooks()
@@ -176,6 +177,7 @@ class PathAdamSAGA(Optimizer):
         self._rows = RowFetcher()
         self._plans: dict[int, steps.Plan] = {}
         self._scratch = Scratch()
+        self._checked: dict[int, tuple[Any, ...]] = {}
         # Clocks of state dicts that may still be around, with their content.
         self._snapshots = WeakIdKeyDictionary()
 
@@ -208,16 +210,23 @@ class PathAdamSAGA(Optimizer):
 
         Raises:
             ValueError: if a hyperparameter is out of its domain or ``n_paths`` is not the optimizer's.
+            TypeError: if it is not a dict with parameters.
         """
         if isinstance(param_group, dict):
             group = {**self.defaults, **param_group}
-            check_hyperparameters(group)
-            if group["n_paths"] != self.defaults["n_paths"]:
-                raise ValueError(
-                    f"n_paths={group['n_paths']} of the parameter group differs from the optimizer's "
-                    f"n_paths={self.defaults['n_paths']}; all groups share one set of paths, leave it out"
-                )
+            checks.check_hyperparameters(group)
+            checks.check_n_paths(group["n_paths"], self.defaults["n_paths"])
+            checks.check_params(group.get("params"))
         super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict; nothing changes if it does not fit.
+
+        Raises:
+            TypeError, ValueError: it is not one of the same parameters, paths and kind of state.
+        """
+        state_dict_checks.check_structure(self, state_dict)
+        super().load_state_dict(state_dict)
 
     def set_path(self, path_idx: PathIdx, weight: float | None = None) -> None:
         """Announce the path, and its importance weight, of the next ``step``, which uses them once.
@@ -232,8 +241,8 @@ class PathAdamSAGA(Optimizer):
             IndexError: if it is not in ``[0, n_paths)``.
             ValueError: if ``weight`` is not finite and positive.
         """
-        path = as_path_idx(path_idx, self.defaults["n_paths"])
-        check_weight(weight, self.param_groups)
+        path = checks.as_path_idx(path_idx, self.defaults["n_paths"])
+        checks.check_weight(weight, self.param_groups)
         self._announced[:] = [_Announced(path, weight)]
         self._rows.forget()
         for index, plan in self._plans.items():
@@ -242,8 +251,8 @@ class PathAdamSAGA(Optimizer):
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
-        check_weight(weight, self.param_groups)
-        path = None if path_idx is None else as_path_idx(path_idx, n_paths)
+        checks.check_weight(weight, self.param_groups)
+        path = None if path_idx is None else checks.as_path_idx(path_idx, n_paths)
         if self._announced and path in (None, self._announced[0].path):
             announced = self._announced[0]
             return announced if weight is None else _Announced(announced.path, weight)
@@ -312,10 +321,12 @@ class PathAdamSAGA(Optimizer):
                 gradient has an inf or a NaN; nothing has changed then.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is not in ``[0, n_paths)``.
-            ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``.
+            ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``; if a
+                hyperparameter of a group was set to a value out of its domain.
         """
         loss = None
         if closure is not None:
+            checks.check_closure(closure)
             with torch.enable_grad():
                 loss = closure()
         batches = self._prepare(path_idx, weight)
@@ -339,6 +350,7 @@ class PathAdamSAGA(Optimizer):
                 self._init_group(group, clocks)
             state_dict.complete_rows(self)
             return []
+        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         path, weight = self._resolve_path(path_idx, weight)
         gradients = Gradients(self.param_groups)
         if not gradients.usable(path):

@@ -1,14 +1,13 @@
 """Stateless sampling of paths: the path of a step is a pure function of (probs, seed, step)."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from scrapl_optim._validation import as_int, as_path_idx
+from scrapl_optim._validation import as_floats, as_fraction, as_int, as_n_paths, as_path_idx, as_switch
 
 # probs may come from float32 arithmetic over thousands of paths; a larger error is a mistake.
 SUM_TOLERANCE = 1e-5
@@ -16,6 +15,7 @@ SUM_TOLERANCE = 1e-5
 _DRAWS, _PERMUTATION = 0, 1
 # The largest float64 below one keeps every point inside the cumulative distribution.
 _BELOW_ONE = math.nextafter(1.0, 0.0)
+_MOST_DRAWS = 2**24
 
 
 class PathSampler:
@@ -53,7 +53,7 @@ class PathSampler:
 
     Raises:
         ValueError: if a value is out of its domain.
-        TypeError: if ``seed`` or ``n_paths`` is not an integer.
+        TypeError: if ``seed`` or ``n_paths`` is not an integer, or a number not a number.
 
     Example:
         >>> sampler = PathSampler([0.2, 0.5, 0.3], seed=1)
@@ -76,11 +76,10 @@ class PathSampler:
         cover_first: bool = False,
     ) -> None:
         self._seed = _check_uint64(seed, "seed")
-        if not 0.0 <= min_prob_frac <= 1.0:
-            raise ValueError(f"min_prob_frac must be in [0, 1], got {min_prob_frac}")
+        min_prob_frac = as_fraction(min_prob_frac, "min_prob_frac")
         pi = _as_distribution(probs, n_paths)
-        self._min_prob_frac = float(min_prob_frac)
-        self._cover_first = bool(cover_first)
+        self._min_prob_frac = min_prob_frac
+        self._cover_first = as_switch(cover_first, "cover_first")
         self._set_probs(min_prob_frac / pi.size + (1.0 - min_prob_frac) * pi)
 
     def _set_probs(self, probs: npt.NDArray[np.float64]) -> None:
@@ -157,8 +156,9 @@ class PathSampler:
         """
         step = _check_uint64(step, "step")
         n_draws = as_int(n_draws, "n_draws")
-        if n_draws < 1:
-            raise ValueError(f"n_draws must be at least 1, got {n_draws}")
+        if not 1 <= n_draws <= _MOST_DRAWS:
+            raise ValueError(f"n_draws must be at least 1, got {n_draws}; and at most {_MOST_DRAWS}")
+        replacement, stratified = as_switch(replacement, "replacement"), as_switch(stratified, "stratified")
         if not replacement:
             self._check_distinct(n_draws, stratified)
         if step * n_draws < self._permutation.size:
@@ -260,18 +260,12 @@ def _as_distribution(
 ) -> npt.NDArray[np.float64]:
     """Return ``probs`` as a new float64 array of sum one, or the uniform distribution."""
     if n_paths is not None:
-        n_paths = as_int(n_paths, "n_paths")
-        if n_paths < 1:
-            raise ValueError(f"n_paths must be at least 1, got {n_paths}")
+        n_paths = as_n_paths(n_paths)
     if probs is None:
         if n_paths is None:
             raise ValueError("either probs or n_paths must be given, got neither")
         return np.full(n_paths, 1.0 / n_paths)
-    if isinstance(probs, Tensor):
-        probs = probs.detach().cpu().double().numpy()
-    elif isinstance(probs, Sequence):
-        probs = [float(p) for p in probs]  # type: ignore[arg-type]
-    pi = np.array(probs, dtype=np.float64)
+    pi = as_floats(probs, "probs")
     _check_distribution(pi, n_paths)
     # fsum is correctly rounded: the distribution does not depend on the order of a SIMD sum.
     return pi / math.fsum(pi)
@@ -287,7 +281,7 @@ def _check_distribution(pi: npt.NDArray[np.float64], n_paths: int | None) -> Non
         raise ValueError(
             f"probs must be finite and non-negative, got probs[{bad[0]}] = {pi[bad[0]]} ({bad.size} such entries)"
         )
-    total = math.fsum(pi)
+    total = math.fsum(pi) if pi.max() <= 2.0 else float(pi.max())  # a sum of huge numbers overflows
     if abs(total - 1.0) > SUM_TOLERANCE:
         raise ValueError(
             f"probs must sum to 1 within {SUM_TOLERANCE:g}, got {total:.9g}; normalise with probs / probs.sum()"

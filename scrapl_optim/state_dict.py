@@ -18,6 +18,7 @@ from scrapl_optim.path_state import (
     row_layout,
     state_dtype,
 )
+from scrapl_optim.state_dict_checks import check_group, check_numbers
 from scrapl_optim.storage import local
 
 
@@ -75,11 +76,12 @@ def before_load(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) ->
     """``load_state_dict`` pre-hook: check that the state fits, drop empty rows, shelter the rest from the cast."""
     n_paths = optimizer.defaults["n_paths"]
     for i, saved in enumerate(state_dict["param_groups"]):
-        if saved.get("n_paths") != n_paths:
+        if not isinstance(saved.get("n_paths"), int) or saved["n_paths"] != n_paths:
             raise ValueError(
                 f"parameter group {i} of the loaded state dict has n_paths={saved.get('n_paths')}, but this "
                 f"optimizer has n_paths={n_paths}; create it with the n_paths of the checkpoint"
             )
+        check_group(optimizer, saved, i)
     state = dict(state_dict["state"])
     for param_id, param, group in params_by_id(optimizer, state_dict["param_groups"]):
         if state.get(param_id):
@@ -109,7 +111,7 @@ def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], 
     """Return the saved state of one parameter without the rows of paths never drawn.
 
     Raises:
-        ValueError: if a tensor is missing or has another shape.
+        ValueError: if a tensor is missing, has another shape, or holds what no step leaves.
     """
     n_paths = group["n_paths"]
     layout = row_layout(param, group, "saga_sum" in saved)
@@ -118,11 +120,13 @@ def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], 
     if "saga_sum" in saved:
         kept["saga_sum"] = shape
     _check_shapes(saved, kept, param_id, n_paths, param)
+    check_numbers({key: saved[key] for key in kept}, param_id)
     if layout.names:
         shapes = {name: tuple(part.shape) for name, part in _meta_row(layout, param).items()}
         for path in drawn_paths({"step": saved["step"].cpu()}):
             rows = {f"{name}.{path}": shapes[name] for name in layout.names}
             _check_shapes(saved, rows, param_id, n_paths, param)
+            check_numbers({key: saved[key] for key in rows}, param_id)
             kept |= rows
     return {key: saved[key] for key in kept}
 

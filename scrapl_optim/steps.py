@@ -233,7 +233,7 @@ def _in_two(unit: float) -> tuple[float, float]:
 def _as_scalar(lr: float | Tensor) -> float | Tensor:
     """A CPU tensor becomes a number; one on an accelerator stays there, for reading would synchronise."""
     if not isinstance(lr, Tensor):
-        return lr
+        return float(lr)
     return lr.item() if lr.device.type == "cpu" else lr.reshape(())
 
 

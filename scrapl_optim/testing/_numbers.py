@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scrapl_optim._validation import as_floats, as_number
+
 # What an estimator may return: a number, an array, a tensor, or a list of them (one for each parameter).
 Estimate = Tensor | npt.ArrayLike | Sequence[Tensor] | Sequence[npt.NDArray[Any]]
 
@@ -108,12 +110,14 @@ def as_distribution(probs: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Raises:
         ValueError: if they are negative, not finite or do not sum to one.
+        TypeError: if they are not numbers.
     """
-    pi = as_array(probs)
+    pi = as_floats(probs, "probs")
     if pi.ndim != 1 or pi.size == 0:
         raise ValueError(f"probs has shape {pi.shape}, expected (n_paths,) with at least one path")
-    total = math.fsum(pi)
-    if not (np.isfinite(pi).all() and (pi >= 0).all() and abs(total - 1) <= _SUM_TOLERANCE):
+    possible = bool(((pi >= 0) & (pi <= 2)).all())
+    total = math.fsum(pi) if possible else math.nan
+    if not (possible and abs(total - 1) <= _SUM_TOLERANCE):
         raise ValueError(
             f"probs = {show(pi)} with sum {total:.9g}, expected finite numbers >= 0 of sum 1; "
             "normalise with probs / probs.sum()"
@@ -130,8 +134,15 @@ def as_array(values: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def check_false_alarm(false_alarm: float) -> None:
     """Raise ValueError unless it is a rate that a test can have."""
-    if not 0.0 < false_alarm <= 0.5:
+    if not 0.0 < as_number(false_alarm, "false_alarm") <= 0.5:
         raise ValueError(f"false_alarm={false_alarm}, expected a probability in (0, 0.5], such as 1e-6")
+
+
+def check_tolerances(rtol: float | None, atol: float = 0.0) -> None:
+    """Raise ValueError unless they are numbers of at least 0, or None for a default."""
+    for name, value in (("rtol", 0.0 if rtol is None else rtol), ("atol", atol)):
+        if not as_number(value, name) >= 0.0:
+            raise ValueError(f"{name}={value}, expected a number >= 0")
 
 
 def show(values: Tensor | npt.NDArray[Any]) -> str:

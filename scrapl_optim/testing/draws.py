@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_int, as_path_idx
+from scrapl_optim._validation import as_int, as_path_idx, check_callable
 from scrapl_optim.testing._numbers import as_distribution, check_false_alarm
 
 Sampler = Callable[[int], SupportsIndex | Tensor]
@@ -65,6 +65,9 @@ def assert_draws_follow(
 
     Source: the exact binomial test of Clopper and Pearson (1934), with Bonferroni's correction.
     """
+    check_callable(sampler, "sampler")
+    if twin is not None:
+        check_callable(twin, "twin")
     check_false_alarm(false_alarm)
     pi = as_distribution(probs)
     n_steps, first_step = as_int(n_steps, "n_steps"), as_int(first_step, "first_step")

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_int
+from scrapl_optim._validation import as_floats, as_int, check_callable
 from scrapl_optim.testing._numbers import (
     Estimate,
     Numbers,
-    as_array,
     check_false_alarm,
+    check_tolerances,
     read_like,
     read_target,
     show,
@@ -110,7 +110,9 @@ def assert_statistically_unbiased(
     Source: Maurer and Pontil (2009), Theorem 4, for bounded draws; Efron (1969) and Hoeffding (1963) for
     symmetric ones.
     """
+    check_callable(draw, "draw")
     check_false_alarm(false_alarm)
+    check_tolerances(rtol)
     n_draws = as_int(n_draws, "n_draws")
     wanted = read_target(target)
     n_sides = (2 if bounds is None else 4) * max(1, wanted.flat.numel())
@@ -151,6 +153,8 @@ def _check_enough(n_draws: int, log_term: float, bounded: bool, false_alarm: flo
 
 
 def _read_bounds(bounds: Bounds, wanted: Numbers) -> tuple[Tensor, Tensor]:
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise ValueError(f"bounds={bounds!r}, expected a pair (low, high)")
     low, high = (_read_bound(bound, wanted) for bound in bounds)
     if not bool(((low <= high) & (high - low).isfinite()).all()):
         raise ValueError(f"bounds={bounds}, expected finite numbers with low <= high")
@@ -158,9 +162,9 @@ def _read_bounds(bounds: Bounds, wanted: Numbers) -> tuple[Tensor, Tensor]:
 
 
 def _read_bound(bound: Estimate, wanted: Numbers) -> Tensor:
-    if isinstance(bound, (list, tuple)) or np.ndim(as_array(bound)) > 0:  # type: ignore[arg-type]
+    if isinstance(bound, (list, tuple)) or np.ndim(as_floats(bound, "bounds")) > 0:
         return read_like(bound, "bounds", wanted).flat
-    return torch.full_like(wanted.flat, float(bound))  # type: ignore[arg-type]
+    return torch.full_like(wanted.flat, float(as_floats(bound, "bounds")))
 
 
 def _collect(
@@ -182,7 +186,7 @@ def _collect(
         first += deviations.sum(0)
         second += deviations.square().sum(0)
         largest = torch.maximum(largest, deviations.abs().amax(0))
-    tolerance = (rounding if rtol is None else rtol) * wanted.largest(wanted.flat.abs())
+    tolerance = (rounding if rtol is None else float(rtol)) * wanted.largest(wanted.flat.abs())
     return _Sums(first, second, largest, tolerance)
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrapl_optim._validation import as_int, as_path_idx
+from scrapl_optim._validation import as_int, as_number, as_path_idx
 
 _MOST = 9  # integers up to here make counter-examples that can be checked by hand
 _SIGNED = sorted(range(-_MOST, _MOST + 1), key=lambda number: (abs(number), number < 0))  # simplest first
@@ -30,6 +30,7 @@ class PathLosses:
 
     Raises:
         ValueError: if the two are not P rows of W numbers, or a curvature is negative.
+        TypeError: if they are not tuples of tuples of numbers.
 
     Example:
         >>> import torch
@@ -45,6 +46,12 @@ class PathLosses:
     curvatures: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
+        for name, rows in (("centers", self.centers), ("curvatures", self.curvatures)):
+            if not isinstance(rows, (tuple, list)) or not all(isinstance(row, (tuple, list)) for row in rows):
+                raise TypeError(f"{name}={rows!r}, expected P rows of W numbers")
+            for row in rows:
+                for number in row:
+                    as_number(number, name)
         sizes = [[len(row) for row in rows] for rows in (self.centers, self.curvatures)]
         if not sizes[0] or sizes[0] != sizes[1] or len(set(sizes[0])) != 1 or sizes[0][0] == 0:
             raise ValueError(f"centers and curvatures have rows of {sizes} numbers, expected P rows of W each")
@@ -122,7 +129,7 @@ def distributions(
         >>> test()
     """
     _check_sizes("paths", min_paths, max_paths)
-    if not 0.0 <= smallest <= 1 / max_paths:
+    if not 0.0 <= as_number(smallest, "smallest") <= 1 / max_paths:
         raise ValueError(
             f"smallest={smallest}, expected a number in [0, 1 / max_paths] = [0, {1 / max_paths:.6g}]"
         )

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from scrapl_optim.testing._numbers import as_array, show
+from scrapl_optim._validation import check_callable
+from scrapl_optim.testing._numbers import as_array, check_tolerances, show
 
 _PATHS_SHOWN = 20
 
@@ -103,6 +104,12 @@ def assert_matches_twin(
           found [1.14]
           gradient [-3.3]
     """
+    for name, function in (("make_optimizer", make_optimizer), ("make_twin", make_twin), ("step", step)):
+        check_callable(function, name)
+    check_tolerances(rtol, atol)
+    for name, values in (("losses", losses), ("path_sequence", path_sequence)):
+        if not hasattr(values, "gradient") and not hasattr(values, "__len__"):
+            raise TypeError(f"{name} is a {type(values).__name__}, expected a sequence")
     given = None if hasattr(losses, "gradient") else losses
     if given is not None and len(given) != len(path_sequence):  # type: ignore[arg-type]
         raise ValueError(

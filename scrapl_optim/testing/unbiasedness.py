@@ -8,7 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim.testing._numbers import Estimate, Numbers, as_distribution, read, read_like, read_target, show
+from scrapl_optim._validation import check_callable
+from scrapl_optim.testing._numbers import (
+    Estimate,
+    Numbers,
+    as_distribution,
+    check_tolerances,
+    read,
+    read_like,
+    read_target,
+    show,
+)
 
 _PATHS_SHOWN = 5
 _TINY = 1e-300
@@ -67,6 +77,8 @@ def assert_unbiased(
 
     Source: for SAGA, Defazio, Bach and Lacoste-Julien (2014).
     """
+    check_callable(estimate, "estimate")
+    check_tolerances(rtol, atol)
     pi = as_distribution(probs)
     wanted = read_target(target)
     mean, size = torch.zeros_like(wanted.flat), torch.zeros_like(wanted.flat)
@@ -80,7 +92,7 @@ def assert_unbiased(
         mean.add_(found.flat, alpha=prob)
         size.add_(found.flat.abs(), alpha=prob)
         rounding = max(rounding, found.rounding)
-    allowed = atol + (rounding if rtol is None else rtol) * wanted.largest(size)
+    allowed = float(atol) + (rounding if rtol is None else float(rtol)) * wanted.largest(size)
     if bool(((mean - wanted.flat).abs() > allowed).any()):
         raise AssertionError(_explain(estimate, pi, wanted, mean, allowed))
 

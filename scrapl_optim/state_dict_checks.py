@@ -1,0 +1,92 @@
+"""Whether what is loaded can be a state dict of PathAdamSAGA: its structure and its numbers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scrapl_optim._validation import check_hyperparameters
+from scrapl_optim.path_state import CLOCKS
+from scrapl_optim.storage import local
+
+# Steps stay exact in float64, and there is room to go on.
+_LARGEST_STEP = 2**53
+_LARGEST_UNIT = 2.0**960
+
+
+def check_structure(optimizer: torch.optim.Optimizer, state_dict: Any) -> None:
+    """Raise unless this is made as a state dict of ``optimizer`` is.
+
+    Raises:
+        TypeError: it, or a part of it, is not a dict or list.
+        ValueError: a part is missing, or belongs to no parameter; a hyperparameter is out of its domain.
+    """
+    groups = _part(_dict(state_dict, "the loaded state dict"), "param_groups", "the loaded state dict")
+    if not isinstance(groups, (list, tuple)):
+        raise TypeError(f"param_groups of the loaded state dict is {groups!r}, expected a list of dicts")
+    known: set[Any] = set()
+    for i, saved in enumerate(groups):
+        name = f"parameter group {i} of the loaded state dict"
+        ids = _part(_dict(saved, name), "params", name)
+        if not isinstance(ids, (list, tuple)) or not all(isinstance(param_id, (int, str)) for param_id in ids):
+            raise TypeError(f"params of {name} is {ids!r}, expected a list of parameter ids")
+        if not known.isdisjoint(ids) or len(set(ids)) != len(ids):
+            raise ValueError(f"params of {name} is {ids!r}, expected each parameter id once")
+        known.update(ids)
+    state = _dict(_part(state_dict, "state", "the loaded state dict"), "state of the loaded state dict")
+    for param_id, own in state.items():
+        if param_id not in known:
+            raise ValueError(
+                f"the loaded state dict has a state of {param_id!r}, expected parameter ids of its groups: "
+                f"{sorted(map(str, known))}"
+            )
+        _dict(own, f"state of parameter {param_id} in the loaded state dict")
+
+
+def check_group(optimizer: torch.optim.Optimizer, saved: dict[str, Any], index: int) -> None:
+    """Raise if a hyperparameter of a saved group is out of its domain; those it lacks are the optimizer's."""
+    try:
+        check_hyperparameters({**optimizer.defaults, **saved})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"parameter group {index} of the loaded state dict: {error}") from None
+
+
+def check_numbers(kept: dict[str, Tensor], param_id: Any) -> None:
+    """Raise ValueError if a tensor of a parameter's state, of the right shape, holds what no step leaves."""
+    for key, tensor in kept.items():
+        expected = _unfit(key, local(tensor))
+        if expected is not None:
+            found = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+            raise ValueError(
+                f"state {key!r} of parameter {param_id} in the loaded state dict ({found}) is not {expected}; the "
+                "checkpoint is damaged or of something else"
+            )
+
+
+def _unfit(key: str, tensor: Tensor) -> str | None:
+    """Return what was expected of a tensor, if it is not that."""
+    if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_complex() or tensor.dtype == torch.bool:
+        return "a dense tensor of real numbers"
+    if key not in CLOCKS:
+        finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
+        return None if finite else "finite"
+    numbers = tensor.double()
+    if key == "step":
+        whole = (numbers >= 0) & (numbers <= _LARGEST_STEP) & (numbers == numbers.floor())
+        return None if bool(whole.all()) else f"whole numbers from 0 to {_LARGEST_STEP}"
+    powers = (torch.frexp(numbers).mantissa == 0.5) & (numbers >= 1 / _LARGEST_UNIT) & (numbers <= _LARGEST_UNIT)
+    return None if bool((powers | (numbers == 0)).all()) else "powers of two, or 0"
+
+
+def _dict(value: Any, name: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, expected a dict")
+    return value
+
+
+def _part(value: dict[Any, Any], key: str, name: str) -> Any:
+    if key not in value:
+        raise ValueError(
+            f"{name} has no {key!r}, but {sorted(map(str, value))}; expected what state_dict() returns"
+        )
+    return value[key]
