@@ -1,6 +1,5 @@
 """theta-importance sampling: which paths tell most about the controls of a synthesizer."""
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,33 +9,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from scrapl_optim._validation import as_int
 from scrapl_optim.eigenvalue import Eigenvalue
+from scrapl_optim.importance_arguments import as_chosen, as_limits, as_problem, as_share, check_options
 from scrapl_optim.importance_checks import check_curvature, check_problem
-from scrapl_optim.importance_search import Curvature, Limits, Search
+from scrapl_optim.importance_search import Curvature, Search
 from scrapl_optim.importance_store import ImportanceStore
 from scrapl_optim.probabilities import probabilities
-
-METHODS = ("exact", "shared_subspace", "gauss_newton", "control_curvature")
-
-
-class Problem(NamedTuple):
-    """What the importance of paths is asked of.
-
-    Attributes:
-        encoder: maps a batch to controls theta of shape ``(B, U)``; deterministic.
-        synth: maps controls and the batch to a sound, or whatever the path loss takes; deterministic.
-        path_loss: maps the sound, the batch and a path to a scalar, a mean or sum over examples.
-        batches: the data; anything that the three understand.
-        params: weights of the encoder.
-        n_paths: P.
-    """
-
-    encoder: Callable[[Any], Tensor]
-    synth: Callable[[Tensor, Any], Any]
-    path_loss: Callable[[Any, Any, int], Tensor]
-    batches: Sequence[Any]
-    params: Sequence[Tensor]
-    n_paths: int
 
 
 class Progress(NamedTuple):
@@ -197,14 +176,15 @@ def theta_importance(
 
     Source: SCRAPL, section 3.4, equations (10) to (12).
     """
-    problem = Problem(encoder, synth, path_loss, list(batches), list(params), n_paths)
-    chosen = _chosen_paths(problem, paths, method, share, max_graphs)
+    problem = as_problem(encoder, synth, path_loss, batches, params, n_paths)
+    limits = as_limits(tolerance, max_products, max_basis, max_subspace, max_graphs)
+    check_options(method, curvature, split, dtype, folder, check, progress)
+    chosen, share, seed = as_chosen(paths, problem.n_paths), as_share(share), as_int(seed, "seed")
     thetas = check_problem(problem, chosen, dtype, seed, thorough=check)
     n_controls = thetas[0].shape[1]
-    store = ImportanceStore(folder, n_controls, n_paths)
-    store.claim(problem.params, thetas, {"method": method, "tolerance": tolerance, "seed": seed})
+    store = ImportanceStore(folder, n_controls, problem.n_paths)
+    store.claim(problem.params, thetas, {"method": method, "tolerance": limits.tolerance, "seed": seed})
     controls = _shared_out(chosen, n_controls, share)
-    limits = Limits(tolerance, max_products, max_basis, max_subspace, max_graphs)
     with _reporter(progress) as report:
         done, total = 0, sum(map(len, controls.values()))
 
@@ -217,7 +197,7 @@ def theta_importance(
         if check and curvature is not None:
             check_curvature(search, chosen[0])
         search.run(store, controls)
-    return ThetaImportance(**store.table(), tolerance=tolerance, method=method)
+    return ThetaImportance(**store.table(), tolerance=limits.tolerance, method=method)
 
 
 def _shared_out(paths: list[int], n_controls: int, share: tuple[int, int]) -> dict[int, list[int]]:
@@ -227,33 +207,6 @@ def _shared_out(paths: list[int], n_controls: int, share: tuple[int, int]) -> di
         return {p: list(range(n_controls)) for p in paths[rank::count]}
     units = [(p, u) for p in paths for u in range(n_controls)][rank::count]
     return {p: [u for path, u in units if path == p] for p in dict.fromkeys(p for p, _ in units)}
-
-
-def _chosen_paths(
-    problem: Problem, paths: Iterable[int] | None, method: str, share: tuple[int, int], max_graphs: int
-) -> list[int]:
-    """Return the paths to compute; raise where arguments are not what is expected."""
-    if not problem.batches:
-        raise ValueError("batches is empty, expected at least one batch")
-    if not problem.params:
-        raise ValueError("params is empty, expected the weights of the encoder")
-    kinds = {(param.dtype, param.device) for param in problem.params}
-    if len(kinds) > 1:
-        raise ValueError(f"params are of several dtypes or devices, {sorted(map(str, kinds))}; expected one")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}, expected one of {METHODS}")
-    if problem.n_paths < 1:
-        raise ValueError(f"n_paths={problem.n_paths}, expected at least 1")
-    if max_graphs < 0:
-        raise ValueError(f"max_graphs={max_graphs}, expected 0 or more")
-    rank, count = share
-    if not 0 <= rank < count:
-        raise ValueError(f"share={share}, expected (rank, count) with 0 <= rank < count")
-    chosen = list(range(problem.n_paths)) if paths is None else sorted({operator.index(p) for p in paths})
-    outside = [p for p in chosen if not 0 <= p < problem.n_paths]
-    if outside or not chosen:
-        raise ValueError(f"paths={outside or chosen}, expected some in [0, {problem.n_paths})")
-    return chosen
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from scrapl_optim.path_curvature import couples_examples, path_curvature
 
 if TYPE_CHECKING:
-    from scrapl_optim.importance import Problem
+    from scrapl_optim.importance_arguments import Problem
     from scrapl_optim.importance_search import Search
 
 _RANDOM_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,27 +11,15 @@ from torch import Tensor
 from scrapl_optim.eigenvalue import Eigenvalue, dominant_eigenvalue
 from scrapl_optim.encoder_curvature import EncoderCurvature
 from scrapl_optim.example_hessians import ExampleHessians
+from scrapl_optim.importance_arguments import Limits, Problem
 from scrapl_optim.importance_store import ImportanceStore
 from scrapl_optim.path_curvature import PathCurvature, path_curvature
 from scrapl_optim.shared_subspace import Coefficients, SharedSubspace
-
-if TYPE_CHECKING:
-    from scrapl_optim.importance import Problem
 
 _Value = Callable[[list[PathCurvature], int, int, int], Eigenvalue]
 """The value of a path and control from derivatives on all batches, with the control's row in each Hessian."""
 
 Curvature = Callable[[Tensor, Any, Sequence[int]], Iterable[tuple[int, Tensor, Tensor]]]
-
-
-class Limits(NamedTuple):
-    """How far to go; see :func:`scrapl_optim.theta_importance`."""
-
-    tolerance: float
-    max_products: int
-    max_basis: int
-    max_subspace: int
-    max_graphs: int
 
 
 class Search(NamedTuple):
@@ -49,7 +37,7 @@ class Search(NamedTuple):
         advance: called after each piece of work with the stage, path and control and the value, if there is one.
     """
 
-    problem: "Problem"
+    problem: Problem
     thetas: list[Tensor]
     method: str
     dtype: torch.dtype | None

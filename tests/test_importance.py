@@ -289,7 +289,21 @@ def test_what_makes_the_result_meaningless_is_named(fault, error, message: str) 
     [
         ({"method": "exakt"}, ValueError, "method='exakt'"),
         ({"paths": [4]}, ValueError, r"paths=\[4\]"),
-        ({"paths": []}, ValueError, r"paths=\[\]"),
+        ({"paths": []}, ValueError, "paths is empty"),
+        ({"paths": "01"}, TypeError, "paths must be a sequence"),
+        ({"share": 1}, TypeError, "share=1"),
+        ({"share": (0, 1.5)}, TypeError, "count of share"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer"),
+        ({"tolerance": float("nan")}, ValueError, "tolerance=nan"),
+        ({"tolerance": "1e-3"}, TypeError, "tolerance"),
+        ({"max_products": 0}, ValueError, "max_products=0"),
+        ({"max_subspace": None}, TypeError, "max_subspace must be an integer"),
+        ({"curvature": 1}, TypeError, "curvature must be callable"),
+        ({"split": []}, TypeError, "split must be callable"),
+        ({"dtype": torch.int64}, TypeError, "dtype=torch.int64"),
+        ({"folder": 3}, TypeError, "folder must be"),
+        ({"check": "yes"}, TypeError, "check must be True or False"),
+        ({"progress": 2}, TypeError, "progress must be True or False"),
         ({"share": (2, 2)}, ValueError, r"share=\(2, 2\)"),
         ({"max_graphs": -1}, ValueError, "max_graphs=-1"),
         ({"tolerance": 0.0}, ValueError, r"tolerance=0\.0"),
@@ -300,6 +314,33 @@ def test_what_makes_the_result_meaningless_is_named(fault, error, message: str) 
 def test_bad_arguments(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Toy().importance(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error", "message"),
+    [
+        (0, None, TypeError, "encoder must be callable"),
+        (1, "synth", TypeError, "synth must be callable"),
+        (2, 0, TypeError, "path_loss must be callable"),
+        (3, None, TypeError, "batches must be a sequence"),
+        (3, torch.zeros(2, 3), TypeError, r"a single batch is \[batch\]"),
+        (3, [], ValueError, "batches is empty"),
+        (4, None, TypeError, "params must be a sequence"),
+        (4, "weights", TypeError, "params must be a sequence"),
+        (4, [1.0], TypeError, "params holds float"),
+        (4, [torch.zeros(2), torch.zeros(2).double()], ValueError, "several dtypes"),
+        (5, None, TypeError, "n_paths must be an integer"),
+        (5, 1.5, TypeError, "n_paths must be an integer"),
+        (5, 0, ValueError, "n_paths must be at least 1"),
+        (5, 10**9, ValueError, "n_paths must be at least 1"),
+    ],
+)
+def test_bad_problems(place: int, value: object, error: type[Exception], message: str) -> None:
+    toy = Toy()
+    arguments: list = [toy.encoder, toy.synth, toy.loss, toy.batches, list(toy.encoder.parameters()), P]
+    arguments[place] = value
+    with pytest.raises(error, match=message):
+        theta_importance(*arguments)
 
 
 def test_a_loss_that_ignores_the_controls_has_no_importance() -> None:
