@@ -71,7 +71,7 @@ class PathAdamSAGA(Optimizer):
     finite gradients, and 0/0 is 0. (In float32, entries under 1e-28 of the path's largest gradient get updates
     that are too small. Without P-Adam, rows hold gradients as they are: keep those within 1e-30 to 1e30.)
     Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning
-    here; scrapl-loss's 1e-8 on gradients multiplied by 1e8 is ``eps=1e-24``.
+    here; scrapl-loss's 1e-8 outside the root, on gradients multiplied by 1e8, is about ``eps=1e-32``.
 
     **Memory.** A path has a row of two tensors: :math:`\hat g_p` (``update.p``) and the root (``rms.p``), from
     which the moments follow. It is allocated when the path is first drawn. Besides there is one running sum

@@ -61,7 +61,8 @@ def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
 
     A file holds pi, a tensor of shape ``(P,)`` (``torch.save``; scrapl-loss's ``probs.pt``). In a folder of
     scrapl-loss, each ``vals_{p}.pt`` has the eigenvalues of a path, of shape ``(n, U)``; pi follows by equation
-    (10). Files are read with ``weights_only=True``.
+    (10). Files are read with ``weights_only=True``. scrapl-loss's ``probs.pt`` has its ``min_prob_frac`` in it
+    already: give :class:`PathSampler` none then.
 
     Args:
         path: file or folder.

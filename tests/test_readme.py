@@ -177,3 +177,22 @@ def test_peers_table_is_the_result_files() -> None:
     assert f"| {ours} (float32, bfloat16, int8) | {sizes['scrapl-loss']:.0f} |" in README
     whole = [v for name, v in importance_rows().items() if name.endswith("scrapl-loss's time over ours, whole pi")]
     assert f"| θ-importance, the whole π, times ours | 1 | {min(whole):.0f} and {max(whole):.0f} |" in README
+
+
+def test_adaptive_table_is_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/adaptive.json").read_text())
+    for arm in results["arms"]:
+        cells = []
+        for synth in ("granular", "chirplet"):
+            found = results["synths"][synth]["arms"][arm]
+            error = found["test"]["mean"]
+            assert error["n"] == 5
+            cells.append(f"{error['mean']:.0f} ± {error['standard_error']:.0f}")
+            difference = found.get("minus_reference", {}).get("mean")
+            change = (
+                ""
+                if arm == results["reference"]
+                else (f"{difference['mean']:+.0f} ± {difference['standard_error']:.0f}, {difference['verdict']}")
+            )
+            cells.append(change)
+        assert f"| {' | '.join(cells)} |" in README
