@@ -235,7 +235,7 @@ def test_quick_program_from_the_command_line_to_the_files(
     arguments = ["--quick", "--synths", "chirplet", "--seeds", "2", "--runs", str(tmp_path)]
     assert program.main(arguments) == 0
     first = capsys.readouterr()
-    assert "8/8 after" in first.err
+    assert "10/10 after" in first.err
     assert "CHIRPLET" in first.out
     results = json.loads((tmp_path / "adaptive.json").read_text())
     assert (tmp_path / "adaptive.png").stat().st_size > 10_000

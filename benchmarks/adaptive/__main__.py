@@ -69,7 +69,8 @@ def jobs_left(problems: Sequence[Problem], n_seeds: int, folder: Path) -> list[J
         for seed in range(n_seeds)
         for problem in problems
         for name, arm in ARMS.items()
-        if not finished_result(run_folder(folder, seed, problem, arm), run_configuration(problem, seed, arm))
+        if problem.name in arm.synths
+        and not finished_result(run_folder(folder, seed, problem, arm), run_configuration(problem, seed, arm))
     ]
 
 

@@ -30,6 +30,8 @@ class Arm:
         min_prob_frac: share of the uniform distribution in pi.
         rate: of the adaptive means.
         unbiased: whether the optimizer weighs paths by 1 / (P pi); otherwise pi changes the objective, on purpose.
+        examples: training examples that pi is computed from.
+        synths: problems that it is tried on.
         description: for the result file.
     """
 
@@ -39,6 +41,8 @@ class Arm:
     min_prob_frac: float = 0.0
     rate: float | None = None
     unbiased: bool = False
+    examples: int = 4
+    synths: tuple[str, ...] = ("granular", "chirplet")
 
 
 ARMS = {
@@ -51,6 +55,14 @@ ARMS = {
             "PathSampler with pi from theta_importance (exact, tolerance 1e-2, compact transform in float64) on "
             "the initial encoder and 4 training examples; no weights, as in the paper",
             min_prob_frac=0.25,
+        ),
+        Arm(
+            "theta-is-16",
+            "importance",
+            "the same with pi from 16 training examples",
+            min_prob_frac=0.25,
+            examples=16,
+            synths=("chirplet",),
         ),
         Arm(
             "adaptive-slopes",
@@ -79,7 +91,9 @@ def run_configuration(problem: Problem, seed: int, arm: Arm) -> dict[str, Any]:
     ranges = {
         name: None if value is None else list(value) for name, value in (("am", problem.am), ("fm", problem.fm))
     }
-    decides = {key: value for key, value in asdict(arm).items() if key != "description"}
+    decides = {key: value for key, value in asdict(arm).items() if key not in ("description", "synths")}
+    if arm.source != "importance" or arm.examples == Arm.examples:
+        del decides["examples"]
     return {**configuration(problem.preset, seed), **synth, **ranges, "arm": decides}
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 __all__ = ["draw_figure"]
 
 # Okabe and Ito's colours, distinguishable with any colour vision
-_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73")
+_COLORS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73")
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:

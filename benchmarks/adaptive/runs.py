@@ -28,8 +28,7 @@ from .problems import Problem, ProblemExperiment, build_jtfs
 
 __all__ = ["entropy", "importance", "make_sampler", "run_arm", "run_folder"]
 
-_EXAMPLES, _TOLERANCE, _OVERSAMPLING = 4, 1e-2, 2.0
-_PI = "pi.json"
+_TOLERANCE, _OVERSAMPLING = 1e-2, 2.0
 
 
 def run_folder(folder: Path, seed: int, problem: Problem, arm: Arm) -> Path:
@@ -41,33 +40,34 @@ def entropy(pi: Sequence[float]) -> float:
     return -sum(p * math.log(p) for p in pi if p > 0)
 
 
-def importance(experiment: ProblemExperiment, trainer: Trainer) -> dict[str, Any]:
+def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -> dict[str, Any]:
     """theta-importance of the encoder as `trainer` has it, on the first training examples, with its time."""
     started = time.perf_counter()
     data, synth, preset = experiment.train, experiment.synth, experiment.preset
     jtfs = build_jtfs(experiment.problem, oversampling=_OVERSAMPLING).double()
     distance = JTFSPathLoss(jtfs)
     # The position after those of all training steps: no match of the training has these grains.
-    seeds = match_seeds(preset, experiment.seed, preset.n_steps)[:_EXAMPLES]
+    seeds = match_seeds(preset, experiment.seed, preset.n_steps)[:examples]
+    examples = len(seeds)  # fewer in the quick program
     with torch.no_grad():
-        target = distance.prepare(synth(data.theta[:_EXAMPLES].double(), data.seeds[:_EXAMPLES]))
+        target = distance.prepare(synth(data.theta[:examples].double(), data.seeds[:examples]))
     found = theta_importance(
         trainer.encoder.eval(),
         lambda theta, batch: synth(theta, seeds),
         lambda sound, batch, path: distance(sound, target, path),
-        [data.spectrograms[:_EXAMPLES]],
+        [data.spectrograms[:examples]],
         trainer.encoder.parameters(),
         jtfs.n_paths,
         tolerance=_TOLERANCE,
         method="shared_subspace",
         split=lambda batch: batch.split(1),
-        max_graphs=_EXAMPLES,
+        max_graphs=examples,
         check=True,
     )
     return {
         "method": found.method,
         "tolerance": found.tolerance,
-        "examples": _EXAMPLES,
+        "examples": examples,
         "unconverged": found.unconverged,
         "seconds": time.perf_counter() - started,
         "curvature": found.curvature.tolist(),
@@ -76,10 +76,11 @@ def importance(experiment: ProblemExperiment, trainer: Trainer) -> dict[str, Any
 
 
 def _kept_importance(experiment: ProblemExperiment, objective: PathObjective, place: Path) -> dict[str, Any]:
-    path = place / _PI
+    examples = objective.arm.examples
+    path = place / ("pi.json" if examples == 4 else f"pi-{examples}.json")
     if not path.exists():
         # a trainer of its own: its encoder has the weights that the training starts from
-        found = importance(experiment, Trainer(experiment, "importance", objective))
+        found = importance(experiment, Trainer(experiment, "importance", objective), examples)
         write_text(path, json.dumps(found) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))
 
