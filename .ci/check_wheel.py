@@ -91,6 +91,8 @@ def check(archive: Path, folder: Path, python: str, torch: str, with_tests: bool
     loop = run(inside, "-c", readme_loop(), cwd=folder)
     result: dict[str, object] = {
         "archive": archive.name,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": platform.platform(),
         "python": run(inside, "-c", "import platform; print(platform.python_version())").strip(),
         **fastest["versions"],
         "import_seconds": round(fastest["ours"], 3),
@@ -103,15 +105,12 @@ def check(archive: Path, folder: Path, python: str, torch: str, with_tests: bool
 
 
 def run_tests(inside: Path, folder: Path) -> str:
-    run(
-        inside, "-m", "pip", "install", "--quiet", "pytest", "hypothesis", "scipy", "kymatio", "matplotlib", "tqdm"
-    )
-    run("cp", "-r", ROOT / "tests", folder / "tests")
-    run("ln", "-s", ROOT.parent / "shared", folder.parent / "shared")
+    packages = ("pytest", "pytest-timeout", "hypothesis", "scipy", "kymatio", "matplotlib", "tqdm")
+    run(inside, "-m", "pip", "install", "--quiet", *packages)
     # Not from the repository, or its packages would be found first.
-    out = run(
-        inside, "-m", "pytest", "-q", "-x", "--rootdir", folder, *(f"tests/{name}" for name in TESTS), cwd=folder
-    )
+    run("cp", "-r", ROOT / "tests", folder / "tests")
+    chosen = [f"tests/{name}" for name in TESTS]
+    out = run(inside, "-m", "pytest", "-q", "-x", "--rootdir", folder, *chosen, cwd=folder)
     return out.strip().splitlines()[-1]
 
 
@@ -131,16 +130,24 @@ def main() -> int:
             for archive in (wheel, sdist) if i == 0 else (wheel,):
                 result = check(archive, folder / f"{i}-{archive.suffix[1:]}", python, torch, arguments.tests)
                 results.append(result)
-                print({key: value for key, value in result.items() if key != "readme_loop"})
-    report = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": platform.platform(),
-        "forbidden": FORBIDDEN,
-        "results": results,
-    }
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                if arguments.out:
+                    write_report(arguments.out, results)
+                print({key: value for key, value in result.items() if key != "readme_loop"}, flush=True)
     return 0
+
+
+def write_report(path: Path, results: list[dict[str, object]]) -> None:
+    """Write results, and keep those of other versions that the file has: torch's are too large for one sitting."""
+
+    def key(result: dict[str, object]) -> tuple[object, ...]:
+        return tuple(result[name] for name in ("archive", "python", "torch"))
+
+    known = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    fresh = {key(result) for result in results}
+    kept = [result for result in known if key(result) not in fresh]
+    everything = sorted([*kept, *results], key=lambda result: [str(part) for part in key(result)])
+    report = {"forbidden": FORBIDDEN, "results": everything}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from scrapl_optim.testing import (
 )
 
 modest = settings(
+    print_blob=False,  # what hypothesis adds where it sees CI is not for people
     max_examples=40,
     deadline=None,
     derandomize=True,
