@@ -199,3 +199,13 @@ def test_adaptive_table_is_the_result_file() -> None:
             )
             cells.append(change)
         assert f"| {' | '.join(cells)} |" in README
+
+
+def test_versions_tried_are_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/wheel.json").read_text())["results"]
+    pairs = {(r["python"].rpartition(".")[0], r["torch"].partition("+")[0]) for r in results}
+    tried = ", ".join(f"{python} with {torch}" for python, torch in sorted(pairs, key=str))
+    assert f"Python and torch tried: {tried}" in README.replace("\n", " ")
+    assert all("passed" in r["tests"] and "failed" not in r["tests"] for r in results)
+    slowest = max(r["import_seconds"] for r in results)
+    assert f"at most {slowest:.2f} s to torch's own" in README.replace("\n", " ")
