@@ -52,8 +52,9 @@ ARMS = {
         Arm(
             "theta-is",
             "importance",
-            "PathSampler with pi from theta_importance (tolerance 1e-2, compact transform in float64; each run says "
-            "by which of two methods, the same within the tolerance) on the initial encoder and 4 training examples; no weights, as in the paper",
+            "PathSampler with pi from theta_importance (tolerance 1e-2, compact transform in float64; each run "
+            "says by which of two methods, the same within the tolerance) on the initial encoder and 4 training "
+            "examples; no weights, as in the paper",
             min_prob_frac=0.25,
         ),
         Arm(
