@@ -122,7 +122,7 @@ class PathTaylor:
             + \frac{\partial L}{\partial S} \cdot S_{ab}\big|_{y_{ab} = 0} + G \cdot y_{ab}.
 
     That takes 1 + U passes forward and one backward through the second layer, where S_ab in full would take
-    1 + U + U (U + 1) / 2 forward. It agrees with double backward to rounding, at a fraction of the time.
+    1 + U + U (U + 1) / 2 forward. It agrees with double backward to rounding.
 
     Memory: K = 1 + U + U (U + 1) / 2 first layers of the batch are held, 24 MB for each example of the paper's
     transform (N = 32768, U = 2, float64; 18 MB at oversampling=2), beside what the transform's ``memory`` allows
@@ -153,7 +153,7 @@ class PathTaylor:
         >>> slope.shape, hessian.shape
         (torch.Size([3, 2]), torch.Size([3, 2, 2]))
 
-    Source: SCRAPL paper, Equations 11 and 12; ``../shared/design.md``, section 6.
+    Source: SCRAPL paper, Equations 11 and 12; the series are the chain rule to second order.
     """
 
     def __init__(

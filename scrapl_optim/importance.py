@@ -133,8 +133,8 @@ def theta_importance(
             backward passes (for JTFS paths ``scrapl_jtfs.PathTaylor``). It is checked against these on a path.
         split: cuts a batch into batches of one example for the encoder, in which ``"shared_subspace"`` is B
             times cheaper.
-        tolerance: relative residual of an eigenvalue to stop at. The matrices are nearly symmetric, so that
-            errors are nearer to its square.
+        tolerance: relative residual of an eigenvalue to stop at. A loose one may be met at the second-largest
+            eigenvalue first: at 1e-2 ``"exact"`` left single values up to 8% low, pi 6e-4 off.
         max_products: products to take at most for one eigenvalue; values not converged by then are named in
             ``ThetaImportance.unconverged``.
         max_basis: memory of the eigenvalue search: at most one and a half times as many vectors as large as all

@@ -25,9 +25,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     description = "theta-importance sampling beside scrapl-loss: agreement, cost, where pi's mass is."
-    arguments = benchmark_parser(_NAME, description, SECTIONS, "a small selection, about two minutes").parse_args(
-        argv
-    )
+    arguments = benchmark_parser(_NAME, description, SECTIONS, "a small selection, some minutes").parse_args(argv)
     sections = list(dict.fromkeys(arguments.only))
     whole = not arguments.quick and len(sections) == len(SECTIONS)
     # A part must not take the place of the committed figures.

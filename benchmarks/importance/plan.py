@@ -1,4 +1,4 @@
-"""What a run measures, in full (about 40 minutes) or quickly."""
+"""What a run measures, in full (about 20 minutes) or quickly."""
 
 from dataclasses import dataclass, field, replace
 
@@ -65,7 +65,7 @@ class Plan:
 
 
 def make_plan(*, quick: bool) -> Plan:
-    """The full selection, or one of about two minutes whose figures mean little."""
+    """The full selection, or one of some minutes whose times mean little."""
     small, slow = SCALES["small"], SCALES["slow"]
     mass = tuple(replace(slow, am=am, fm=fm, batch=16) for am, fm in _RANGES)  # with 4, one is below uniform
     if quick:
