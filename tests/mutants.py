@@ -1,7 +1,7 @@
 """Mistakes one can make in an estimator over paths, put into this package for a while, and what the kit says.
 
-``PYTHONPATH=. python tests/mutants.py`` prints a table of the mutants with the counter-examples that hypothesis shrinks
-to.
+``PYTHONPATH=. python tests/mutants.py`` prints a table of the mutants with the counter-examples that hypothesis
+shrinks to.
 Each property holds for the package as it is, and fails under its mutants.
 """
 
