@@ -108,7 +108,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
 
     Args:
         path: a file of :func:`save_checkpoint`, or of ``torch.save`` if its content is of the same kinds.
-        map_location: where the tensors go, as for ``torch.load``; ``None`` for where they were.
+        map_location: where the tensors go, as for ``torch.load``; ``None`` for where they were. The default
+            device (``torch.set_default_device``) plays no part.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -137,7 +138,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
         _check_whole(file, path)
         file.seek(0)
         try:
-            return torch.load(file, map_location=map_location, weights_only=True)
+            # A default device would take sparse tensors away from their storages; an open file cannot be mapped.
+            with torch._C.DisableTorchFunction():
+                return torch.load(file, map_location=map_location, weights_only=True, mmap=False)
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{os.fspath(path)} holds objects other than tensors, numbers, strings, lists and dicts, which "

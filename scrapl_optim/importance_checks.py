@@ -99,7 +99,7 @@ def check_coupling(problem: "Problem", batch: Any, theta: Tensor, path: int, see
     def loss(controls: Tensor) -> Tensor:
         return problem.path_loss(problem.synth(controls, batch), batch, path)
 
-    if couples_examples(loss, theta, torch.Generator().manual_seed(seed)):
+    if couples_examples(loss, theta, torch.Generator("cpu").manual_seed(seed)):
         raise RuntimeError(
             f"the loss of path {path} couples the examples of a batch: its second derivative between different "
             "examples does not vanish. Use a mean or sum over examples (not, say, one norm over the batch, and no "

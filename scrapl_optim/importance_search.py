@@ -153,8 +153,9 @@ class Search(NamedTuple):
         self, encoder: EncoderCurvature, curvatures: list[PathCurvature], path: int, u: int, row: int
     ) -> Eigenvalue:
         n_controls = self.thetas[0].shape[1]
-        generator = torch.Generator().manual_seed((self.seed * self.problem.n_paths + path) * n_controls + u)
-        start = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64)
+        generator = torch.Generator("cpu").manual_seed((self.seed * self.problem.n_paths + path) * n_controls + u)
+        # On the CPU, whatever the default device and the weights', so that a seed means the same everywhere.
+        start = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64, device="cpu")
         scale = _largest(curvatures, u, row)
         if scale == 0.0:
             return Eigenvalue(0j, 0.0, 0, True)

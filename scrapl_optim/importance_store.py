@@ -85,9 +85,9 @@ class ImportanceStore:
     def table(self) -> dict[str, Tensor]:
         """Return what is known as tensors of shape (U, P): NaN, NaN and 0 where nothing is."""
         shape = (self.n_controls, self.n_paths)
-        curvature = torch.full(shape, torch.nan, dtype=torch.float64)
-        residual = torch.full(shape, torch.nan, dtype=torch.float64)
-        n_products = torch.zeros(shape, dtype=torch.int64)
+        curvature = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
+        residual = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
+        n_products = torch.zeros(shape, dtype=torch.int64, device="cpu")
         for path_idx in range(self.n_paths):
             for control in range(self.n_controls):
                 found = self.get(path_idx, control)
@@ -118,12 +118,16 @@ def _read_derivatives(file: Path) -> tuple[list[int], list[PathCurvature]] | Non
     try:
         content = json.loads(file.read_text())
         batches = [
-            PathCurvature(*(torch.tensor(batch[name], dtype=torch.float64) for name in PathCurvature._fields))
+            PathCurvature(*(_as_tensor(batch[name]) for name in PathCurvature._fields))
             for batch in content["batches"]
         ]
         return list(content["controls"]), batches
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
+
+
+def _as_tensor(numbers: Any) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -139,7 +143,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _fingerprint(theta: Tensor) -> list[float]:
     """A few numbers that tell controls apart but not machines, which round differently."""
     theta = theta.double().cpu()
-    weights = torch.cos(torch.arange(theta.numel(), dtype=torch.float64)).view_as(theta)
+    weights = torch.cos(torch.arange(theta.numel(), dtype=torch.float64, device="cpu")).view_as(theta)
     return [float(theta.shape[0]), float(theta.mean()), float((weights * theta).sum())]
 
 

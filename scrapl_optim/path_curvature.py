@@ -73,7 +73,8 @@ def couples_examples(loss: Callable[[Tensor], Tensor], theta: Tensor, generator:
     (slope,) = torch.autograd.grad(value, theta, create_graph=True, materialize_grads=True)
     if not slope.requires_grad:
         return False
-    signs = torch.randint(0, 2, (theta.shape[0], 1), generator=generator).to(theta) * 2 - 1
+    shape, device = (theta.shape[0], 1), generator.device
+    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int64, device=device).to(theta) * 2 - 1
     signs[0], signs[1] = 1, -1
     (plain,) = torch.autograd.grad(slope.sum(), theta, retain_graph=True, materialize_grads=True)
     (signed,) = torch.autograd.grad((signs * slope).sum(), theta, materialize_grads=True)

@@ -70,9 +70,10 @@ class SharedSubspace:
         self._hessians, self._gradients, self._u, self._c = hessians, gradients, u, coefficients
         self._tolerance, self._max_size, self._seed = tolerance, max_size, seed
         n_examples, n_controls, n = gradients.shape
-        generator = torch.Generator().manual_seed(seed)
-        self._signs = torch.randint(0, 2, (n,), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
-        self._signs = self._signs.to(gradients.device)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        # Drawn on the CPU, whatever the default device and the weights', so that a seed means the same everywhere.
+        signs = torch.randint(0, 2, (n,), generator=generator, dtype=torch.int8, device="cpu")
+        self._signs = signs.mul_(2).sub_(1).to(gradients.device)
         # The first `size` rows and columns of these are filled.
         self._basis = gradients.new_empty(max_size, n)
         self.size = 0
@@ -92,9 +93,9 @@ class SharedSubspace:
         """Enlarge V until all residuals are within the tolerance or it is full; yield how many are, each time."""
         for direction in _principal(self._gradients.flatten(0, 1), self._max_size // 4):
             self._add(direction)
-        generator = torch.Generator().manual_seed(self._seed)
+        generator = torch.Generator("cpu").manual_seed(self._seed)
         for path in self._different(N_EXPLORED):
-            start = torch.randn(self._basis.shape[1], generator=generator, dtype=torch.float64)
+            start = torch.randn(self._basis.shape[1], generator=generator, dtype=torch.float64, device="cpu")
             self._explore(path, start.to(self._basis))
         open_ = list(range(self.n_paths))
         while open_:
