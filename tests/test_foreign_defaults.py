@@ -14,6 +14,7 @@ from importance_toy import P, Toy, U
 from optimizer_helpers import assert_bitwise
 from torch import Tensor
 from torch.utils._device import _device_constructors
+from torch.utils.serialization import config
 
 import scrapl_optim
 from scrapl_optim import (
@@ -344,12 +345,10 @@ def test_checkpoints_go_where_map_location_says(tmp_path: Path) -> None:
         assert load_checkpoint(tmp_path / "c.pt", map_location="meta")["w"].is_meta
 
 
-def test_checkpoints_load_where_files_are_mapped_by_default(tmp_path: Path, monkeypatch: Any) -> None:
-    import torch.utils.serialization
-
-    monkeypatch.setattr(torch.utils.serialization.config.load, "mmap", True)
+def test_checkpoints_load_where_files_are_mapped_by_default(tmp_path: Path) -> None:
     save_checkpoint({"w": torch.ones(2)}, tmp_path / "c.pt")
-    assert_bitwise([load_checkpoint(tmp_path / "c.pt")["w"]], [torch.ones(2)])
+    with config.patch({"load.mmap": True}):  # type: ignore[attr-defined]
+        assert_bitwise([load_checkpoint(tmp_path / "c.pt")["w"]], [torch.ones(2)])
 
 
 @every_foreign_default
