@@ -1,5 +1,7 @@
 """Probabilities of paths that follow what training sees of them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -9,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_floats, as_int, as_n_paths, as_number, as_path_idx, as_switch
+from scrapl_optim._validation import as_floats, as_int, as_n_paths, as_number, as_switch
 from scrapl_optim.sampler import PathSampler
+from scrapl_optim.sampler_checks import as_one_path, refuse_paths
 
 
 class AdaptivePathSampler:
@@ -63,6 +66,7 @@ class AdaptivePathSampler:
         seed: SupportsIndex = 0,
         cover_first: bool = True,
     ) -> None:
+        refuse_paths(n_paths)
         self._n_paths, self._n_values = as_int(n_paths, "n_paths"), as_int(n_values, "n_values")
         if self._n_paths < 1 or self._n_values < 1:
             raise ValueError(f"n_paths={n_paths} and n_values={n_values}, expected at least 1")
@@ -86,7 +90,7 @@ class AdaptivePathSampler:
 
     @property
     def probs(self) -> npt.NDArray[np.float64]:
-        """The distribution that the next draw is from, floor included: read-only, shape ``(n_paths,)``."""
+        """The distribution that the next draw is from, floor included: float64 ``(n_paths,)``, a new copy."""
         return self._sampler.probs
 
     def __call__(self, step: SupportsIndex) -> int:
@@ -105,7 +109,7 @@ class AdaptivePathSampler:
             TypeError: if the path is not an integer, or the values are not numbers.
             ValueError: if the numbers are not what is expected; nothing has changed then.
         """
-        path = as_path_idx(path_idx, self._n_paths)
+        path = as_one_path(path_idx, self._n_paths)
         new = np.atleast_1d(as_floats(values, f"values of path {path}"))
         if new.shape != (self._n_values,) or not np.isfinite(new).all() or (new < 0).any():
             raise ValueError(f"values={values} of path {path}, expected {self._n_values} finite numbers >= 0")
@@ -153,6 +157,6 @@ class AdaptivePathSampler:
             totals = shares.sum(1, keepdims=True)
             shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / self._n_paths)
             probs = shares.mean(0)
-        return PathSampler(
-            probs, seed=self._seed, min_prob_frac=self._min_prob_frac, cover_first=self._cover_first
-        )
+        # The floor is put on here: to a sampler, a path that has not mattered so far would be one never to draw.
+        probs = self._min_prob_frac / self._n_paths + (1 - self._min_prob_frac) * probs
+        return PathSampler(probs, seed=self._seed, cover_first=self._cover_first)

@@ -15,6 +15,9 @@ _VALUES = re.compile(r"vals_(\d+)\.pt")
 def probabilities(curvature: Tensor) -> Tensor:
     r"""Return pi of equation (10): :math:`\pi_p = \frac1U \sum_u C_{up} / \sum_{p'} C_{up'}`.
 
+    A path whose C vanishes for every control has probability 0: :class:`PathSampler` never draws it, whatever
+    its ``min_prob_frac``.
+
     Args:
         curvature: C, shape ``(U, P)``, finite and not negative.
 

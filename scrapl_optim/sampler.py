@@ -1,5 +1,8 @@
 """Stateless sampling of paths: the path of a step is a pure function of (probs, seed, step)."""
 
+# Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
+from __future__ import annotations
+
 import math
 from typing import Any, SupportsIndex
 
@@ -7,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from scrapl_optim._validation import as_floats, as_fraction, as_int, as_n_paths, as_path_idx, as_switch
+from scrapl_optim._validation import as_fraction, as_int, as_switch
+from scrapl_optim.sampler_checks import as_distribution, as_one_path, as_uint64, floored
 
-# probs may come from float32 arithmetic over thousands of paths; a larger error is a mistake.
-SUM_TOLERANCE = 1e-5
 # Separate Philox streams, so that the cover-first permutation is independent of the draws.
 _DRAWS, _PERMUTATION = 0, 1
 # The largest float64 below one keeps every point inside the cumulative distribution.
@@ -21,35 +23,37 @@ _MOST_DRAWS = 2**24
 class PathSampler:
     r"""Draws path indices from a categorical distribution, as a pure function of the step.
 
-    With :math:`\pi` the distribution, :math:`f` = ``min_prob_frac`` and :math:`P` = ``n_paths``,
+    With :math:`\pi` the distribution, :math:`f` = ``min_prob_frac`` and :math:`S` the number of paths of
+    non-zero probability,
 
-    .. math:: \pi_p \leftarrow f / P + (1 - f) \, \pi_p ,
+    .. math:: \pi_p \leftarrow f / S + (1 - f) \, \pi_p \quad \text{for } \pi_p > 0 ,
 
-    a mixture with the uniform distribution: it sums to one and :math:`\pi_p \geq f/P` for every path.
+    a mixture with the uniform distribution over those paths: it sums to one and :math:`\pi_p \geq f/S` for each
+    of them. Zero means never: a path of probability zero is left out of the floor, the draws and the cover.
     ``sampler(step)`` inverts the cumulative distribution of :math:`\pi` at a uniform number that
     NumPy's counter-based Philox generator gives for the key ``seed`` and the counter ``step``.
     Nothing is stored between calls: any step costs the same, in any order, and every rank, device and
     resumed run sees the same paths without communication.
 
-    **Weights.** The mean over paths of the losses, :math:`\frac{1}{P} \sum_p \ell_p`, is estimated
-    without bias by :math:`\frac{1}{P \pi_p} \ell_p` with :math:`p \sim \pi`; the factor is
-    :meth:`weight`. The theta-importance sampling of the paper (Section 3.4) leaves it out: importance
-    is meant to change the objective, towards the paths that matter to the synthesizer's parameters.
-    The default of this package is the paper's: nothing here multiplies the loss, so a distribution
-    that is not uniform gives a biased estimate on purpose. Multiply the loss by ``sampler.weight(p)``
-    to have the unbiased one. P-Adam divides the gradients of each path by their own size: a constant
-    factor per path, this weight included, has no effect on it (but for ``eps``). The weight matters to
-    plain gradient descent, Adam, and P-SAGA alone.
+    **Weights.** The mean over all :math:`P` = ``n_paths`` paths of the losses,
+    :math:`\frac{1}{P} \sum_p \ell_p`, is estimated without bias by :math:`\frac{1}{P \pi_p} \ell_p` with
+    :math:`p \sim \pi`; the factor is :meth:`weight`. Paths of probability zero then count as if their loss
+    were zero. The theta-importance sampling of the paper (Section 3.4) leaves the weight out: importance is
+    meant to change the objective, towards the paths that matter to the synthesizer's parameters. The default of
+    this package is the paper's: nothing here multiplies the loss, so a distribution that is not uniform gives a
+    biased estimate on purpose. Multiply the loss by ``sampler.weight(p)`` to have the unbiased one. P-Adam
+    divides the gradients of each path by their own size: a constant factor per path, this weight included, has
+    no effect on it (but for ``eps``). The weight matters to plain gradient descent, Adam, and P-SAGA alone.
 
     Args:
         probs: :math:`\pi`, array-like or tensor of shape ``(n_paths,)``, non-negative with sum one;
-            uniform if ``None``. A path of probability zero is never drawn.
-        n_paths: number of paths :math:`P`; needed only without ``probs``.
+            uniform if ``None``. A path of probability zero is never drawn, whatever the other arguments.
+        n_paths: number of paths :math:`P`, those of probability zero included; needed only without ``probs``.
         seed: non-negative integer below ``2**64``.
-        min_prob_frac: :math:`f` in ``[0, 1]``: the floor, as a fraction of the uniform probability.
+        min_prob_frac: :math:`f` in ``[0, 1]``: the floor, as a fraction of the uniform probability over the
+            paths of non-zero probability.
         cover_first: whether the first steps visit every path of non-zero probability once, in the
-            order of a permutation drawn from ``seed``. Paths of probability zero stay out: zero means
-            never, here too.
+            order of a permutation drawn from ``seed``.
 
     Raises:
         ValueError: if a value is out of its domain.
@@ -75,12 +79,11 @@ class PathSampler:
         min_prob_frac: float = 0.0,
         cover_first: bool = False,
     ) -> None:
-        self._seed = _check_uint64(seed, "seed")
-        min_prob_frac = as_fraction(min_prob_frac, "min_prob_frac")
-        pi = _as_distribution(probs, n_paths)
-        self._min_prob_frac = min_prob_frac
+        self._seed = as_uint64(seed, "seed")
+        self._min_prob_frac = as_fraction(min_prob_frac, "min_prob_frac")
+        pi = as_distribution(probs, n_paths)
         self._cover_first = as_switch(cover_first, "cover_first")
-        self._set_probs(min_prob_frac / pi.size + (1.0 - min_prob_frac) * pi)
+        self._set_probs(floored(pi, self._min_prob_frac))
 
     def _set_probs(self, probs: npt.NDArray[np.float64]) -> None:
         cdf = np.cumsum(probs)
@@ -97,8 +100,8 @@ class PathSampler:
 
     @property
     def probs(self) -> npt.NDArray[np.float64]:
-        """The distribution drawn from, after the floor: read-only float64 of shape ``(n_paths,)``."""
-        return self._probs
+        """The distribution drawn from, after the floor: float64 of shape ``(n_paths,)``, a copy of your own."""
+        return self._probs.copy()
 
     @property
     def n_paths(self) -> int:
@@ -122,7 +125,7 @@ class PathSampler:
     def sample(
         self,
         step: SupportsIndex | Tensor,
-        n_draws: SupportsIndex | Tensor,
+        n_draws: SupportsIndex | Tensor | None = None,
         *,
         replacement: bool = True,
         stratified: bool = False,
@@ -146,7 +149,7 @@ class PathSampler:
         fills up from the permutation's start.
 
         Raises:
-            TypeError: if ``step`` or ``n_draws`` is not an integer.
+            TypeError: if ``step`` or ``n_draws`` is not an integer, or ``n_draws`` is missing.
             ValueError: if ``step`` is negative, or ``n_draws`` is less than 1, or too large for draws
                 without replacement.
 
@@ -154,7 +157,9 @@ class PathSampler:
             >>> sorted(PathSampler(n_paths=3).sample(0, 3, replacement=False))
             [0, 1, 2]
         """
-        step = _check_uint64(step, "step")
+        if n_draws is None:
+            raise TypeError("n_draws is missing: sample(step, n_draws); for the one path of a step, sampler(step)")
+        step = as_uint64(step, "step")
         n_draws = as_int(n_draws, "n_draws")
         if not 1 <= n_draws <= _MOST_DRAWS:
             raise ValueError(f"n_draws must be at least 1, got {n_draws}; and at most {_MOST_DRAWS}")
@@ -174,16 +179,19 @@ class PathSampler:
     def weight(self, path_idx: SupportsIndex | Tensor) -> float:
         r"""Return :math:`1 / (P \pi_p)`, which makes the loss of a drawn path an unbiased estimate.
 
+        The estimate is of :math:`\frac1P \sum_p \ell_p` over the paths that can be drawn.
+
         Raises:
+            TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is out of range.
             ValueError: if the path has probability zero: it is never drawn and no weight repairs that.
         """
-        path_idx = as_path_idx(path_idx, self.n_paths)
+        path_idx = as_one_path(path_idx, self.n_paths)
         prob = float(self._probs[path_idx])
         if prob == 0.0:
             raise ValueError(
-                f"path {path_idx} has probability 0 and no importance weight; "
-                "give every path a chance with min_prob_frac > 0"
+                f"path {path_idx} has probability 0, is never drawn and has no importance weight; "
+                "to have it drawn, give it a probability above 0"
             )
         return 1.0 / (self.n_paths * prob)
 
@@ -246,43 +254,3 @@ class PathSampler:
         self.__dict__.update(state)
         for array in (self._probs, self._cdf):
             array.setflags(write=False)  # NumPy does not pickle the flag
-
-
-def _check_uint64(value: SupportsIndex | Tensor, name: str) -> int:
-    number = as_int(value, name)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be in [0, 2**64), got {number}")
-    return number
-
-
-def _as_distribution(
-    probs: npt.ArrayLike | Tensor | None, n_paths: SupportsIndex | Tensor | None
-) -> npt.NDArray[np.float64]:
-    """Return ``probs`` as a new float64 array of sum one, or the uniform distribution."""
-    if n_paths is not None:
-        n_paths = as_n_paths(n_paths)
-    if probs is None:
-        if n_paths is None:
-            raise ValueError("either probs or n_paths must be given, got neither")
-        return np.full(n_paths, 1.0 / n_paths)
-    pi = as_floats(probs, "probs")
-    _check_distribution(pi, n_paths)
-    # fsum is correctly rounded: the distribution does not depend on the order of a SIMD sum.
-    return pi / math.fsum(pi)
-
-
-def _check_distribution(pi: npt.NDArray[np.float64], n_paths: int | None) -> None:
-    if pi.ndim != 1 or pi.size == 0:
-        raise ValueError(f"probs must be one-dimensional with at least one path, got shape {pi.shape}")
-    if n_paths is not None and pi.size != n_paths:
-        raise ValueError(f"probs has {pi.size} entries but n_paths is {n_paths}; leave n_paths out")
-    bad = np.flatnonzero(~(np.isfinite(pi) & (pi >= 0)))
-    if bad.size:
-        raise ValueError(
-            f"probs must be finite and non-negative, got probs[{bad[0]}] = {pi[bad[0]]} ({bad.size} such entries)"
-        )
-    total = math.fsum(pi) if pi.max() <= 2.0 else float(pi.max())  # a sum of huge numbers overflows
-    if abs(total - 1.0) > SUM_TOLERANCE:
-        raise ValueError(
-            f"probs must sum to 1 within {SUM_TOLERANCE:g}, got {total:.9g}; normalise with probs / probs.sum()"
-        )

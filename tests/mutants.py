@@ -135,13 +135,13 @@ def algorithm_1() -> None:
 
 
 def floored_draws() -> None:
-    """A sampler with a floor f draws from f / P + (1 - f) pi."""
+    """A sampler with a floor f draws from f / S + (1 - f) pi on the S paths where pi is not zero."""
 
     @modest
     @given(distributions(max_paths=4, smallest=0.0), st.sampled_from([0.0, 0.5, 1.0]), seeds())
     def check(pi: Any, floor: float, seed: int) -> None:
         sampler = PathSampler(pi, min_prob_frac=floor, seed=seed)
-        assert_draws_follow(sampler, floor / len(pi) + (1 - floor) * pi, n_steps=300)
+        assert_draws_follow(sampler, floor / np.count_nonzero(pi) * (pi > 0) + (1 - floor) * pi, n_steps=1000)
 
     check()
 
@@ -206,8 +206,19 @@ def floor_before_normalising() -> AbstractContextManager[Any]:
 
     def mutated(self: PathSampler, probs: Any = None, *, min_prob_frac: float = 0.0, **kwargs: Any) -> None:
         original(self, probs, **kwargs)
-        shares = np.maximum(self._probs, min_prob_frac / self.n_paths)
+        floor = min_prob_frac / np.count_nonzero(self._probs)
+        shares = np.where(self._probs > 0, np.maximum(self._probs, floor), 0.0)
         self._set_probs(shares / shares.sum())
+
+    return mock.patch.object(PathSampler, "__init__", mutated)
+
+
+def floor_for_excluded_paths() -> AbstractContextManager[Any]:
+    original = PathSampler.__init__
+
+    def mutated(self: PathSampler, probs: Any = None, *, min_prob_frac: float = 0.0, **kwargs: Any) -> None:
+        original(self, probs, **kwargs)
+        self._set_probs(min_prob_frac / self.n_paths + (1 - min_prob_frac) * self._probs)
 
     return mock.patch.object(PathSampler, "__init__", mutated)
 
@@ -222,8 +233,13 @@ def scale_dropped() -> AbstractContextManager[Any]:
 
 
 def arguments_swapped() -> AbstractContextManager[Any]:
+    """Without its graph, as the loss refuses a target that alone requires a gradient."""
     original = JTFSPathLoss.forward
-    return mock.patch.object(JTFSPathLoss, "forward", lambda self, x, target, p: original(self, target, x, p))
+
+    def mutated(self: JTFSPathLoss, x: Tensor, target: Tensor, path_idx: int) -> Tensor:
+        return original(self, target, x.detach(), path_idx)
+
+    return mock.patch.object(JTFSPathLoss, "forward", mutated)
 
 
 def gradient_of_the_target() -> AbstractContextManager[Any]:
@@ -266,6 +282,7 @@ MUTANTS = [
     Mutant("SAGA mean over the visited, not P (unbiased)", unbiased_step, mean_over(lambda v, P: v.n_visited)),
     Mutant("clock of the last visit one early", algorithm_1, clock_one_early),
     Mutant("floor applied before normalising", floored_draws, floor_before_normalising),
+    Mutant("floor for excluded paths, too", floored_draws, floor_for_excluded_paths),
     Mutant("path scale P dropped from the loss", path_loss_gradient, scale_dropped),
     Mutant("input and target swapped", path_loss_gradient, arguments_swapped),
     Mutant("graph through the target", path_loss_gradient, gradient_of_the_target),

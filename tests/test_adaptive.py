@@ -49,6 +49,27 @@ def test_draws_are_those_of_a_sampler_with_its_probabilities() -> None:
     assert sorted(AdaptivePathSampler(5)(step) for step in range(5)) == [0, 1, 2, 3, 4]
 
 
+def test_a_path_that_did_not_matter_keeps_the_floor() -> None:
+    """Zero means never to a PathSampler; here it is a measurement, which another visit may correct."""
+    sampler = AdaptivePathSampler(4, min_prob_frac=0.2, cover_first=False)
+    for path, value in enumerate((0.0, 1.0, 3.0, 0.0)):
+        sampler.update(path, value)
+    np.testing.assert_allclose(sampler.probs, [0.05, 0.25, 0.65, 0.05], rtol=1e-15)
+    assert {sampler(step) for step in range(500)} == {0, 1, 2, 3}
+    assert sampler.weight(0) == pytest.approx(5.0)
+    assert sorted(AdaptivePathSampler(4, min_prob_frac=0.2)(step) for step in range(4)) == [0, 1, 2, 3]
+
+
+def test_probs_are_the_callers_own() -> None:
+    sampler = AdaptivePathSampler(3)
+    sampler.update(0, 4.0)
+    before, draws = sampler.probs, [sampler(step) for step in range(50)]
+    sampler.probs[:] = 0
+    torch.from_numpy(sampler.probs).zero_()
+    assert sampler.probs.tolist() == before.tolist()
+    assert [sampler(step) for step in range(50)] == draws
+
+
 def test_resumes_and_copies() -> None:
     def play(sampler: AdaptivePathSampler, start: int, stop: int) -> list[int]:
         paths = []

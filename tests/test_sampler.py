@@ -1,9 +1,11 @@
 """PathSampler against counting, chi-square limits and a second process."""
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from scrapl_optim import PathSampler
+from scrapl_optim import AdaptivePathSampler, PathSampler
+from scrapl_optim.testing import assert_draws_follow, assert_unbiased
 
 PI = np.array([0.05, 0.0, 0.4, 0.25, 0.3])
 # Seeds are fixed, so each chi-square test passes or fails for good; over random seeds a right sampler
@@ -32,7 +35,7 @@ def assert_frequencies(counts, expected):
 def test_frequencies(seed, min_prob_frac):
     sampler = PathSampler(PI, seed=seed, min_prob_frac=min_prob_frac)
     n = 20_000
-    expected = min_prob_frac / 5 + (1 - min_prob_frac) * PI
+    expected = min_prob_frac / 4 * (PI > 0) + (1 - min_prob_frac) * PI
     assert_frequencies(np.bincount([sampler(i) for i in range(n)], minlength=5), n * expected)
 
 
@@ -135,10 +138,40 @@ def test_one_draw_is_the_same_in_every_mode(step, cover_first):
 def test_floor(weights, frac):
     pi = np.array(weights) / np.sum(weights)
     probs = PathSampler(pi, min_prob_frac=frac).probs
+    possible = pi > 0
     assert probs.dtype == np.float64
     assert abs(probs.sum() - 1) < 1e-12
-    assert np.all(probs >= frac / len(pi))
-    np.testing.assert_allclose(probs, frac / len(pi) + (1 - frac) * pi, rtol=1e-12, atol=1e-15)
+    assert np.all(probs[possible] >= frac / possible.sum())
+    assert np.all(probs[~possible] == 0)
+    expected = frac / possible.sum() + (1 - frac) * pi[possible]
+    np.testing.assert_allclose(probs[possible], expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("min_prob_frac", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("cover_first", [False, True])
+def test_excluded_paths_stay_excluded(min_prob_frac, cover_first):
+    pi = np.array([0.0, 5e-324, 0.5, -0.0, 0.5])
+    sampler = PathSampler(pi, min_prob_frac=min_prob_frac, cover_first=cover_first)
+    kept = [1, 2, 4]
+    assert np.flatnonzero(sampler.probs).tolist() == kept
+    drawn = {sampler(step) for step in range(300)}
+    drawn |= {p for k in range(1, 60) for p in sampler.sample(k, k, stratified=True)}
+    drawn |= {p for k in range(60) for p in sampler.sample(k, 3, replacement=False)}
+    assert drawn == set(kept)
+    with pytest.raises(ValueError, match=r"n_draws=4 .* got 3"):
+        sampler.sample(0, 4, replacement=False)
+    for path in (0, 3):
+        with pytest.raises(ValueError, match=f"path {path} has probability 0, is never drawn"):
+            sampler.weight(path)
+    np.testing.assert_allclose([sampler.weight(p) for p in (2, 4)], 1 / (5 * sampler.probs[[2, 4]]), rtol=1e-15)
+    if cover_first:
+        assert sorted(sampler(step) for step in range(3)) == kept
+
+
+def test_the_whole_floor_is_uniform_over_the_paths_that_are_left():
+    assert PathSampler([0.9, 0.0, 0.1], min_prob_frac=1.0).probs.tolist() == [0.5, 0.0, 0.5]
+    assert PathSampler([0.0, 1.0], min_prob_frac=0.5).probs.tolist() == [0.0, 1.0]
+    assert PathSampler(n_paths=4, min_prob_frac=0.3).probs.tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize(("u", "expected"), [(0.0, 1), (1 - 2**-53, 3)])
@@ -164,26 +197,45 @@ def test_cover_first_visits_every_possible_path_once():
 
 
 def test_weight_makes_the_estimate_unbiased():
-    sampler = PathSampler(PI, min_prob_frac=0.1)
     losses = np.array([3.0, 1.0, 4.0, 1.0, 5.0])
+    sampler = PathSampler([0.05, 0.05, 0.35, 0.25, 0.3], min_prob_frac=0.1)
     expectation = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in range(5))
     assert expectation == pytest.approx(losses.mean(), rel=1e-14)
+    without_1 = PathSampler(PI, min_prob_frac=0.1)
+    expectation = sum(without_1.probs[p] * without_1.weight(p) * losses[p] for p in (0, 2, 3, 4))
+    assert expectation == pytest.approx(losses[PI > 0].sum() / 5, rel=1e-14)
     assert PathSampler(n_paths=7).weight(torch.tensor(3)) == pytest.approx(1.0)
 
 
-def test_copies_are_equal_and_read_only():
+def test_copies_are_equal():
     sampler = PathSampler(PI, seed=3, min_prob_frac=0.2, cover_first=True)
     for other in (copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
         assert other == sampler
         assert hash(other) == hash(sampler)
         assert [other(k) for k in range(20)] == [sampler(k) for k in range(20)]
-        with pytest.raises(ValueError, match="read-only"):
-            other.probs[0] = 1.0
     assert sampler != PathSampler(PI, seed=4, min_prob_frac=0.2, cover_first=True)
     assert sampler != PathSampler(PI, seed=3, cover_first=True)
     assert sampler != "sampler"
     assert "n_paths=5" in repr(sampler)
     assert (sampler.n_paths, sampler.seed) == (5, 3)
+
+
+def test_probs_are_the_callers_own():
+    sampler = PathSampler(PI, seed=3, min_prob_frac=0.2, cover_first=True)
+    for each in (sampler, copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+        draws, probs = [each(k) for k in range(50)], each.probs
+        assert probs.flags.writeable
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pi = torch.as_tensor(each.probs)
+        assert pi.tolist() == probs.tolist()
+        pi.zero_()
+        each.probs[:] = 0.2
+        each.probs.sort()
+        assert each.probs.tolist() == probs.tolist()
+        assert [each(k) for k in range(50)] == draws
+        assert each.weight(0) == sampler.weight(0)
+        assert each == sampler
 
 
 def test_input_types():
@@ -232,9 +284,62 @@ def test_input_types():
         ),
         (lambda: PathSampler(PI).weight(5), IndexError, r"\[0, 5\), got 5"),
         (lambda: PathSampler(PI).weight(-1), IndexError, "got -1"),
-        (lambda: PathSampler(PI).weight(1), ValueError, "path 1 has probability 0"),
+        (lambda: PathSampler(PI).weight(1), ValueError, "path 1 has probability 0, .* a probability above 0"),
+        (lambda: PathSampler(PI).weight([0, 2]), TypeError, "one path, got a list; for several, call it for each"),  # type: ignore[arg-type]
+        (lambda: PathSampler(PI).weight(np.arange(2)), TypeError, "one path, got a ndarray"),  # type: ignore[arg-type]
+        (lambda: PathSampler(PI).sample(4), TypeError, r"n_draws is missing: sample\(step, n_draws\)"),
+        (lambda: PathSampler(), ValueError, r"PathSampler\(n_paths=\.\.\.\) draws uniformly"),
     ],
 )
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("number", [99, 99.0, np.int64(99), np.array(99), torch.tensor(99)])
+def test_a_number_of_paths_in_place_of_probabilities(number):
+    with pytest.raises(ValueError, match=r"got shape \(\); for 99 paths: PathSampler\(n_paths=99\)$"):
+        PathSampler(number)
+
+
+@pytest.mark.parametrize("number", [0.5, 0, -3, float("nan"), float("inf"), 1e300])
+def test_a_number_that_counts_nothing(number):
+    with pytest.raises(ValueError, match=r"got shape \(\)$"):
+        PathSampler(number)
+
+
+class Family:
+    """A family of losses that knows how many there are."""
+
+    n_paths = 63
+
+    def __repr__(self):
+        return "very long " * 1000
+
+
+MANY = tuple(Family() for _ in range(63))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PathSampler(Family()), r"got a Family; give its number of paths, as in .*n_paths=jtfs\.n_paths"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=Family()), r"an integer, got a Family; give its number of paths"),  # type: ignore[arg-type]
+        (lambda: AdaptivePathSampler(Family()), r"an integer, got a Family; give its number of paths"),  # type: ignore[arg-type]
+        (lambda: PathSampler(MANY), "got a tuple; for as many paths as it has entries: n_paths=63"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=MANY), "got a tuple of 63 entries; for as many paths .* n_paths=63"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=range(7)), "got a range of 7 entries; .* n_paths=7"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=torch.ones(5)), "got a Tensor of 5 entries; .* n_paths=5"),
+        (lambda: AdaptivePathSampler(list(MANY)), "got a list of 63 entries; .* n_paths=63"),  # type: ignore[arg-type]
+    ],
+)
+def test_paths_in_place_of_their_number(call, message):
+    with pytest.raises(TypeError, match=message) as caught:
+        call()
+    assert len(str(caught.value)) < 250
+
+
+def test_help_fits_a_screen():
+    """Annotations of arrays, spelt out by help(), filled half of one."""
+    for documented in (PathSampler, AdaptivePathSampler, assert_unbiased, assert_draws_follow):
+        assert len(str(inspect.signature(documented))) < 450
