@@ -1,5 +1,8 @@
 """What a sampler of paths must do: draw from its distribution, as a function of the step."""
 
+# Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import SupportsIndex

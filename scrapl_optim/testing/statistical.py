@@ -1,5 +1,8 @@
 """Unbiasedness of an estimator that cannot be enumerated: tests on draws, with a stated rate of false alarms."""
 
+# Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,5 +1,8 @@
 """An optimizer beside a literal twin of its definition, step by step."""
 
+# Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 

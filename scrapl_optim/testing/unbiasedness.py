@@ -1,5 +1,8 @@
 """Exact unbiasedness: the mean of an estimator over paths, by enumeration."""
 
+# Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 
