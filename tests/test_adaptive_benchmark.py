@@ -144,8 +144,8 @@ def test_entropy_counts_paths() -> None:
 
 
 def test_samplers_are_told_what_their_arm_needs() -> None:
-    pi = make_sampler(ARMS["theta-is"], 4, 2, 0, [1.0, 0.0, 0.0, 0.0]).probs
-    assert pi.tolist() == [0.8125, 0.0625, 0.0625, 0.0625]
+    pi = make_sampler(ARMS["theta-is"], 4, 2, 0, [0.5, 0.25, 0.125, 0.125]).probs
+    assert pi.tolist() == [0.4375, 0.25, 0.15625, 0.15625]
     slopes, norm = (make_sampler(ARMS[name], 4, 2, 0) for name in ("adaptive-slopes", "adaptive-norm-unbiased"))
     assert isinstance(slopes, AdaptivePathSampler)
     assert isinstance(norm, AdaptivePathSampler)
