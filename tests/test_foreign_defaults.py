@@ -12,6 +12,7 @@ import torch
 from foreign_defaults import every_foreign_default
 from importance_toy import P, Toy, U
 from optimizer_helpers import assert_bitwise
+from same_content import assert_same_content
 from torch import Tensor
 from torch.utils._device import _device_constructors
 from torch.utils.serialization import config
@@ -303,25 +304,6 @@ def checkpoint_state() -> dict[str, Any]:
         "step": 7,
         "lr": 0.1,
     }
-
-
-def assert_same_content(found: Any, expected: Any) -> None:
-    if isinstance(expected, Tensor):
-        assert found.device == expected.device
-        assert found.layout == expected.layout
-        assert type(found) is type(expected)
-        dense = [t if t.layout is torch.strided else t.to_dense() for t in (found, expected)]
-        assert_bitwise(dense[:1], dense[1:])
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected)
-        for key, value in expected.items():
-            assert_same_content(found[key], value)
-    elif isinstance(expected, list):
-        for one, other in zip(found, expected, strict=True):
-            assert_same_content(one, other)
-    else:
-        assert type(found) is type(expected)
-        assert found == expected
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
