@@ -20,7 +20,8 @@ MOST_PATHS = 2**24
 _LARGEST_FACTOR, _LARGEST_DECAY, _LARGEST_EPS = 1e30, 1e6, 1e100
 _SWITCHES = ("path_adam", "unbiased", "maximize")
 _NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
-_values = operator.itemgetter(*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
+HYPERPARAMETERS = (*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
+_values = operator.itemgetter(*HYPERPARAMETERS)
 _NONE = (object(),)
 
 
@@ -138,10 +139,57 @@ def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
         TypeError: if it is not an integer.
         IndexError: if it is out of range; negative indices do not wrap around.
     """
+    if _is_several(value):
+        raise TypeError(
+            f"Invalid path_idx: {value!r}; expected one integer, since a step has one path and updates its row; "
+            "for several, call step once for each, count bundles of paths as paths, or use n_paths=1"
+        )
     path_idx = as_int(value, "path_idx")
     if not 0 <= path_idx < n_paths:
         raise IndexError(f"path_idx must be in [0, {n_paths}), got {path_idx}; n_paths is {n_paths}")
     return path_idx
+
+
+def _is_several(value: Any) -> bool:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim > 0 and len(value) != 1
+    return isinstance(value, (list, tuple, set, frozenset, range))
+
+
+def plain_value(value: Any) -> Any:
+    """Return a number, truth value or string of NumPy, or a tensor of one element, as Python's; others as is.
+
+    Those of NumPy would keep a state dict from being loaded with ``weights_only=True``.
+    """
+    if isinstance(value, Tensor):
+        readable = (
+            value.numel() == 1 and value.layout is torch.strided and not (value.is_meta or value.is_complex())
+        )
+        return value.item() if readable else value
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    if isinstance(value, (float, str)) and type(value) not in (float, str):
+        return float(value) if isinstance(value, float) else "".join(value)
+    return value
+
+
+def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of ``group`` that are not plain Python numbers and strings, made plain.
+
+    A tensor stays one for ``lr``, as in PyTorch's optimizers, where a scheduler writes into it.
+    """
+    plain = {}
+    for key in HYPERPARAMETERS:
+        value = group.get(key)
+        if key == "betas" and isinstance(value, (list, tuple)):
+            numbers = [plain_value(beta) for beta in value]
+            if any(number is not beta for number, beta in zip(numbers, value, strict=True)):
+                plain[key] = numbers if isinstance(value, list) else tuple(numbers)
+        elif not (key == "lr" and isinstance(value, Tensor)):
+            number = plain_value(value)
+            if number is not value:
+                plain[key] = number
+    return plain
 
 
 def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> None:
@@ -203,7 +251,10 @@ def _check_lr(lr: Any) -> None:
     if not isinstance(lr, Tensor):
         value = as_number(lr, "lr")
     elif lr.numel() != 1:
-        raise ValueError(f"Invalid lr: a tensor of shape {tuple(lr.shape)}; it must have one element")
+        raise ValueError(
+            f"Invalid lr: a tensor of shape {tuple(lr.shape)}, expected one element: Tensor lr must be 1-element; "
+            "parameters of other rates go into groups of their own"
+        )
     elif lr.is_complex() or lr.is_meta or lr.layout is not torch.strided:
         raise TypeError(
             f"Invalid lr: a tensor of {lr.dtype}, {lr.layout}, on {lr.device}; it must be a real number"
@@ -215,20 +266,33 @@ def _check_lr(lr: Any) -> None:
 
 
 def check_groups(param_groups: list[dict[str, Any]], n_paths: int, seen: dict[int, tuple[Any, ...]]) -> None:
-    """Raise if a hyperparameter, which anyone may have set since, is out of its domain.
+    """Raise if a hyperparameter, which anyone may have set since, is out of its domain; leave plain values.
 
     A learning rate on an accelerator is not looked at: reading it would wait for the device. ``seen`` keeps the
     values of each group that were found good, which are not checked again.
     """
     for index, group in enumerate(param_groups):
-        values = _values(group)
-        if all(map(operator.is_, values, seen.get(index, _NONE))):
+        if all(map(operator.is_, _values(group), seen.get(index, _NONE))) and seen[index][-1] == _inner(group):
             continue
-        lr = group["lr"]
+        plain = plain_hyperparameters(group)
+        values, lr = {**group, **plain}, group["lr"]
         on_accelerator = isinstance(lr, Tensor) and lr.device.type not in ("cpu", "meta")
-        check_hyperparameters({**group, "lr": 0.0} if on_accelerator else group)
-        check_n_paths(group["n_paths"], n_paths)
-        seen[index] = values
+        check_hyperparameters({**values, "lr": 0.0} if on_accelerator else values)
+        check_n_paths(values["n_paths"], n_paths)
+        group.update(plain)
+        seen[index] = (*_values(group), _inner(group))
+
+
+def _inner(group: dict[str, Any]) -> Any:
+    """Return what may change without its object changing: entries of a list, the number in a tensor on the CPU."""
+    lr, betas = group["lr"], group["betas"]
+    rate = lr.item() if isinstance(lr, Tensor) and lr.device.type == "cpu" and lr.numel() == 1 else None
+    return rate, (tuple(map(_identity, betas)) if isinstance(betas, list) else None)
+
+
+def _identity(number: Any) -> Any:
+    """Return a Python number as it is, for comparison by value, and the identity of anything else."""
+    return number if type(number) in (int, float) else (id(number),)
 
 
 def check_n_paths(group_n_paths: Any, n_paths: int) -> None:
