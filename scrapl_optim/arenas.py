@@ -35,6 +35,7 @@ class Arena:
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
+        self.clocks = {key: entries[0].state[key] for key in path_state.CLOCKS}
         self.layout = entries[0].layout
         self.is_flat = can_join(self.layout)
         self.device = entries[0].param.device
@@ -60,6 +61,9 @@ class Arena:
         if not row:
             path_state.add_row(entry.state, entry.param, self.layout, path)
             row = path_state.get_row(entry.state, self.layout.names, path)
+        if self.layout.formats.host and any(part.device.type != "cpu" for part in row.values()):
+            row = {name: on_host(part, self.device) for name, part in row.items()}
+            entry.state.update({f"{name}.{path}": part for name, part in row.items()})
         return {name: local(part) for name, part in row.items()}
 
     def has_row(self, path: int) -> bool:
@@ -103,7 +107,8 @@ class Arena:
         if all(part is None for part in parts):
             joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
         else:
-            joined = torch.cat([part.reshape(-1) for part in parts if part is not None])
+            home = torch.device("cpu") if host else self.device
+            joined = torch.cat([part.reshape(-1).to(home) for part in parts if part is not None])
         if host:
             joined = on_host(joined, self.device)
         views = self.split(joined)
@@ -123,7 +128,7 @@ def set_apart(entry: Entry) -> None:
     if not can_join(entry.layout):
         return
     for key, value in entry.state.items():
-        if value.untyped_storage().nbytes() > value.nbytes:
+        if path_state.is_own(key) and value.untyped_storage().nbytes() > value.nbytes:
             own = value.clone()
             on_other_device = entry.layout.formats.host and key != "saga_sum"
             entry.state[key] = on_host(own, entry.param.device) if on_other_device else own

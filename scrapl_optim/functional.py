@@ -147,14 +147,17 @@ def _remember(slot: Slot, saga_sum: Tensor, before: Tensor, change: Tensor, scra
 
 
 def as_tensors(c: Coefficients, dtype: torch.dtype) -> Any:
-    """Return the coefficients as 0-dim tensors: numbers are constants to a compiler, new ones at every step."""
+    """Return the coefficients as 0-dim tensors: numbers are constants to a compiler, new ones at every step.
+
+    They are on the CPU, from where kernels of any device take 0-dim tensors as arguments.
+    """
 
     def convert(x: Any) -> Any:
         if isinstance(x, tuple):
             return tuple(map(convert, x))
-        return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype)
+        return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device="cpu")
 
-    salts = tuple(torch.tensor(salt, dtype=torch.int32) for salt in c.salts)
+    salts = tuple(torch.tensor(salt, dtype=torch.int32, device="cpu") for salt in c.salts)
     return Coefficients(*map(convert, c[:-1]), salts=salts)  # type: ignore[arg-type]
 
 

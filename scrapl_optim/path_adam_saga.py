@@ -83,12 +83,18 @@ class PathAdamSAGA(Optimizer):
     share. ``step`` (last visit of each path) and ``scale`` (unit) have shape ``(n_paths,)``.
 
     **Checkpoints.** A state dict shares rows with the optimizer: save it, or deepcopy it, before the next step.
-    torch.distributed.checkpoint, which writes into the tensors of a state dict, loads into an optimizer that has
-    not stepped: rows of paths never drawn have no memory to write to.
+    Rows of paths never drawn are zeros without memory there, which safetensors refuses and nothing can be written
+    into: call :meth:`materialize` first, also before torch.distributed.checkpoint loads into an optimizer that has
+    stepped. FullyShardedDataParallel (FSDP1) cannot gather the state, FSDP2 (``fully_shard``) can. Entries that
+    others add to ``optimizer.state``, or to the state of a parameter, are kept as torch's optimizers keep them.
 
-    **Hyperparameters** are read from the group at each step. New ``betas`` and ``eps``
-    act from then on, ``saga`` can be scheduled if it starts above 0. ``path_adam``, ``storage`` and ``n_paths``
-    cannot change.
+    **Devices.** Rows and sums are on their parameter's device (rows of ``"-host"`` on the host), clocks on the
+    CPU. Clocks that a trainer has moved are taken back at the next step.
+
+    **Hyperparameters** are read from the group, and checked, at each step; a tensor ``lr`` on an accelerator is
+    not checked then, since reading it would wait for the device. Numbers of NumPy, and tensors other than ``lr``,
+    become Python's. New ``betas`` and ``eps`` act from then on, ``saga`` can be scheduled if it starts above 0.
+    ``path_adam``, ``storage`` and ``n_paths`` cannot change.
 
     **Clocks** tick once per ``step``, for the parameters that have a gradient, like Adam's.
 
@@ -165,6 +171,7 @@ class PathAdamSAGA(Optimizer):
             "foreach": foreach,
             "nonfinite": nonfinite,
         }
+        defaults |= checks.plain_hyperparameters(defaults)
         checks.check_hyperparameters(defaults)
         checks.check_params(params)
         self._start()
@@ -180,9 +187,12 @@ class PathAdamSAGA(Optimizer):
         self._checked: dict[int, tuple[Any, ...]] = {}
         # Clocks of state dicts that may still be around, with their content.
         self._snapshots = WeakIdKeyDictionary()
+        self._clocks: steps.Clocks = WeakIdKeyDictionary()
+        self._awaits_load = False
 
     def _register_hooks(self) -> None:
-        self.register_state_dict_pre_hook(lambda optimizer: self._rows.wait())
+        # Functions without a reference to the optimizer: a cycle would keep all rows until it is collected.
+        self.register_state_dict_pre_hook(state_dict.before_state_dict)  # type: ignore[arg-type]
         self.register_state_dict_post_hook(state_dict.after_state_dict)  # type: ignore[arg-type]
         self.register_load_state_dict_pre_hook(state_dict.before_load)  # type: ignore[arg-type]
         self.register_load_state_dict_post_hook(state_dict.after_load)
@@ -204,6 +214,7 @@ class PathAdamSAGA(Optimizer):
             self._register_hooks()
         self._rows.forget()
         self._plans.clear()
+        self._awaits_load = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group; its state starts at its first gradient.
@@ -213,10 +224,12 @@ class PathAdamSAGA(Optimizer):
             TypeError: if it is not a dict with parameters.
         """
         if isinstance(param_group, dict):
-            group = {**self.defaults, **param_group}
+            plain = checks.plain_hyperparameters(param_group)
+            group = {**self.defaults, **param_group, **plain}
             checks.check_hyperparameters(group)
             checks.check_n_paths(group["n_paths"], self.defaults["n_paths"])
             checks.check_params(group.get("params"))
+            param_group = {**param_group, **plain}
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -227,6 +240,39 @@ class PathAdamSAGA(Optimizer):
         """
         state_dict_checks.check_structure(self, state_dict)
         super().load_state_dict(state_dict)
+
+    @torch.no_grad()
+    def materialize(self) -> None:
+        """Allocate the state of all parameters and paths, drawn or not, as zeros.
+
+        A path otherwise takes memory when it is first drawn, and a state dict lists zeros without memory for it,
+        which cannot be written to and which safetensors refuses. After this call every tensor of
+        ``state_dict()`` has memory of its own: for such formats, for what writes into a state dict in place
+        (broadcasts, torch.distributed.checkpoint into an optimizer that has drawn other paths), or to learn
+        before training whether the memory suffices. No later step or result changes. It costs what training
+        takes once all paths are drawn: ``(2 n_paths + 1) * 4`` bytes with P-Adam, P-SAGA and ``storage="float32"``
+        for each entry of a parameter that requires a gradient. ``load_state_dict`` frees rows of paths never drawn
+        again. What was written into a state dict counts after ``load_state_dict`` of that state dict, since clocks
+        are copies in it.
+
+        Raises:
+            RuntimeError: if the memory does not suffice; allocated rows stay.
+
+        Example:
+            >>> weight = torch.nn.Parameter(torch.ones(2))
+            >>> optimizer = PathAdamSAGA([weight], n_paths=3)
+            >>> optimizer.materialize()
+            >>> sorted(optimizer.state_dict()["state"][0])
+            ['rms.0', 'rms.1', 'rms.2', 'saga_sum', 'scale', 'step', 'update.0', 'update.1', 'update.2']
+        """
+        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
+        clocks = path_state.new_clocks(self.defaults["n_paths"])
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.requires_grad and not path_state.has_started(self.state[p]):
+                    path_state.init_state(self.state[p], p, group, clocks)
+        self._awaits_load = False
+        state_dict.complete_rows(self)
 
     def set_path(self, path_idx: PathIdx, weight: float | None = None) -> None:
         """Announce the path, and its importance weight, of the next ``step``, which uses them once.
@@ -271,9 +317,11 @@ class PathAdamSAGA(Optimizer):
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
-        if any(self.state.values()) or path_idx is not None or self._announced:
+        params = [p for group in self.param_groups for p in group["params"]]
+        started = any(path_state.has_started(self.state[p]) for p in params if p in self.state)
+        if started or path_idx is not None or self._announced:
             return False
-        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in params if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
         return zero_lr and bool(grads) and not any(bool(grad.any()) for grad in grads)
 
@@ -282,9 +330,15 @@ class PathAdamSAGA(Optimizer):
         params = [p for p in group["params"] if p.grad is not None]
         states = [self.state[p] for p in params]
         for p, state in zip(params, states, strict=True):
-            if not state:
+            if not path_state.has_started(state):
                 path_state.init_state(state, p, group, clocks)
         return _Members(params, states)
+
+    def _take_clocks_home(self) -> None:
+        """Have all clocks on the CPU, also of parameters that do not step now and may share them."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        started = [p for p in params if p in self.state and path_state.has_started(self.state[p])]
+        steps.take_clocks_home(started, [self.state[p] for p in started], self._clocks)
 
     @overload
     def step(
@@ -344,18 +398,23 @@ class PathAdamSAGA(Optimizer):
     @torch._disable_dynamo
     def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
         """Check everything, then advance the clocks; returns what is left to compute."""
+        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         clocks = path_state.new_clocks(self.defaults["n_paths"])
         if self._is_state_init(path_idx):
             for group in self.param_groups:
                 self._init_group(group, clocks)
             state_dict.complete_rows(self)
+            self._awaits_load = True
             return []
-        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         path, weight = self._resolve_path(path_idx, weight)
         gradients = Gradients(self.param_groups)
         if not gradients.usable(path):
             self._announced.clear()
             return []
+        if self._awaits_load:
+            state_dict.drop_rows(self)
+            self._awaits_load = False
+        self._take_clocks_home()
         groups = [self._init_group(group, clocks) for group in self.param_groups]
         steps.part_clocks([state for members in groups for state in members.states], self.state)
         arenas = [self._arenas(i, members) for i, members in enumerate(groups)]
@@ -379,7 +438,7 @@ class PathAdamSAGA(Optimizer):
             self._rows.forget()
             if plan is not None:
                 steps.part_missing(plan, members.params)
-            self._plans[index] = plan = steps.make_plan(group, *members)
+            self._plans[index] = plan = steps.make_plan(group, *members, self._clocks)
         return plan.arenas
 
     @torch._disable_dynamo

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,9 +15,10 @@ from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import on_host
 from scrapl_optim.storage import Format, RowFormat, local, row_format
 
-CLOCKS = ("step", "scale")
+_CLOCK_DTYPES = {"step": torch.int64, "scale": torch.float64}
+CLOCKS = tuple(_CLOCK_DTYPES)
 _PART_NAMES = ("update", "update_scale", "rms", "rms_top")
-_WHOLE_PARTS = ("update.", "rms.")
+_ROW_KEY = re.compile(rf"({'|'.join(_PART_NAMES)})\.[0-9]+")
 
 # A path's row is in units that put its largest gradient here: above it 12 doublings are free until squares
 # overflow float32, below it the squares of entries 10^28 times smaller do not underflow.
@@ -82,6 +84,22 @@ def keeps_sum(group: dict[str, Any]) -> bool:
     return group["saga"] > 0 and group["n_paths"] > 1
 
 
+def row_part(key: Any) -> str | None:
+    """Return which part of a path's row a key of a state names, as ``"rms"`` of ``"rms.12"``, if it names one."""
+    named = _ROW_KEY.fullmatch(key) if isinstance(key, str) else None
+    return named and named.group(1)
+
+
+def is_own(key: Any) -> bool:
+    """Whether a key of a parameter's state is this optimizer's; wrappers keep other entries beside."""
+    return key in (*CLOCKS, "saga_sum") or row_part(key) is not None
+
+
+def has_started(state: Any) -> bool:
+    """Whether the state of a parameter has clocks."""
+    return isinstance(state, dict) and all(key in state for key in CLOCKS)
+
+
 def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
     """Fill ``state`` with clocks at zero, no rows and a zero sum.
 
@@ -101,10 +119,17 @@ def new_clocks(n_paths: int) -> dict[str, Tensor]:
     ``step`` (int64) is the step of each path's last visit, tau: its maximum is k and its non-zero entries are
     Gamma. ``scale`` (float64) is the unit of each path's row, 0 before its first non-zero gradient.
     """
-    return {
-        "step": torch.zeros(n_paths, dtype=torch.int64),
-        "scale": torch.zeros(n_paths, dtype=torch.float64),
-    }
+    return {key: torch.zeros(n_paths, dtype=dtype, device="cpu") for key, dtype in _CLOCK_DTYPES.items()}
+
+
+def as_clock(key: str, tensor: Tensor) -> Tensor:
+    """Return a clock, which others may have moved or cast, in its dtype on the CPU."""
+    return tensor.to(device="cpu", dtype=_CLOCK_DTYPES[key])
+
+
+def at_home(state: dict[str, Any]) -> bool:
+    """Whether the clocks of a parameter are where a step reads them."""
+    return all(state[key].device.type == "cpu" and state[key].dtype == _CLOCK_DTYPES[key] for key in CLOCKS)
 
 
 class RowLayout(NamedTuple):
@@ -171,7 +196,7 @@ def add_row(state: dict[str, Any], param: Tensor, layout: RowLayout, path: int) 
 def drop_undrawn(state: dict[str, Any]) -> None:
     """Free the rows of a state that has not stepped: they were allocated to load a checkpoint into."""
     if int(state["step"].max()) == 0:
-        for key in [key for key in state if key.partition(".")[0] in _PART_NAMES]:
+        for key in [key for key in state if row_part(key)]:
             del state[key]
 
 
@@ -182,10 +207,10 @@ def drawn_paths(state: dict[str, Any]) -> list[int]:
 
 def check_param(state: dict[str, Any], param: Tensor, layout: RowLayout) -> None:
     """Raise if the parameter has another shape, dtype or device than its state was made for."""
-    tensors = {key: value for key, value in state.items() if key == "saga_sum" or key.startswith(_WHOLE_PARTS)}
+    tensors = {k: v for k, v in state.items() if k == "saga_sum" or row_part(k) in ("update", "rms")}
     for key, kept in itertools.islice(tensors.items(), 2):
         is_row = key != "saga_sum"
-        form = dict(layout.tensors).get(key.partition(".")[0])
+        form = dict(layout.tensors).get(row_part(key) or "")
         if is_row and (form is None or not form.whole):
             continue
         moved = kept.device != param.device and not (is_row and layout.formats.host)
@@ -206,7 +231,7 @@ def check_layout(state: dict[str, Any], param: Tensor, group: dict[str, Any], la
             "state is created; start with saga > 0, or clear optimizer.state to start over"
         )
     path = int(state["step"].argmax())
-    if state["step"][path] == 0:
+    if state["step"][path] == 0 and not any(map(row_part, state)):
         return
     check_param(state, param, layout)
     present = {name for name in _PART_NAMES if f"{name}.{path}" in state}
@@ -271,8 +296,8 @@ def refresh_sum(state: dict[str, Any], layout: RowLayout) -> None:
 def params_by_id(
     optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]]
 ) -> Iterator[tuple[Any, Tensor, dict[str, Any]]]:
-    """Yield each saved parameter id with the parameter and the saved group it belongs to."""
+    """Yield each saved parameter id, once, with the parameter and the saved group it belongs to."""
     # Lengths that differ are the base class's to report.
     for group, saved in zip(optimizer.param_groups, saved_groups, strict=False):
-        for param_id, param in zip(saved["params"], group["params"], strict=False):
+        for param_id, param in dict(zip(saved["params"], group["params"], strict=False)).items():
             yield param_id, param, saved

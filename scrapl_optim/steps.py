@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim import path_state
 from scrapl_optim.arenas import Arena, Entry, Row, can_join, same, set_apart
@@ -17,8 +18,10 @@ from scrapl_optim.path_state import Visit
 from scrapl_optim.pieces import Scratch, Work, in_pieces
 from scrapl_optim.storage import salt_of
 
-State = dict[Any, dict[str, Any]]
+State = dict[Any, Any]
 ClockId = tuple[int, ...]
+# The clocks of each parameter as last seen by a step or a load
+Clocks = WeakIdKeyDictionary
 
 _MOST_UNUSED = 0.25
 _LARGEST_FACTOR = 100  # as an exponent of two
@@ -39,7 +42,7 @@ class Plan(NamedTuple):
             and self.kinds == _kinds(params)
             and same([entry.param for entry in self.entries], params)
             and same([entry.state for entry in self.entries], states)
-            and all(_share_clock(arena.entries) for arena in self.arenas)
+            and all(_keeps_clock(arena) for arena in self.arenas)
         )
 
 
@@ -52,21 +55,51 @@ def _kinds(params: list[Tensor]) -> list[Any]:
     return [x for p in params for x in (p.dtype, p.device, p.shape)]
 
 
-def _share_clock(entries: list[Entry]) -> bool:
+def _keeps_clock(arena: Arena) -> bool:
     return all(
-        same([entry.state[key] for entry in entries], [entries[0].state[key]] * len(entries))
-        for key in path_state.CLOCKS
+        same([entry.state[key] for entry in arena.entries], [clock] * len(arena.entries))
+        for key, clock in arena.clocks.items()
     )
 
 
-def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> Plan:
-    """Sort ``params``, whose states are in place, into arenas."""
+def take_clocks_home(params: list[Tensor], states: list[dict[str, Any]], known: Clocks) -> None:
+    """Let the clocks of ``states`` be on the CPU again, in their dtypes, wherever others have moved or cast them.
+
+    Trainers move the entries of a state to the device of its parameter, all but ``"step"``. What was shared stays
+    shared. On the meta device, which keeps no numbers, the clock last ``known`` of the parameter goes on.
+
+    Raises:
+        RuntimeError: if a clock is on the meta device and was never seen elsewhere.
+    """
+    homes: dict[int, Tensor] = {}
+    for param, state in zip(params, states, strict=True):
+        for key in path_state.CLOCKS:
+            clock = state[key]
+            if id(clock) not in homes:
+                homes[id(clock)] = _home(param, key, clock, known)
+            if homes[id(clock)] is not clock:
+                state[key] = homes[id(clock)]
+
+
+def _home(param: Tensor, key: str, clock: Tensor, known: Clocks) -> Tensor:
+    if not clock.is_meta:
+        return path_state.as_clock(key, clock)
+    if param not in known:
+        raise RuntimeError(
+            f"state {key!r} of a parameter is on the meta device, which keeps no numbers; expected a tensor with "
+            "numbers; load a state dict with load_state_dict"
+        )
+    return known[param][key]
+
+
+def make_plan(group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]], known: Clocks) -> Plan:
+    """Sort ``params``, whose states are in place, into arenas; what their clocks are is ``known`` from then on."""
     entries = []
     arenas: dict[Any, list[Entry]] = defaultdict(list)
     tied: Counter[int] = Counter()
     join_clocks(states)
     for param, state in zip(params, states, strict=True):
-        path_state.drop_undrawn(state)
+        known[param] = {key: state[key] for key in path_state.CLOCKS}
         layout = path_state.row_layout(param, group, "saga_sum" in state)
         path_state.check_layout(state, param, group, layout)
         entry = Entry(param, state, layout)
@@ -120,7 +153,11 @@ def part_clocks(stepping: list[dict[str, Any]], states: State) -> None:
     if len(states) == len(stepping):
         return
     steps_now = {id(state) for state in stepping}
-    others = [state for state in states.values() if state and id(state) not in steps_now]
+    others = [
+        state
+        for key, state in states.items()
+        if isinstance(key, Tensor) and path_state.has_started(state) and id(state) not in steps_now
+    ]
     idle = {id(state[key]) for state in others for key in path_state.CLOCKS}
     own: dict[ClockId, dict[str, Tensor]] = {}
     for state in stepping:

@@ -283,17 +283,17 @@ def test_distributed_checkpoint_resumes_and_is_lazy_again(tmp_path, variant, ful
     assert_bitwise(list(resumed.parameters()), list(model.parameters()))
 
 
-@pytest.mark.xfail(reason="rows never drawn have no memory to load into: load into a new optimizer", strict=True)
 @every_storage
 @no_process_group
 def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
-    """That is: into one that has drawn other paths than the checkpoint holds."""
+    """That is: into one that has drawn other paths than the checkpoint holds, once its rows have memory."""
     model, used = model_for(), model_for(1)
     optimizer = PathAdamSAGA(model.parameters(), N_PATHS, storage=storage)
     other = PathAdamSAGA(used.parameters(), N_PATHS, storage=storage)
     run(optimizer, list(model.parameters()), EARLY)
     run(other, list(used.parameters()), [2, 3, 3])
     dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path, no_dist=True)
+    other.materialize()
     target = {"optim": get_optimizer_state_dict(used, other)}
     dcp.load(target, checkpoint_id=tmp_path, no_dist=True)
     set_optimizer_state_dict(used, other, target["optim"])
@@ -301,6 +301,114 @@ def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
     run(optimizer, list(model.parameters()), LATE)
     run(other, list(used.parameters()), LATE)
     assert_bitwise(list(used.parameters()), list(model.parameters()))
+
+
+# ---------------------------------------------------------------- rows of paths never drawn
+
+
+@every_variant
+def test_materialized_rows_change_nothing(variant):
+    optimizer, params = build(variant)
+    twin, twin_params = build(variant)
+    for first, paths in ((0, EARLY[:3]), (3, EARLY[3:])):
+        optimizer.materialize()
+        train(variant, optimizer, params, paths, first=first)
+        train(variant, twin, twin_params, paths, first=first)
+    optimizer.materialize()
+    assert_bitwise(params, twin_params)
+    ours, theirs = (opt.state_dict()["state"] for opt in (optimizer, twin))
+    assert ours.keys() == theirs.keys()
+    for i, state in ours.items():
+        assert state.keys() == theirs[i].keys()
+        assert all(torch.equal(value, theirs[i][key]) for key, value in state.items())
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # frees what was never drawn
+    ours, theirs = (
+        {i: opt.state[p] for i, p in enumerate(all_params(opt)) if p in opt.state} for opt in (optimizer, twin)
+    )
+    assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+@every_variant
+def test_materialized_state_can_be_written_and_loaded_back(variant, stepped):
+    """As a broadcast from one process to another does it: every tensor, in place, through safetensors."""
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    optimizer, params = build(variant)
+    train(variant, optimizer, params, EARLY)
+    optimizer.materialize()
+    saved = optimizer.state_dict()
+    flat = {f"{i}/{key}": value for i, state in saved["state"].items() for key, value in state.items()}
+    received = safetensors.load(safetensors.save(flat))
+
+    other, copies = build(variant)
+    if stepped:
+        train(variant, other, copies, [2, 3, 3])
+    other.materialize()
+    target = other.state_dict()
+    for i, state in target["state"].items():
+        for key, value in state.items():
+            value.copy_(received[f"{i}/{key}"])
+    other.load_state_dict(target)
+    with torch.no_grad():
+        for p, q in zip(copies, params, strict=True):
+            p.copy_(q)
+    train(variant, optimizer, params, LATE, first=20)
+    train(variant, other, copies, LATE, first=20)
+    assert_bitwise(copies, params)
+
+
+def test_materialize_allocates_for_trained_parameters_alone():
+    trained, frozen = make_params(dtype=torch.float32, shapes=[(50, 40), (7,)])
+    frozen.requires_grad_(False)
+    optimizer = PathAdamSAGA([trained, frozen], 30)
+    optimizer.materialize()
+    assert frozen not in optimizer.state or not optimizer.state[frozen]
+    assert state_bytes(optimizer.state) == 2000 * 4 * (2 * 30 + 1) + 30 * 16
+    run(optimizer, [trained], [3])
+    assert state_bytes(optimizer.state) == 2000 * 4 * (2 * 30 + 1) + 30 * 16
+
+
+def test_materialized_rows_of_a_cast_model_are_refused():
+    (param,) = make_params(dtype=torch.float32, shapes=[(4,)])
+    optimizer = PathAdamSAGA([param], 3)
+    optimizer.materialize()
+    param.data = param.data.double()
+    param.grad = torch.ones_like(param)
+    with pytest.raises(RuntimeError, match=r"torch\.float64 on cpu.*made as.*torch\.float32"):
+        optimizer.step(path_idx=0)
+
+
+# ---------------------------------------------------------------- odd state dicts
+
+
+@pytest.mark.parametrize("key", ["step", "scale", "saga_sum", "update.1", "rms.1"])
+@pytest.mark.parametrize("value", [1.0, 3, None, [1, 2], "text"])
+def test_an_entry_that_is_no_tensor_gets_the_message_on_shapes(key, value):
+    params = make_params(shapes=[(3,)])
+    optimizer = PathAdamSAGA(params, N_PATHS)
+    run(optimizer, params, [1, 0])
+    before = snapshot(optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][0][key] = value
+    with pytest.raises(ValueError, match=f"state '{key}' of parameter 0 .* has shape None, expected"):
+        optimizer.load_state_dict(saved)
+    assert_same_snapshot(optimizer, before)
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
+@pytest.mark.parametrize("n_paths", [1, 3])
+def test_a_parameter_listed_twice_loads_what_it_saved(n_paths):
+    first, twice, last = make_params(shapes=[(3,), (2, 2), (4,)])
+    optimizer = PathAdamSAGA([{"params": [twice, first, twice]}, {"params": [last]}], n_paths)
+    run(optimizer, [first, twice, last], [0, n_paths - 1, 0])
+    saved = copy.deepcopy(optimizer.state_dict())
+    again = PathAdamSAGA([{"params": [twice, first, twice]}, {"params": [last]}], n_paths)
+    again.load_state_dict(copy.deepcopy(saved))
+    for i, state in again.state_dict()["state"].items():
+        assert all(torch.equal(value, saved["state"][i][key]) for key, value in state.items())
+    run(again, [first, twice, last], [0])
+    with pytest.raises(ValueError, match="one id for each parameter"):
+        PathAdamSAGA([{"params": [twice, first, first]}, {"params": [last]}], n_paths).load_state_dict(saved)
 
 
 @every_storage

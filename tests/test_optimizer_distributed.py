@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -138,6 +138,39 @@ def zero_equals_one_process(rank: int, tmp_path: Path) -> None:
 
 def test_zero_redundancy_optimizer(tmp_path):
     on_two_ranks(zero_equals_one_process, tmp_path)
+
+
+# ---------------------------------------------------------------- FSDP1
+
+
+def fsdp1_trains_resumes_by_rank_and_refuses_to_gather(rank: int, tmp_path: Path, use_orig_params: bool) -> None:
+    def make() -> tuple[Any, PathAdamSAGA]:
+        model = FullyShardedDataParallel(
+            make_model(), use_orig_params=use_orig_params, device_id=torch.device("cpu")
+        )
+        return model, PathAdamSAGA(model.parameters(), N_PATHS, lr=0.01)
+
+    model, optimizer = make()
+    train(model, optimizer, PATHS[:4])
+    saved = copy.deepcopy(optimizer.state_dict())  # of this rank: nobody gathers
+    with pytest.raises(RuntimeError, match=r"FSDP1.*fully_shard.*each rank"):
+        FullyShardedDataParallel.optim_state_dict(model, optimizer)
+    with pytest.raises(RuntimeError, match=r"FSDP1.*fully_shard.*each rank"):
+        get_optimizer_state_dict(model, optimizer)
+    other, resumed = make()
+    with torch.no_grad():
+        for p, q in zip(other.parameters(), model.parameters(), strict=True):
+            p.copy_(q)
+    resumed.load_state_dict(saved)
+    train(model, optimizer, PATHS[4:], first=4)
+    train(other, resumed, PATHS[4:], first=4)
+    assert_bitwise(clones(other.parameters()), clones(model.parameters()))
+
+
+@pytest.mark.parametrize("use_orig_params", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_fsdp1(tmp_path, use_orig_params):
+    on_two_ranks(fsdp1_trains_resumes_by_rank_and_refuses_to_gather, tmp_path, use_orig_params)
 
 
 # ---------------------------------------------------------------- FSDP2
