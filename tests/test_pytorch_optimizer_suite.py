@@ -79,7 +79,7 @@ def test_their_tests_pass_with_ours_in_the_table_and_inside_their_wrappers(tmp_p
 
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
-    "TRAC": lambda base: pytorch_optimizer.TRAC(base),
+    "TRAC": lambda base: pytorch_optimizer.TRAC(base, s_prev=0.1),
     "Lookahead": lambda base: pytorch_optimizer.Lookahead(base, k=2),
     "Lookahead, reset": lambda base: pytorch_optimizer.Lookahead(base, k=2, pullback_momentum="reset"),
     "Lookahead, pullback": lambda base: pytorch_optimizer.Lookahead(base, k=2, pullback_momentum="pullback"),
@@ -101,6 +101,8 @@ def wrapped(make: Callable[[Any], Any], params: list[Parameter], storage: str) -
 def train(base: PathAdamSAGA, wrapper: Any, params: list[Parameter], steps: range) -> None:
     for k in steps:
         set_grads(params, seed=k)
+        for p in params:
+            p.grad = None if p.grad is None else p.grad.abs()  # TRAC stands still where signs change
         base.set_path(k % 3)
         wrapper.step()
 
