@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ..sound_matching.files import write_atomically, write_text
+from ..pictures import write_picture
+from ..sound_matching.files import write_text
 from ..sound_matching.provenance import machine, versions
 from .plots import draw_figure
 from .studies import LAYERS, SMALL, Selection, quick, study_compact, study_smoothing
@@ -87,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         **measure(arguments.quick),
     }
     write_text(folder / "accuracy.json", json.dumps(results, indent=1) + "\n")
-    figure = draw_figure(results)
-    write_atomically(folder / "accuracy.png", lambda beside: figure.savefig(beside))
+    write_picture(folder / "accuracy.json", draw_figure(results))
     tables = (
         compact_table(results["compact"]),
         smoothing_table(results["smoothing"]),

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..sound_matching.files import write_atomically, write_text
+from ..pictures import write_picture
+from ..sound_matching.files import write_text
 from ..sound_matching.presets import configuration
 from ..sound_matching.provenance import machine, versions
 from ..sound_matching.train import EpochRecord
@@ -154,8 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
         train(jobs_left(problems, arguments.seeds, folder), arguments.parallel)
     results = collect(problems, arguments.seeds, folder, arguments.quick)
     write_text(out / "adaptive.json", json.dumps(results, indent=1) + "\n")
-    figure = draw_figure(results)
-    write_atomically(out / "adaptive.png", lambda beside: figure.savefig(beside))
+    write_picture(out / "adaptive.json", draw_figure(results))
     print(f"{table(results)}\n\nFigures   {out / 'adaptive.json'}\nLook at   {out / 'adaptive.png'}")
 
 

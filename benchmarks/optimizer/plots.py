@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ..pictures import legend_below, new_figure, not_measured, plain_log, shared_legend
 from ..speed.summary import Records
 from .contenders import CONTENDERS, PEER
 
@@ -30,27 +33,24 @@ _COLORS = dict(zip(
     strict=True,
 ))  # fmt: skip
 _MARKERS = dict(zip(CONTENDERS, "DdxosPv<^", strict=True))
+# Dashes where a line may lie on another, which then shows in the gaps.
+_DASHES = {"adamw": "--", "saga=0": "--", "path_adam=False": ":"}
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
     """Four panels from the content of a result file; a panel stays empty where nothing was measured."""
-    figure = Figure(figsize=(14, 10), layout="constrained", dpi=110)
+    figure = new_figure(9.5)
     panels = figure.subplots(2, 2)
     steps = Records(results["timings"]).where(kind="steady", threads=1, allocator="retaining")
     typical, model = _most_common(steps, "n_paths", 315), _most_common(steps, "model", "0.6M")
     _draw_steps(panels[0, 0], steps.where(n_paths=typical), "n_parameters", "number of parameters")
     _mark_ratios(panels[0, 0], steps.where(n_paths=typical))
-    panels[0, 0].set_title(f"A step, P = {typical} (float32 / Adam as numbers)", fontsize=11)
+    panels[0, 0].set_title(f"A step, P = {typical}", fontsize=10)
     _draw_steps(panels[0, 1], steps.where(model=model), "n_paths", "number of paths P")
-    panels[0, 1].set_title(f"A step, {model} parameters", fontsize=11)
+    panels[0, 1].set_title(f"A step, {model} parameters", fontsize=10)
     _draw_state(panels[1, 0], results["state"])
     _draw_drift(panels[1, 1], results["drift"])
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    if not handles:
-        handles, labels = panels[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
-    if panels[1, 1].has_data():
-        panels[1, 1].legend(fontsize=8)
+    shared_legend(figure, (panels[0, 0], panels[0, 1], panels[1, 0]), columns=3)
     title = f"One thread on {results['machine']['cpu']}, {results['date'][:10]}; bars: 10th to 90th percentile"
     figure.suptitle(title + (" (quick selection)" if results["quick"] else ""), fontsize=12)
     return figure
@@ -63,7 +63,14 @@ def _most_common(records: Records, key: str, wanted: Any) -> Any:
 
 
 def _style(name: str) -> dict[str, Any]:
-    return {"color": _COLORS[name], "marker": _MARKERS[name], "ms": 5, "lw": 1.4, "label": _LABELS[name]}
+    return {
+        "color": _COLORS[name],
+        "marker": _MARKERS[name],
+        "ms": 5,
+        "lw": 1.4,
+        "ls": _DASHES.get(name, "-"),
+        "label": _LABELS[name],
+    }
 
 
 def _draw_steps(axes: Axes, steps: Records, key: str, label: str) -> None:
@@ -77,21 +84,25 @@ def _draw_steps(axes: Axes, steps: Records, key: str, label: str) -> None:
             axes.errorbar(x, ms[:, 1], yerr=bars, capsize=2, **_style(name))
             ticks |= set(x)
     axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ms per step")
+    plain_log(axes.yaxis, subs=(1,))
     if ticks:
         axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value / 1e6:.2g}M")
+        axes.xaxis.set_major_formatter(lambda value, _: _number(value))
     _finish(axes)
 
 
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 1e4 else f"{value / 1e6:.2g}M"
+
+
 def _mark_ratios(axes: Axes, steps: Records) -> None:
+    """Ours over Adam's time, below the number of parameters."""
     adam, ours = (steps.where(contender=name).values("n_parameters") for name in ("adam", "float32"))
-    for n, seconds in ours.items():
-        if n in adam:
-            axes.annotate(
-                f"{seconds / adam[n]:.2f}", (n, 1000 * seconds), xytext=(7, -12), textcoords="offset points",
-                fontsize=9, color=_COLORS["float32"],
-            )  # fmt: skip
+    ratios = {n: f"{seconds / adam[n]:.2f}" for n, seconds in ours.items() if n in adam}
+    if ratios:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{_number(value)}\n{ratios.get(value, '')}")
+        axes.set_xlabel("parameters; below: PathAdamSAGA / Adam")
 
 
 def _draw_state(axes: Axes, state: list[dict[str, Any]]) -> None:
@@ -112,28 +123,34 @@ def _draw_state(axes: Axes, state: list[dict[str, Any]]) -> None:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="paths drawn", ylabel="bytes of state per parameter", ylim=(0, None), xlim=(0, None))
     paths = {record["n_paths"] for record in state}
-    axes.set_title(f"State, P = {', '.join(map(str, sorted(paths)))}", fontsize=11)
+    axes.set_title(f"State, P = {', '.join(map(str, sorted(paths)))}", fontsize=10)
     _finish(axes)
 
 
 def _draw_drift(axes: Axes, drift: list[dict[str, Any]]) -> None:
-    colors = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
-    for i, n_paths in enumerate(sorted({record["n_paths"] for record in drift})):
+    """Shades of one scale, since P is ordered and the colours of the other panels are taken."""
+    numbers = sorted({record["n_paths"] for record in drift})
+    shades = colormaps["viridis"](np.linspace(0.0, 0.88, max(len(numbers), 1)))
+    for shade, n_paths in zip(shades, numbers, strict=False):
         for on in (True, False):
             found = [r for r in drift if (r["n_paths"], r["path_adam"]) == (n_paths, on)]
             if found:
                 axes.plot(
-                    [r["steps"] for r in found], [r["sum"] for r in found], "-" if on else ":", marker="o", ms=4,
-                    color=colors[i % len(colors)], label=f"P = {n_paths}" + ("" if on else ", path_adam=False"),
+                    [r["steps"] for r in found], [r["sum"] for r in found], "-" if on else ":", marker="o", ms=3.5,
+                    color=to_hex(shade), label=f"P = {n_paths}" if on else None,
                 )  # fmt: skip
     if drift:
         axes.axhline(1e-6, color="0.5", lw=1, ls="--", label="wanted at most")
+        axes.plot([], [], ":", color="0.3", label="path_adam=False")
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="relative distance from the sum of the rows")
-    axes.set_title("Drift of the running sum of P-SAGA", fontsize=11)
+    axes.set_title("Drift of the running sum of P-SAGA", fontsize=10)
+    if drift:
+        plain_log(axes.xaxis, subs=(1,))
+        legend_below(axes, 3)
     _finish(axes)
 
 
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     if not axes.has_data():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.35")
+        not_measured(axes)

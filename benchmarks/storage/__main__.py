@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from scrapl_optim.checkpoint import load_checkpoint
 
-from ..sound_matching.files import write_atomically, write_text
+from ..pictures import write_picture
+from ..sound_matching.files import write_text
 from ..sound_matching.presets import Preset, configuration
 from ..sound_matching.provenance import machine, versions
 from ..sound_matching.train import checkpoint_path
@@ -135,8 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
     train(jobs_left(folder, preset, names, arguments.seeds), folder, arguments.parallel, arguments.quick)
     results = collect(folder, preset, arguments.seeds, arguments.quick)
     write_text(out / "storage.json", json.dumps(results, indent=1) + "\n")
-    figure = draw_figure(results)
-    write_atomically(out / "storage.png", lambda beside: figure.savefig(beside))
+    write_picture(out / "storage.json", draw_figure(results))
     if len(results["optimizer_sources"]) > 1:
         print(
             f"Note: the runs were made with different sources of the optimizer ({results['optimizer_sources']}); "
