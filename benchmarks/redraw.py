@@ -1,0 +1,66 @@
+"""python -m benchmarks.redraw [NAME ...]: draw benchmarks/results/NAME.png from NAME.json, without measuring."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from .accuracy.plots import draw_figure as draw_accuracy
+from .adaptive.plots import draw_figure as draw_adaptive
+from .importance.plots import draw_figure as draw_importance
+from .optimizer.plots import draw_figure as draw_optimizer
+from .pictures import write_picture
+from .sound_matching.redraw import draw_results
+from .speed.plots import draw_figure as draw_speed
+from .storage.plots import draw_figure as draw_storage
+
+__all__ = ["PICTURES", "draw", "main"]
+
+_COMMITTED = Path("benchmarks/results")
+
+PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "accuracy": draw_accuracy,
+    "adaptive": draw_adaptive,
+    "importance": draw_importance,
+    "importance_mass": draw_importance,
+    "optimizer": draw_optimizer,
+    "sound_matching_small": draw_results,
+    "speed": draw_speed,
+    "storage": draw_storage,
+}
+"""How the picture of each result file is drawn."""
+
+
+def draw(results: Path) -> Figure:
+    """The picture of one of the result files, whatever the user's matplotlibrc says."""
+    with style.context("default"):
+        return PICTURES[results.stem](json.loads(results.read_text(encoding="utf-8")))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.redraw", description="Draw pictures of results that were measured before."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)} (default: all)", default=list(PICTURES)
+    )
+    parser.add_argument("--folder", type=Path, default=_COMMITTED, help="of the files (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    unknown = sorted(set(arguments.names) - set(PICTURES))
+    if unknown:
+        parser.error(f"Invalid NAME: {', '.join(unknown)}; expected some of {', '.join(PICTURES)}")
+    torch.set_num_threads(1)
+    for name in arguments.names:
+        results = arguments.folder / f"{name}.json"
+        print(write_picture(results, draw(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
