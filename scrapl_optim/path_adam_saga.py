@@ -317,9 +317,10 @@ class PathAdamSAGA(Optimizer):
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
+        if path_idx is not None or self._announced:
+            return False
         params = [p for group in self.param_groups for p in group["params"]]
-        started = any(path_state.has_started(self.state[p]) for p in params if p in self.state)
-        if started or path_idx is not None or self._announced:
+        if any(path_state.has_started(self.state.get(p)) for p in params):
             return False
         grads = [p.grad for p in params if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
@@ -336,8 +337,11 @@ class PathAdamSAGA(Optimizer):
 
     def _take_clocks_home(self) -> None:
         """Have all clocks on the CPU, also of parameters that do not step now and may share them."""
+        started = [state for state in self.state.values() if path_state.has_started(state)]
+        if all(steps.at_home(key, started) for key in path_state.CLOCKS):
+            return
         params = [p for group in self.param_groups for p in group["params"]]
-        started = [p for p in params if p in self.state and path_state.has_started(self.state[p])]
+        started = [p for p in params if path_state.has_started(self.state.get(p))]
         steps.take_clocks_home(started, [self.state[p] for p in started], self._clocks)
 
     @overload

@@ -97,7 +97,7 @@ def is_own(key: Any) -> bool:
 
 def has_started(state: Any) -> bool:
     """Whether the state of a parameter has clocks."""
-    return isinstance(state, dict) and all(key in state for key in CLOCKS)
+    return isinstance(state, dict) and "step" in state and "scale" in state
 
 
 def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
@@ -127,9 +127,9 @@ def as_clock(key: str, tensor: Tensor) -> Tensor:
     return tensor.to(device="cpu", dtype=_CLOCK_DTYPES[key])
 
 
-def at_home(state: dict[str, Any]) -> bool:
-    """Whether the clocks of a parameter are where a step reads them."""
-    return all(state[key].device.type == "cpu" and state[key].dtype == _CLOCK_DTYPES[key] for key in CLOCKS)
+def at_home(key: str, clock: Any) -> bool:
+    """Whether a clock is where a step reads it."""
+    return isinstance(clock, Tensor) and clock.is_cpu and clock.dtype == _CLOCK_DTYPES[key]
 
 
 class RowLayout(NamedTuple):

@@ -62,6 +62,12 @@ def _keeps_clock(arena: Arena) -> bool:
     )
 
 
+def at_home(key: str, states: list[dict[str, Any]]) -> bool:
+    """Whether all clocks under ``key`` are where a step reads them; most states share one."""
+    clocks = {id(state[key]): state[key] for state in states}
+    return all(path_state.at_home(key, clock) for clock in clocks.values())
+
+
 def take_clocks_home(params: list[Tensor], states: list[dict[str, Any]], known: Clocks) -> None:
     """Let the clocks of ``states`` be on the CPU again, in their dtypes, wherever others have moved or cast them.
 
