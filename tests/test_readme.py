@@ -1,26 +1,128 @@
-"""The loop in README runs as it stands, and its figures come from a committed result file."""
+"""All code in README runs as it stands, what it names exists, and its figures come from committed result files."""
 
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_loop_runs(capsys) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
-    assert re.search(r"full-tree loss: \d", capsys.readouterr().out)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+# What is indented by four spaces and stands between empty lines, outside of fenced blocks.
+FENCED = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+INDENTED = [textwrap.dedent(found) for found in re.findall(r"(?<=\n\n)(?: {4}.*\n)+(?=\n)", FENCED)]
+LINKS = re.findall(r"\]\(([^)\s]+)\)", README)
 
 
-def test_both_commands_are_there() -> None:
+def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run code as a reader would who pasted it into a new interpreter; returns its names."""
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=lambda code: re.findall(r"^(\w+) = ", code, flags=re.MULTILINE)[-1])
+def test_python_runs_as_it_stands(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(code, tmp_path, monkeypatch)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_python_and_it_is_marked_as_such() -> None:
+    """Every other block is for a shell, or a diagram, or BibTeX: nothing that parses as Python hides in one."""
+    assert len(PYTHON) == 2
+    assert {language for language, _ in BLOCKS} == {"python", "bibtex"}
+    assert len(INDENTED) >= 4
+    for block in INDENTED:
+        lines = block.splitlines()
+        is_shell = all(re.match(r"(make|pip|python -m) |\s*#", line) for line in lines if line)
+        with pytest.raises(SyntaxError):
+            compile(block, "README.md", "exec")
+        assert is_shell or "─►" in block, block
+
+
+def test_the_loop_prints_its_losses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = [code for code in PYTHON if "PathAdamSAGA(" in code]
+    run(code, tmp_path, monkeypatch)
+    assert re.fullmatch(r"full-tree loss: \S+\npath \d+: \S+ Hz, \S+ cycles/octave\n", capsys.readouterr().out)
+
+
+IMPORTANCE = next(code for code in PYTHON if "theta_importance(" in code)
+VARIANTS = {
+    "as it stands": [],
+    "audio (batch, N)": [("theta[:, :1, None]", "theta[:, :1]"), ("theta[:, 1:, None]", "theta[:, 1:]")],
+    "an encoder trained in float32": [
+        ("torch.nn.Sigmoid()).double().eval()\n", "torch.nn.Sigmoid())\n"),
+        ("\nfound = ", "\nimport copy\nencoder = copy.deepcopy(encoder).double().eval()\nfound = "),
+    ],
+    "one path after the other": [('method="shared_subspace"', 'method="exact"')],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_importance_is_that_of_the_synthesizer(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converged, and largest for paths of the tremolo's rates, 4 to 12 Hz; also as the text says it may vary."""
+    code = IMPORTANCE
+    for old, new in VARIANTS[variant]:
+        assert old in code
+        code = code.replace(old, new)
+    names = run(code, tmp_path, monkeypatch)
+    found, paths = names["found"], names["jtfs"].paths
+    assert not found.unconverged
+    assert found.residual.max() <= 0.01
+    assert names["x"].dtype == torch.float64
+    near = torch.tensor([4 / 2**0.5 <= path.rate <= 12 * 2**0.5 for path in paths])
+    assert found.pi[near].sum() / near.double().mean() > 1.5  # over uniform
+    assert "copy.deepcopy(encoder).double().eval()" in README
+
+
+def test_commands_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("match", "test"):
-        assert f"make {target}" in README
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    quoted = re.findall(r"`make ([a-z][\w-]*)((?: [A-Z]+=\S+)*)[^`]*`", README)
+    shown = re.findall(r"^ {4}make ([a-z][\w-]*)((?: [A-Z]+=\S+)*)", README, flags=re.MULTILINE)
+    assert {"match", "test"} <= {target for target, _ in shown}
+    for target, settings in quoted + shown:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+        for name in re.findall(r"([A-Z]+)=", settings):
+            assert re.search(rf"^{name} \?=", makefile, flags=re.MULTILINE), name
+
+
+def test_extras_are_there() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.findall(r"pip install '\.\[(.+?)\]'", README)
+    assert extras
+    for extra in extras:
+        assert re.search(rf"^{extra} = \[", project, flags=re.MULTILINE), extra
+
+
+def test_links_lead_to_files() -> None:
+    local = [link for link in LINKS if not link.startswith("https://")]
+    assert len(local) > 20
+    assert not [link for link in local if not (ROOT / link).is_file()]
+
+
+def test_names_are_there() -> None:
+    """What is quoted with its package exists: `scrapl_optim.PathSampler`."""
+    quoted = re.findall(r"`(scrapl_jtfs|scrapl_optim)\.([\w.]+)`", README)
+    assert len(quoted) > 10
+    for package, name in quoted:
+        assert pkgutil.resolve_name(f"{package}.{name}") is not None
 
 
 def test_sound_matching_table_is_the_result_file() -> None:
