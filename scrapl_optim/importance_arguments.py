@@ -1,13 +1,15 @@
 """Arguments of theta-importance, and what is wrong with them."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scrapl_optim._validation import as_int, as_n_paths, as_number, as_path, as_switch, check_callable
+from scrapl_optim.sampler_checks import refuse_paths
 
 METHODS = ("exact", "shared_subspace", "gauss_newton", "control_curvature")
 
@@ -46,8 +48,9 @@ class Limits(NamedTuple):
 
 def as_problem(encoder: Any, synth: Any, path_loss: Any, batches: Any, params: Any, n_paths: Any) -> Problem:
     """Return the problem; raise TypeError or ValueError, by name, where it is none."""
-    for name, function in (("encoder", encoder), ("synth", synth), ("path_loss", path_loss)):
-        check_callable(function, name)
+    _check_takes(encoder, "encoder", "batch")
+    _check_takes(synth, "synth", "theta", "batch")
+    _check_takes(path_loss, "path_loss", "sound", "batch", "path_idx")
     if isinstance(batches, Tensor):
         raise TypeError("batches is a tensor, expected a sequence of batches; a single batch is [batch]")
     weights = _as_list(params, "params", "the weights of the encoder")
@@ -58,6 +61,7 @@ def as_problem(encoder: Any, synth: Any, path_loss: Any, batches: Any, params: A
     if len(kinds) > 1:
         raise ValueError(f"params are of several dtypes or devices, {sorted(map(str, kinds))}; expected one")
     data = _as_list(batches, "batches", "at least one batch")
+    refuse_paths(n_paths)
     return Problem(encoder, synth, path_loss, data, weights, as_n_paths(n_paths))
 
 
@@ -81,9 +85,10 @@ def check_options(
     """Raise TypeError or ValueError, by name, where an option is not what is expected."""
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method={method!r}, expected one of {METHODS}")
-    for name, function in (("curvature", curvature), ("split", split)):
-        if function is not None:
-            check_callable(function, name)
+    if curvature is not None:
+        _check_takes(curvature, "curvature", "theta", "batch", "paths")
+    if split is not None:
+        _check_takes(split, "split", "batch")
     if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
         raise TypeError(f"dtype={dtype!r}, expected a floating dtype of torch, or None")
     if folder is not None:
@@ -114,6 +119,27 @@ def as_chosen(paths: Iterable[int] | None, n_paths: int) -> list[int]:
     if outside:
         raise ValueError(f"paths={outside}, expected some in [0, {n_paths})")
     return chosen
+
+
+def _check_takes(function: Any, name: str, *arguments: str) -> None:
+    """Raise TypeError if a function cannot be called, or not with these arguments by position."""
+    check_callable(function, name)
+    called: Any = function
+    if isinstance(function, nn.Module) and type(function).__call__ is nn.Module.__call__:
+        called = function.forward if not function._forward_pre_hooks else lambda *_: None
+    try:
+        # What a wrapper adds or takes away does not show in what it wraps.
+        signature = inspect.signature(called, follow_wrapped=False)
+    except (TypeError, ValueError):  # a function of C tells nothing
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        listed = ", ".join(arguments)
+        raise TypeError(
+            f"Invalid {name}: it takes {signature}, but is called as {name}({listed}): {error}; let it take all "
+            f"of them, used or not, as in lambda {listed}: ..."
+        ) from None
 
 
 def _as_list(items: Iterable[_Item], name: str, expected: str) -> list[_Item]:

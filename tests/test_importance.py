@@ -1,7 +1,9 @@
 """theta_importance against dense float64 matrices, closed forms, and what users get wrong."""
 
+import functools
 import json
 import multiprocessing as mp
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -365,3 +367,68 @@ def test_gradients_of_the_user_are_left_alone() -> None:
     for param, mark in zip(toy.encoder.parameters(), marks, strict=True):
         assert param.grad is mark
         assert bool((mark == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("place", "function", "message"),
+    [
+        (0, lambda: None, r"Invalid encoder: it takes \(\), but is called as encoder\(batch\)"),
+        (1, lambda theta: theta, r"called as synth\(theta, batch\): too many .* lambda theta, batch: \.\.\."),
+        (1, nn.Identity(), r"called as synth\(theta, batch\)"),
+        (1, lambda theta, batch, gain: theta, r"called as synth\(theta, batch\): missing .*'gain'"),
+        (2, lambda sound, batch: sound, r"called as path_loss\(sound, batch, path_idx\)"),
+        (2, lambda sound, *, batch, path_idx: sound, r"called as path_loss\(sound, batch, path_idx\)"),
+    ],
+)
+def test_functions_of_other_arguments(place: int, function: object, message: str) -> None:
+    toy = Toy()
+    arguments: list = [toy.encoder, toy.synth, toy.loss, toy.batches, list(toy.encoder.parameters()), P]
+    arguments[place] = function
+    with pytest.raises(TypeError, match=message):
+        theta_importance(*arguments)
+
+
+def test_options_of_other_arguments() -> None:
+    with pytest.raises(TypeError, match=r"called as curvature\(theta, batch, paths\)"):
+        Toy().importance(curvature=lambda theta, batch: None)
+    with pytest.raises(TypeError, match=r"called as split\(batch\)"):
+        Toy().importance(split=lambda batch, size: None)
+
+
+def test_functions_whose_arguments_do_not_show() -> None:
+    """Wrappers, defaults and hooks: what may be right is not refused."""
+    toy = Toy()
+
+    def importance(synth: Callable[..., Tensor]) -> Tensor:
+        weights = toy.encoder.parameters()
+        return theta_importance(toy.encoder, synth, toy.loss, toy.batches, weights, P, paths=[0]).curvature[:, 0]
+
+    def with_gain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return functools.wraps(function)(lambda theta, batch: function(theta, batch, 1.0))
+
+    class Synth(nn.Module):
+        def forward(self, theta: Tensor) -> Tensor:
+            return theta.sin()
+
+    module = Synth()
+    module.register_forward_pre_hook(lambda _, arguments: arguments[:1])
+    synths = [
+        with_gain(lambda theta, batch, gain: gain * theta.sin()),
+        lambda *arguments: arguments[0].sin(),
+        lambda theta, batch=None, gain=1.0: gain * theta.sin(),
+        functools.partial(lambda gain, theta, batch: gain * theta.sin(), 1.0),
+        module,
+    ]
+    expected = importance(lambda theta, batch: theta.sin())
+    for synth in synths:
+        torch.testing.assert_close(importance(synth), expected, rtol=0, atol=0)
+
+
+def test_paths_as_arrays_tensors_and_ranges() -> None:
+    expected = Toy().importance(paths=[0, 2]).curvature
+    for paths in (np.array([2, 0]), torch.tensor([0, 2, 2]), range(0, 3, 2)):
+        torch.testing.assert_close(
+            Toy().importance(paths=paths).curvature, expected, rtol=0, atol=0, equal_nan=True
+        )
+    with pytest.raises(TypeError, match="n_paths must be an integer, got a range of 3 entries; .* n_paths=3"):
+        theta_importance(Toy().encoder, Toy().synth, Toy().loss, [1], Toy().encoder.parameters(), range(3))  # type: ignore[arg-type]
