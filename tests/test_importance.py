@@ -430,5 +430,5 @@ def test_paths_as_arrays_tensors_and_ranges() -> None:
         torch.testing.assert_close(
             Toy().importance(paths=paths).curvature, expected, rtol=0, atol=0, equal_nan=True
         )
-    with pytest.raises(TypeError, match="n_paths must be an integer, got a range of 3 entries; .* n_paths=3"):
+    with pytest.raises(TypeError, match=r"n_paths must be an integer, got a range of 3 entries; .* n_paths=3"):
         theta_importance(Toy().encoder, Toy().synth, Toy().loss, [1], Toy().encoder.parameters(), range(3))  # type: ignore[arg-type]
