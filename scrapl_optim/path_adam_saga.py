@@ -26,6 +26,29 @@ class _Announced(NamedTuple):
     weight: float | None
 
 
+class _Part(NamedTuple):
+    """What one path contributes to a step.
+
+    Attributes:
+        path: p.
+        weight: its importance weight, if one was given.
+        grads: its gradients, added up over ``n_draws``; ``None`` for those that the parameters hold.
+        n_draws: how often it was drawn in this step.
+    """
+
+    path: int
+    weight: float | None
+    grads: dict[Tensor, Tensor] | None = None
+    n_draws: int = 1
+
+
+class _Round(NamedTuple):
+    """One path of a step, and what is left to compute for it."""
+
+    part: _Part
+    batches: list[steps.Batch]
+
+
 class _Members(NamedTuple):
     """Parameters of a group that have a gradient."""
 
@@ -98,8 +121,9 @@ class PathAdamSAGA(Optimizer):
 
     **Clocks** tick once per ``step``, for the parameters that have a gradient, like Adam's.
 
-    **Several paths in one step** (``PathSampler.sample``): a step has one path, whose row it updates. Either
-    call ``step`` once for each, or, with a loss that is the mean over the paths drawn, use ``n_paths=1``.
+    **Several paths in one step** (``PathSampler.sample``): :meth:`add_path` after the backward pass of each, then
+    ``step()``. Or count bundles of paths as paths: the loss of a step is then that of a bundle, and its row the
+    bundle's.
 
     **Non-finite gradients** are found before anything is changed,
     at the price of one reduction and, on an accelerator, one synchronisation per step. A NaN in the row of one
@@ -181,6 +205,7 @@ class PathAdamSAGA(Optimizer):
     def _start(self) -> None:
         # A list, since wrappers of trainers copy attributes and must see the same announcement.
         self._announced: list[_Announced] = []
+        self._parts: list[_Part] = []
         self._rows = RowFetcher()
         self._plans: dict[int, steps.Plan] = {}
         self._scratch = Scratch()
@@ -280,7 +305,7 @@ class PathAdamSAGA(Optimizer):
         For trainers that call ``step(closure)`` and pass nothing else, and, called before the forward pass,
         for rows kept on the host, which are fetched meanwhile. The last announcement counts;
         ``step(path_idx=...)`` takes precedence and uses it up; its weight serves if the path is the
-        same. It is not part of the state dict, of pickles or of copies.
+        same. :meth:`add_path` uses it up, too. It is not part of the state dict, of pickles or of copies.
 
         Raises:
             TypeError: if ``path_idx`` is not an integer.
@@ -294,6 +319,100 @@ class PathAdamSAGA(Optimizer):
         for index, plan in self._plans.items():
             if index < len(self.param_groups):
                 steps.fetch_rows(plan, self._rows, path)
+
+    @torch.no_grad()
+    def add_path(self, path_idx: PathIdx | None = None, weight: float | None = None) -> None:
+        r"""Take the gradients that the parameters hold as those of one path of the next ``step``, and clear them.
+
+        For steps of several paths whose gradients come one after the other, each on the whole batch, or each on a
+        part of it at the price of one::
+
+            for path in sampler.sample(step, 4):
+                loss_fn(model(x), x, path).backward()
+                optimizer.add_path(path)
+            optimizer.step()
+
+        With :math:`K` draws :math:`p_1, \dots, p_K` the step k is
+
+        .. math:: w \leftarrow (1 - \alpha \lambda) \, w - \alpha \Big( \frac{1}{K} \sum_i \omega_{p_i}
+                  (g_{\text{current}, p_i} - s \hat g_{p_i}) + s \, \bar g \Big) ,
+
+        where :math:`\bar g` is the mean of the memory before the step, and then each path updates its own row:
+        one tick of the clock, one decay, one update of the parameters. A path that was drawn n times counts n
+        times, with the mean of its n gradients. With ``unbiased=True`` and weights of independent or stratified
+        draws, the mean of the step over the draws is that of one draw. A parameter that has a gradient for some of
+        the paths counts as having a zero gradient for the others.
+
+        Gradients wait in memory of their own, K times that of the parameters, so that ``step`` checks all before
+        it changes anything; it uses them up, also if it raises an error. They are no part of state dicts or
+        copies. GradScaler, which looks for gradients at the parameters, finds none: use bfloat16, or one path per
+        step.
+
+        Args:
+            path_idx: path of the gradients; the announced one (:meth:`set_path`) if ``None``.
+            weight: importance weight of the path, with ``unbiased=True``; the announced one, or 1, if ``None``.
+
+        Raises:
+            RuntimeError: if no parameter has a gradient, or the path is not known.
+            TypeError: if ``path_idx`` is not an integer.
+            IndexError: if it is not in ``[0, n_paths)``.
+            ValueError: if ``weight`` is not usable, or differs from that of an earlier draw of the path.
+
+        Example:
+            >>> weight = torch.nn.Parameter(torch.zeros(2))
+            >>> optimizer = PathAdamSAGA([weight], n_paths=3, lr=0.1, weight_decay=0.0)
+            >>> for path in (0, 2):
+            ...     (weight * (path + 1.0)).sum().backward()
+            ...     optimizer.add_path(path)
+            >>> optimizer.step()
+            >>> optimizer.state[weight]["step"], weight.detach()
+            (tensor([1, 0, 1]), tensor([-0.1000, -0.1000]))
+        """
+        path, weight = self._resolve_path(path_idx, weight)
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not params:
+            raise RuntimeError(
+                f"no gradient for path {path}, expected those of its loss; call backward() before add_path()"
+            )
+        same = [i for i, part in enumerate(self._parts) if part.path == path]
+        if same and self._parts[same[0]].weight != weight:
+            raise ValueError(
+                f"Invalid weight: {weight} for path {path}; expected {self._parts[same[0]].weight}, as for its "
+                "earlier draw in this step"
+            )
+        grads = {p: steps.kept_apart(p.grad) for p in params if p.grad is not None}
+        if same:
+            earlier = self._parts.pop(same[0])
+            grads = steps.added(earlier.grads or {}, grads)
+            self._parts.append(_Part(path, weight, grads, earlier.n_draws + 1))
+        else:
+            self._parts.append(_Part(path, weight, grads))
+        for p in params:
+            p.grad = None
+        self._announced.clear()
+
+    def _parts_of_step(self, path_idx: PathIdx | None, weight: float | None) -> list[_Part]:
+        """Return what :meth:`add_path` took, completed by zeros, or else the one path of this step."""
+        if not self._parts:
+            return [_Part(*self._resolve_path(path_idx, weight))]
+        parts, self._parts = self._parts, []
+        if path_idx is not None or weight is not None or self._announced:
+            raise RuntimeError(
+                f"Invalid path_idx: {path_idx!r} after add_path; expected step() alone, since the paths of the "
+                "step are known; name the path of each backward pass in add_path(...)"
+            )
+        params = [p for group in self.param_groups for p in group["params"]]
+        if any(p.grad is not None for p in params):
+            raise RuntimeError(
+                "a parameter has a gradient that belongs to none of the paths added; call add_path(...) after "
+                "each backward pass, or zero_grad()"
+            )
+        present = {p for part in parts for p in part.grads or {}}
+        zeros = {p: torch.zeros_like(p) for p in present if any(p not in (part.grads or {}) for part in parts)}
+        return [
+            part._replace(grads=zeros | {p: grad / part.n_draws for p, grad in (part.grads or {}).items()})
+            for part in parts
+        ]
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
@@ -367,7 +486,7 @@ class PathAdamSAGA(Optimizer):
         Args:
             closure: evaluates the model again and returns the loss; it may call :meth:`set_path`.
             path_idx: path of the loss, an integer or a 0-dim integer tensor (on an accelerator, reading
-                one synchronises); the announced one if ``None``.
+                one synchronises); the announced one if ``None``. Left out after :meth:`add_path`.
             weight: importance weight of the path, with ``unbiased=True``. If ``None``, the one announced for this
                 path, or 1.
 
@@ -375,8 +494,8 @@ class PathAdamSAGA(Optimizer):
             The closure's loss, or ``None``.
 
         Raises:
-            RuntimeError: if the path is not known, a gradient is sparse, or (``nonfinite="raise"``) a
-                gradient has an inf or a NaN; nothing has changed then.
+            RuntimeError: if the path is not known, a gradient is sparse or belongs to no path added, or
+                (``nonfinite="raise"``) has an inf or a NaN; nothing has changed then.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is not in ``[0, n_paths)``.
             ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``; if a
@@ -387,21 +506,26 @@ class PathAdamSAGA(Optimizer):
             checks.check_closure(closure)
             with torch.enable_grad():
                 loss = closure()
-        batches = self._prepare(path_idx, weight)
-        if torch.compiler.is_compiling():
-            works = self._for_compiler(batches)
-            for slot, dtype, coefficients in works:
-                update_formula(slot, dtype, coefficients)
-            self._finish_compiled(batches, works)
-        else:
-            for batch in batches:
-                steps.run(batch, self._scratch)
-        self._finish(batches)
+        rounds = self._prepare(path_idx, weight)
+        try:
+            for part, batches in rounds:
+                self._hand_out(part)
+                if torch.compiler.is_compiling():
+                    works = self._for_compiler(batches)
+                    for slot, dtype, coefficients in works:
+                        update_formula(slot, dtype, coefficients)
+                    self._finish_compiled(batches, works)
+                else:
+                    for batch in batches:
+                        steps.run(batch, self._scratch)
+        finally:
+            self._take_back(rounds)
+        self._finish([batch for _, batches in rounds for batch in batches])
         return loss
 
     @torch._disable_dynamo
-    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
-        """Check everything, then advance the clocks; returns what is left to compute."""
+    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[_Round]:
+        """Check everything, then advance the clocks; returns what is left to compute, path by path."""
         checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         clocks = path_state.new_clocks(self.defaults["n_paths"])
         if self._is_state_init(path_idx):
@@ -410,11 +534,21 @@ class PathAdamSAGA(Optimizer):
             state_dict.complete_rows(self)
             self._awaits_load = True
             return []
-        path, weight = self._resolve_path(path_idx, weight)
-        gradients = Gradients(self.param_groups)
-        if not gradients.usable(path):
-            self._announced.clear()
-            return []
+        parts = self._parts_of_step(path_idx, weight)
+        gradients = []
+        try:
+            for part in parts:
+                self._hand_out(part)
+                gradients.append(Gradients(self.param_groups))
+            if not all(found.usable(part.path) for found, part in zip(gradients, parts, strict=True)):
+                self._announced.clear()
+                return []
+            return self._rounds(parts, gradients, clocks)
+        finally:
+            self._take_back([_Round(part, []) for part in parts])
+
+    def _rounds(self, parts: list[_Part], gradients: list[Gradients], clocks: dict[str, Tensor]) -> list[_Round]:
+        """Create what states and rows are missing, then advance the clocks: one update for each path."""
         if self._awaits_load:
             state_dict.drop_rows(self)
             self._awaits_load = False
@@ -424,17 +558,38 @@ class PathAdamSAGA(Optimizer):
         arenas = [self._arenas(i, members) for i, members in enumerate(groups)]
         together = list(itertools.chain(*arenas))
         largest_eps = max(group["eps"] for group in self.param_groups)
-        visits = steps.next_visits(together, path, gradients, largest_eps)
-        batches = [
-            steps.make_batch(group, arena, visits, self._rows, path, weight)
-            for group, members in zip(self.param_groups, arenas, strict=True)
-            for arena in members
+        n_draws = sum(part.n_draws for part in parts)
+        visits = [
+            steps.next_visits(together, part.path, found, largest_eps)
+            for part, found in zip(parts, gradients, strict=True)
         ]
+        rounds = []
+        for i, (part, visit) in enumerate(zip(parts, visits, strict=True)):
+            turn = steps.Turn(part.path, part.weight, part.n_draws / n_draws, i == 0, i == len(parts) - 1)
+            batches = [
+                steps.make_batch(group, arena, visit, self._rows, turn)
+                for group, members in zip(self.param_groups, arenas, strict=True)
+                for arena in members
+            ]
+            rounds.append(_Round(part, batches))
         # What can fail, for want of memory or for a wrong hyperparameter, has had its chance.
-        steps.tick_all(together, path, visits)
-        for batch in batches:
-            steps.change_unit(batch)
-        return batches
+        for part, visit in zip(parts, visits, strict=True):
+            steps.tick_all(together, part.path, visit)
+        for _, batches in rounds:
+            for batch in batches:
+                steps.change_unit(batch)
+        return rounds
+
+    @torch._disable_dynamo
+    def _hand_out(self, part: _Part) -> None:
+        """Let the parameters hold the gradients that were added for a path."""
+        for p, grad in (part.grads or {}).items():
+            p.grad = grad
+
+    @torch._disable_dynamo
+    def _take_back(self, rounds: list[_Round]) -> None:
+        for p in itertools.chain(*(part.grads or () for part, _ in rounds)):
+            p.grad = None
 
     def _arenas(self, index: int, members: _Members) -> list[Arena]:
         group, plan = self.param_groups[index], self._plans.get(index)

@@ -16,7 +16,7 @@ from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.path_state import Visit
 from scrapl_optim.pieces import Scratch, Work, in_pieces
-from scrapl_optim.storage import salt_of
+from scrapl_optim.storage import local, salt_of
 
 State = dict[Any, Any]
 ClockId = tuple[int, ...]
@@ -195,6 +195,35 @@ def tick_all(arenas: list[Arena], path: int, visits: dict[ClockId, Visit]) -> No
         path_state.tick(state, path, visits[_clock_of(state)])
 
 
+class Turn(NamedTuple):
+    """A path's place among those of a step.
+
+    Attributes:
+        path: p.
+        weight: its importance weight, if one was given.
+        share: its part of the draws of the step, 1 where it is the only path.
+        first: whether it comes first, with the decay and the mean of the memory, before any row changes.
+        last: whether it comes last.
+    """
+
+    path: int
+    weight: float | None
+    share: float = 1.0
+    first: bool = True
+    last: bool = True
+
+
+def kept_apart(grad: Tensor) -> Tensor:
+    """Return a gradient in memory of its own: DDP's lie in buckets that the next backward pass writes to."""
+    return grad.clone() if local(grad).untyped_storage().nbytes() > local(grad).nbytes else grad
+
+
+def added(first: dict[Tensor, Tensor], second: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+    """Return the sums of gradients by parameter, where one that is missing is zero."""
+    both = {p: first[p] + second[p] for p in first if p in second}
+    return first | second | both
+
+
 class Batch(NamedTuple):
     """An arena in a step.
 
@@ -222,10 +251,10 @@ def make_batch(
     arena: Arena,
     visits: dict[ClockId, Visit],
     rows: RowFetcher,
-    path: int,
-    weight: float | None,
+    turn: Turn,
 ) -> Batch:
     """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`next_visits`."""
+    path = turn.path
     visit = visits[_clock_of(arena.entries[0].state)]
     row, host_row = arena.row(path), None
     if arena.layout.formats.host and row:
@@ -235,9 +264,11 @@ def make_batch(
         row=row,
         host_row=host_row,
         unit_change=visit.unit_change,
-        coefficients=_coefficients(group, visit, arena.layout.dtype, path, weight),
+        coefficients=_coefficients(group, visit, arena.layout.dtype, turn),
         foreach=group["foreach"],
-        refreshing="saga_sum" in arena.entries[0].state and path_state.refresh_due(visit, group["n_paths"]),
+        refreshing=turn.last
+        and "saga_sum" in arena.entries[0].state
+        and path_state.refresh_due(visit, group["n_paths"]),
     )
 
 
@@ -245,24 +276,22 @@ def _parts(row: Row, name: str) -> list[Tensor]:
     return [part for key, part in row.items() if key.startswith(name)]
 
 
-def _coefficients(
-    group: dict[str, Any], visit: Visit, dtype: torch.dtype, path: int, weight: float | None
-) -> Coefficients:
+def _coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, turn: Turn) -> Coefficients:
     n_paths, lr = group["n_paths"], _as_scalar(group["lr"])
     n_counted = n_paths if group["unbiased"] else max(1, visit.n_visited)
     return Coefficients(
         lr=lr,
-        decay=1 - lr * group["weight_decay"],
+        decay=1 - lr * group["weight_decay"] if turn.first else 1.0,
         weight1=path_state.ema_weight(group["betas"][0], visit, n_paths),
         weight2=path_state.ema_weight(group["betas"][1], visit, n_paths),
         scale=_in_two(visit.scale or 1.0),
         eps=group["eps"] * visit.scale * visit.scale,
         floor=torch.finfo(dtype).tiny,
         sign=-1.0 if group["maximize"] else 1.0,
-        weight=1.0 if weight is None else float(weight),
+        weight=turn.share * (1.0 if turn.weight is None else float(turn.weight)),
         saga=float(group["saga"]),
-        saga_mean=group["saga"] / n_counted,
-        salts=(salt_of(visit.step, path, 0), salt_of(visit.step, path, 1)),
+        saga_mean=group["saga"] / n_counted if turn.first else 0.0,
+        salts=(salt_of(visit.step, turn.path, 0), salt_of(visit.step, turn.path, 1)),
     )
 
 

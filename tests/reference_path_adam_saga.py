@@ -34,24 +34,31 @@ class ReferencePathAdamSAGA:
         self.visited = set()
 
     def step(self, p, g, weight=1.0):
-        g = np.asarray(g, dtype=np.float64)
+        self.step_many([(p, g, weight)])
+
+    def step_many(self, draws):
+        """One step of K draws (path, gradient, weight): each path moves its row, the weights move once."""
         self.k += 1
-        k, P, b1, b2 = self.k, self.P, self.b1, self.b2
-        if self.path_adam:
-            elapsed = (k - self.tau[p]) / P
-            self.m[p] = b1**elapsed * self.m[p] + (1 - b1**elapsed) * g
-            self.v[p] = b2**elapsed * self.v[p] + (1 - b2**elapsed) * (g * g)
-            m_hat = self.m[p] / (1 - b1 ** (k / P))
-            v_hat = self.v[p] / (1 - b2 ** (k / P))
-            root = np.sqrt(self.eps + v_hat)
-            g_current = np.divide(m_hat, root, out=np.zeros_like(root), where=root > 0)
-        else:
-            g_current = g
-        self.tau[p] = k
+        K, k, P, b1, b2 = len(draws), self.k, self.P, self.b1, self.b2
+        drawn = {}
+        for p, g, weight in draws:
+            drawn.setdefault(p, []).append((np.asarray(g, dtype=np.float64), weight))
         n_counted = P if self.unbiased else max(1, len(self.visited))
-        g_avg = sum((self.g_hat[q] for q in self.visited), np.zeros_like(self.w)) / n_counted
-        g_saga = weight * (g_current - self.saga * self.g_hat[p]) + self.saga * g_avg
+        g_saga = self.saga * sum((self.g_hat[q] for q in self.visited), np.zeros_like(self.w)) / n_counted
+        for p, of_path in drawn.items():
+            g = sum(g for g, _ in of_path) / len(of_path)
+            g_current = g
+            if self.path_adam:
+                elapsed = (k - self.tau[p]) / P
+                self.m[p] = b1**elapsed * self.m[p] + (1 - b1**elapsed) * g
+                self.v[p] = b2**elapsed * self.v[p] + (1 - b2**elapsed) * (g * g)
+                m_hat = self.m[p] / (1 - b1 ** (k / P))
+                v_hat = self.v[p] / (1 - b2 ** (k / P))
+                root = np.sqrt(self.eps + v_hat)
+                g_current = np.divide(m_hat, root, out=np.zeros_like(root), where=root > 0)
+            self.tau[p] = k
+            g_saga = g_saga + sum(weight for _, weight in of_path) / K * (g_current - self.saga * self.g_hat[p])
+            self.g_hat[p] = g_current
         self.w = self.w - self.lr * self.weight_decay * self.w
         self.w = self.w - self.lr * g_saga
-        self.g_hat[p] = g_current
-        self.visited.add(p)
+        self.visited |= drawn.keys()
