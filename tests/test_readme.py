@@ -112,9 +112,14 @@ def test_extras_are_there() -> None:
 
 
 def test_links_lead_to_files() -> None:
-    local = [link for link in LINKS if not link.startswith("https://")]
+    local = [link for link in LINKS if not link.startswith(("https://", "#"))]
     assert len(local) > 20
     assert not [link for link in local if not (ROOT / link).is_file()]
+    headings = [
+        re.sub(r"[^\w -]", "", line.lower()) for line in re.findall(r"^#+ (.*)", README, flags=re.MULTILINE)
+    ]
+    anchors = {"#" + heading.replace(" ", "-") for heading in headings}
+    assert {link for link in LINKS if link.startswith("#")} <= anchors
 
 
 def test_names_are_there() -> None:
