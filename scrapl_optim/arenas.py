@@ -82,9 +82,12 @@ class Arena:
         """Return the parameters as real tensors of this rank, to be written to under ``no_grad``."""
         return [self._real(entry.param) for entry in self.entries] if self._needs_view else self._plain_params
 
-    def grads(self) -> list[Tensor]:
-        """Return the gradients as real tensors of this rank."""
-        grads = [entry.param.grad for entry in self.entries if entry.param.grad is not None]
+    def grads(self, given: dict[Tensor, Tensor] | None = None) -> list[Tensor]:
+        """Return the gradients, those of the parameters if none are given, as real tensors of this rank."""
+        if given is None:
+            grads = [entry.param.grad for entry in self.entries if entry.param.grad is not None]
+        else:
+            grads = [given[entry.param] for entry in self.entries]
         return [self._real(grad) for grad in grads] if self._needs_view else grads
 
     def split(self, joined: Tensor) -> list[Tensor]:

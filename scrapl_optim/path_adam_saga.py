@@ -1,7 +1,8 @@
 """P-Adam and P-SAGA: Adam moments and a gradient memory for every path (SCRAPL, Algorithm 1)."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
 import torch
@@ -41,12 +42,17 @@ class _Part(NamedTuple):
     grads: dict[Tensor, Tensor] | None = None
     n_draws: int = 1
 
-
-class _Round(NamedTuple):
-    """One path of a step, and what is left to compute for it."""
-
-    part: _Part
-    batches: list[steps.Batch]
+    @contextmanager
+    def handed_out(self) -> Iterator[None]:
+        """Let the parameters hold the gradients that were added for the path."""
+        grads = self.grads or {}
+        for p, grad in grads.items():
+            p.grad = grad
+        try:
+            yield
+        finally:
+            for p in grads:
+                p.grad = None
 
 
 class _Members(NamedTuple):
@@ -88,6 +94,12 @@ class PathAdamSAGA(Optimizer):
 
     **Which path.** ``step(path_idx=p)``, or ``set_path(p)`` beforehand where a trainer calls ``step``
     without arguments. With ``n_paths=1`` neither is needed.
+
+    **Unlike losses.** With P-Adam every path has an equal vote, whatever the size of its gradient. That suits many
+    paths alike, but changes the objective of a few unlike terms (the residuals of a physics-informed network):
+    those that a trivial solution satisfies outvote the others, and weights of terms do nothing. Take Adam on the
+    sum of the terms where that is affordable, else ``path_adam=False, weight_decay=0`` with a learning rate as for
+    gradient descent, or an ``eps`` far above the squared gradients.
 
     **Scale.** Gradients of scattering losses are tiny. Each path's root is kept in a unit of its own, a power of
     two, and ``eps`` is 0 by default, on purpose: the update does not depend on the scale of the loss, for any
@@ -506,25 +518,20 @@ class PathAdamSAGA(Optimizer):
             checks.check_closure(closure)
             with torch.enable_grad():
                 loss = closure()
-        rounds = self._prepare(path_idx, weight)
-        try:
-            for part, batches in rounds:
-                self._hand_out(part)
-                if torch.compiler.is_compiling():
-                    works = self._for_compiler(batches)
-                    for slot, dtype, coefficients in works:
-                        update_formula(slot, dtype, coefficients)
-                    self._finish_compiled(batches, works)
-                else:
-                    for batch in batches:
-                        steps.run(batch, self._scratch)
-        finally:
-            self._take_back(rounds)
-        self._finish([batch for _, batches in rounds for batch in batches])
+        batches = self._prepare(path_idx, weight)
+        if torch.compiler.is_compiling():
+            works = self._for_compiler(batches)
+            for slot, dtype, coefficients in works:
+                update_formula(slot, dtype, coefficients)
+            self._finish_compiled(batches, works)
+        else:
+            for batch in batches:
+                steps.run(batch, self._scratch)
+        self._finish(batches)
         return loss
 
     @torch._disable_dynamo
-    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[_Round]:
+    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
         """Check everything, then advance the clocks; returns what is left to compute, path by path."""
         checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         clocks = path_state.new_clocks(self.defaults["n_paths"])
@@ -536,18 +543,19 @@ class PathAdamSAGA(Optimizer):
             return []
         parts = self._parts_of_step(path_idx, weight)
         gradients = []
-        try:
-            for part in parts:
-                self._hand_out(part)
-                gradients.append(Gradients(self.param_groups))
-            if not all(found.usable(part.path) for found, part in zip(gradients, parts, strict=True)):
-                self._announced.clear()
-                return []
-            return self._rounds(parts, gradients, clocks)
-        finally:
-            self._take_back([_Round(part, []) for part in parts])
+        for part in parts:
+            with part.handed_out():
+                found = Gradients(self.param_groups)
+                if not found.usable(part.path):
+                    self._announced.clear()
+                    return []
+                gradients.append(found)
+        with parts[0].handed_out():
+            return self._batches(parts, gradients, clocks)
 
-    def _rounds(self, parts: list[_Part], gradients: list[Gradients], clocks: dict[str, Tensor]) -> list[_Round]:
+    def _batches(
+        self, parts: list[_Part], gradients: list[Gradients], clocks: dict[str, Tensor]
+    ) -> list[steps.Batch]:
         """Create what states and rows are missing, then advance the clocks: one update for each path."""
         if self._awaits_load:
             state_dict.drop_rows(self)
@@ -563,33 +571,20 @@ class PathAdamSAGA(Optimizer):
             steps.next_visits(together, part.path, found, largest_eps)
             for part, found in zip(parts, gradients, strict=True)
         ]
-        rounds = []
+        batches = []
         for i, (part, visit) in enumerate(zip(parts, visits, strict=True)):
             turn = steps.Turn(part.path, part.weight, part.n_draws / n_draws, i == 0, i == len(parts) - 1)
-            batches = [
-                steps.make_batch(group, arena, visit, self._rows, turn)
+            batches += [
+                steps.make_batch(group, arena, visit, self._rows, turn, part.grads)
                 for group, members in zip(self.param_groups, arenas, strict=True)
                 for arena in members
             ]
-            rounds.append(_Round(part, batches))
         # What can fail, for want of memory or for a wrong hyperparameter, has had its chance.
         for part, visit in zip(parts, visits, strict=True):
             steps.tick_all(together, part.path, visit)
-        for _, batches in rounds:
-            for batch in batches:
-                steps.change_unit(batch)
-        return rounds
-
-    @torch._disable_dynamo
-    def _hand_out(self, part: _Part) -> None:
-        """Let the parameters hold the gradients that were added for a path."""
-        for p, grad in (part.grads or {}).items():
-            p.grad = grad
-
-    @torch._disable_dynamo
-    def _take_back(self, rounds: list[_Round]) -> None:
-        for p in itertools.chain(*(part.grads or () for part, _ in rounds)):
-            p.grad = None
+        for batch in batches:
+            steps.change_unit(batch)
+        return batches
 
     def _arenas(self, index: int, members: _Members) -> list[Arena]:
         group, plan = self.param_groups[index], self._plans.get(index)
@@ -602,12 +597,18 @@ class PathAdamSAGA(Optimizer):
 
     @torch._disable_dynamo
     def _for_compiler(self, batches: list[steps.Batch]) -> list[steps.CompilerWork]:
-        return [steps.compiler_work(batch) for batch in batches]
+        """Return what the compiler computes: all of a step of one path, nothing of one of several."""
+        if all(batch.is_alone for batch in batches):
+            return [steps.compiler_work(batch) for batch in batches]
+        for batch in batches:  # an update starts from the weights that the last one left
+            steps.run(batch, self._scratch)
+        return []
 
     @torch._disable_dynamo
     def _finish_compiled(self, batches: list[steps.Batch], works: list[steps.CompilerWork]) -> None:
-        for batch, work in zip(batches, works, strict=True):
-            steps.copy_back(batch.arena, work.slot)
+        if works:
+            for batch, work in zip(batches, works, strict=True):
+                steps.copy_back(batch.arena, work.slot)
 
     @torch._disable_dynamo
     def _finish(self, batches: list[steps.Batch]) -> None:

@@ -229,20 +229,24 @@ class Batch(NamedTuple):
 
     Attributes:
         arena: parameters, their sums and rows.
+        grads: their gradients, as real tensors of this rank.
         row: row of the drawn path, on the device.
         host_row: the same on the host, if that is its place.
         unit_change: what its root is to be multiplied by first.
         coefficients: numbers of the update.
         foreach: ``False`` for one parameter at a time.
+        is_alone: whether the step has no other path.
         refreshing: whether the sum is to be summed again.
     """
 
     arena: Arena
+    grads: list[Tensor]
     row: Row
     host_row: Row | None
     unit_change: float
     coefficients: Coefficients
     foreach: bool | None
+    is_alone: bool
     refreshing: bool
 
 
@@ -252,8 +256,12 @@ def make_batch(
     visits: dict[ClockId, Visit],
     rows: RowFetcher,
     turn: Turn,
+    grads: dict[Tensor, Tensor] | None,
 ) -> Batch:
-    """Return what is left to compute for an arena of ``group``; ``visits`` is from :func:`next_visits`."""
+    """Return what is left to compute for an arena of ``group``.
+
+    ``visits`` is from :func:`next_visits`; ``grads`` are those that parameters do not hold themselves.
+    """
     path = turn.path
     visit = visits[_clock_of(arena.entries[0].state)]
     row, host_row = arena.row(path), None
@@ -261,11 +269,13 @@ def make_batch(
         row, host_row = rows.take((id(arena), path), row, arena.device), row
     return Batch(
         arena=arena,
+        grads=arena.grads(grads),
         row=row,
         host_row=host_row,
         unit_change=visit.unit_change,
         coefficients=_coefficients(group, visit, arena.layout.dtype, turn),
         foreach=group["foreach"],
+        is_alone=turn.first and turn.last,
         refreshing=turn.last
         and "saga_sum" in arena.entries[0].state
         and path_state.refresh_due(visit, group["n_paths"]),
@@ -326,7 +336,7 @@ def run(batch: Batch, scratch: Scratch) -> None:
     else:
         work = Work(
             params=arena.params(),
-            grads=arena.grads(),
+            grads=batch.grads,
             shapes=arena.shapes,
             update=_parts(batch.row, "update"),
             rms=_parts(batch.row, "rms"),
@@ -344,7 +354,7 @@ def _slots(batch: Batch) -> Iterator[Slot]:
     rms = [arena.split(part) for part in _parts(batch.row, "rms")]
     saga_sum = arena.saga_sum()
     sums = None if saga_sum is None else arena.split(saga_sum)
-    for i, (param, grad) in enumerate(zip(arena.params(), arena.grads(), strict=True)):
+    for i, (param, grad) in enumerate(zip(arena.params(), batch.grads, strict=True)):
         own_sum = None if sums is None else sums[i]
         yield Slot(param, grad, [part[i] for part in update], [part[i] for part in rms], formats, own_sum)
 
@@ -360,7 +370,7 @@ class CompilerWork(NamedTuple):
 def compiler_work(batch: Batch) -> CompilerWork:
     """Return an arena as one slot; its parameters are copies if the arena joins them."""
     arena = batch.arena
-    params, grads = [param.detach() for param in arena.params()], arena.grads()
+    params, grads = [param.detach() for param in arena.params()], batch.grads
     if arena.is_flat:
         params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
     update, rms = _parts(batch.row, "update"), _parts(batch.row, "rms")

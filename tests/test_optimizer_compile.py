@@ -114,3 +114,20 @@ def test_whole_training_step_compiles():
             function(path)
         results.append(param)
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+def test_a_step_of_several_paths_is_not_compiled_and_right() -> None:
+    results = []
+    for compiled in (True, False):
+        torch._dynamo.reset()
+        params = make_params(0, torch.float32, SHAPES)
+        optimizer = PathAdamSAGA(params, N_PATHS, lr=0.01)
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for k in range(4):
+            for path in (k, k + 3)[: 1 + k % 2]:
+                set_grads(params, k + path)
+                optimizer.add_path(path)
+            step()
+        results.append([p.detach().clone() for p in params])
+    for p, q in zip(*results, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
