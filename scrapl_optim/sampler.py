@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from scrapl_optim._validation import as_fraction, as_int, as_switch
-from scrapl_optim.sampler_checks import as_distribution, as_one_path, as_uint64, floored
+from scrapl_optim.sampler_checks import as_distribution, as_kept, as_one_path, as_uint64, floored, restricted
 
 # Separate Philox streams, so that the cover-first permutation is independent of the draws.
 _DRAWS, _PERMUTATION = 0, 1
@@ -35,15 +36,23 @@ class PathSampler:
     Nothing is stored between calls: any step costs the same, in any order, and every rank, device and
     resumed run sees the same paths without communication.
 
+    **Excluded paths.** ``paths`` names the ones to draw from; :math:`\pi` is renormalised over them, and all
+    others get probability zero. **Ids and** :math:`P` **do not change**: ``n_paths`` stays the number of *all*
+    paths, in the sampler, the optimizer and the loss, so that an id means the same path everywhere and a run can
+    go on from a checkpoint with fewer or more paths kept. The optimizer has no rows for paths never drawn, and
+    its ``betas`` stay decay rates per :math:`P` steps, in which each of :math:`K` kept paths is drawn
+    :math:`P/K` times on average.
+
     **Weights.** The mean over all :math:`P` = ``n_paths`` paths of the losses,
     :math:`\frac{1}{P} \sum_p \ell_p`, is estimated without bias by :math:`\frac{1}{P \pi_p} \ell_p` with
     :math:`p \sim \pi`; the factor is :meth:`weight`. Paths of probability zero then count as if their loss
-    were zero. The theta-importance sampling of the paper (Section 3.4) leaves the weight out: importance is
-    meant to change the objective, towards the paths that matter to the synthesizer's parameters. The default of
-    this package is the paper's: nothing here multiplies the loss, so a distribution that is not uniform gives a
-    biased estimate on purpose. Multiply the loss by ``sampler.weight(p)`` to have the unbiased one. P-Adam
-    divides the gradients of each path by their own size: a constant factor per path, this weight included, has
-    no effect on it (but for ``eps``). The weight matters to plain gradient descent, Adam, and P-SAGA alone.
+    were zero: the estimate is of the share that the others have in the mean over all. The theta-importance
+    sampling of the paper (Section 3.4) leaves the weight out: importance is meant to change the objective,
+    towards the paths that matter to the synthesizer's parameters. The default of this package is the paper's:
+    nothing here multiplies the loss, so a distribution that is not uniform gives a biased estimate on purpose.
+    Multiply the loss by ``sampler.weight(p)`` to have the unbiased one. P-Adam divides the gradients of each path
+    by their own size: a constant factor per path, this weight included, has no effect on it (but for ``eps``).
+    The weight matters to plain gradient descent, Adam, and P-SAGA alone.
 
     Args:
         probs: :math:`\pi`, array-like or tensor of shape ``(n_paths,)``, non-negative with sum one;
@@ -52,12 +61,15 @@ class PathSampler:
         seed: non-negative integer below ``2**64``.
         min_prob_frac: :math:`f` in ``[0, 1]``: the floor, as a fraction of the uniform probability over the
             paths of non-zero probability.
+        paths: ids to draw from, each once: a list, a set, a range, a one-dimensional array or tensor; all if
+            ``None``.
         cover_first: whether the first steps visit every path of non-zero probability once, in the
             order of a permutation drawn from ``seed``.
 
     Raises:
         ValueError: if a value is out of its domain.
-        TypeError: if ``seed`` or ``n_paths`` is not an integer, or a number not a number.
+        TypeError: if ``seed``, ``n_paths`` or an id is not an integer, or a number not a number.
+        IndexError: if an id of ``paths`` is out of range.
 
     Example:
         >>> sampler = PathSampler([0.2, 0.5, 0.3], seed=1)
@@ -65,6 +77,9 @@ class PathSampler:
         True
         >>> sampler.weight(1)
         0.6666666666666666
+        >>> kept = PathSampler([0.2, 0.5, 0.3], paths=[0, 2])
+        >>> kept.probs, kept.n_paths
+        (array([0.4, 0. , 0.6]), 3)
 
     Source: SCRAPL, Algorithm 1 (the draw of :math:`p` according to :math:`\pi`) and Section 3.4; Salmon
     et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), for Philox.
@@ -78,10 +93,12 @@ class PathSampler:
         seed: SupportsIndex | Tensor = 0,
         min_prob_frac: float = 0.0,
         cover_first: bool = False,
+        paths: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]] | Tensor | None = None,
     ) -> None:
         self._seed = as_uint64(seed, "seed")
         self._min_prob_frac = as_fraction(min_prob_frac, "min_prob_frac")
         pi = as_distribution(probs, n_paths)
+        pi = restricted(pi, as_kept(paths, pi.size))
         self._cover_first = as_switch(cover_first, "cover_first")
         self._set_probs(floored(pi, self._min_prob_frac))
 
@@ -105,8 +122,13 @@ class PathSampler:
 
     @property
     def n_paths(self) -> int:
-        """Number of paths."""
+        """P, the number of all paths, those never drawn included."""
         return self._probs.size
+
+    @property
+    def paths(self) -> tuple[int, ...]:
+        """Ids of the paths that can be drawn, ascending."""
+        return tuple(np.flatnonzero(self._probs).tolist())
 
     @property
     def seed(self) -> int:
@@ -245,8 +267,9 @@ class PathSampler:
         return hash(self._identity())
 
     def __repr__(self) -> str:
+        drawn = "" if self._support_size == self.n_paths else f"{self._support_size} of them drawn, "
         return (
-            f"PathSampler(n_paths={self.n_paths}, seed={self._seed}, min_prob_frac={self._min_prob_frac}, "
+            f"PathSampler(n_paths={self.n_paths}, {drawn}seed={self._seed}, min_prob_frac={self._min_prob_frac}, "
             f"cover_first={self._cover_first}, probs in [{self._probs.min():.3g}, {self._probs.max():.3g}])"
         )
 

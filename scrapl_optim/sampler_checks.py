@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from scrapl_optim._validation import MOST_PATHS, as_floats, as_int, as_n_paths, as_path_idx
@@ -75,6 +77,72 @@ def as_distribution(probs: Any, n_paths: Any) -> npt.NDArray[np.float64]:
     _check_distribution(pi, count)
     # fsum is correctly rounded: the distribution does not depend on the order of a SIMD sum.
     return pi / math.fsum(pi)
+
+
+def as_kept(paths: Any, n_paths: int) -> npt.NDArray[np.bool_]:
+    """Return which of ``n_paths`` paths are among ``paths``, their ids; all of them for ``None``.
+
+    Raises:
+        TypeError: if ``paths`` are not several integers.
+        IndexError: if an id is not in ``[0, n_paths)``.
+        ValueError: if there are none, or an id comes twice.
+    """
+    kept = np.full(n_paths, paths is None)
+    if paths is None:
+        return kept
+    for path in _listed(paths):
+        if isinstance(path, (list, tuple, range)):
+            raise TypeError(
+                f"paths must be integers, ids of paths, got a {type(path).__name__} among them; to draw bundles: "
+                "PathSampler(n_paths=len(bundles))"
+            )
+        index = as_int(path, "each of paths")
+        if not 0 <= index < n_paths:
+            raise IndexError(
+                f"paths must be ids in [0, {n_paths}), got {index}; take those of the same {n_paths} paths"
+            )
+        if kept[index]:
+            raise ValueError(f"paths must have each id once, got {index} twice; pass a set of them")
+        kept[index] = True
+    if not kept.any():
+        raise ValueError("paths must have at least one id, got none; leave it out to draw from all")
+    return kept
+
+
+def restricted(pi: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return ``pi`` given that a path is one of those kept.
+
+    Raises:
+        ValueError: if all of them have probability zero.
+    """
+    if kept.all():
+        return pi
+    pi = np.where(kept, pi, 0.0)
+    total = math.fsum(pi)
+    if total == 0.0:
+        raise ValueError(
+            f"probs must be above 0 for one of paths at least, got 0 for all {kept.sum()}; keep others, or leave "
+            "probs out"
+        )
+    # Sums of numbers near the smallest one lose digits, quotients by the largest do not.
+    scaled = pi / pi.max()
+    return scaled / math.fsum(scaled)
+
+
+def _listed(paths: Any) -> list[Any]:
+    """Return the entries of a list, set, range or other iterable, or of a one-dimensional array or tensor."""
+    kind = type(paths).__name__
+    if isinstance(paths, (Tensor, np.ndarray)):
+        if paths.dtype in (torch.bool, np.bool_):
+            raise TypeError(
+                f"paths must be integers, ids of paths, got a {kind} of bool; give the ids where it is True"
+            )
+        if paths.ndim == 1 and not (isinstance(paths, Tensor) and paths.is_meta):
+            return paths.tolist()
+        kind += f" of shape {tuple(paths.shape)}"
+    elif isinstance(paths, Iterable) and not isinstance(paths, (str, bytes, dict)):
+        return list(paths)
+    raise TypeError(f"paths must be several ids of paths, such as [0, 1], got a {kind}")
 
 
 def floored(pi: npt.NDArray[np.float64], min_prob_frac: float) -> npt.NDArray[np.float64]:
