@@ -20,13 +20,15 @@ class Path:
         n2: index of the second-order temporal wavelet, None at order 1.
         n_fr: index of the filter along log-frequency; 0 is the low-pass.
         spin: +1 (rising patterns), -1 (falling) or 0 (low-pass along log-frequency).
-        rate: centre frequency of the temporal modulation in Hz (cycles per sample without a sample rate);
-            0 at order 1.
+        rate: centre frequency of the temporal modulation in Hz (cycles per sample at a sample rate of 1, the
+            default); 0 at order 1.
         scale: centre frequency of the frequential modulation in cycles per octave, at least 0.
         j2: log2 of the temporal stride of the second-order wavelet, None at order 1.
         j_fr: log2 of the stride along log-frequency.
         n_rows: first-order wavelets that feed the path, those with j1 < j2 (all at order 1).
         cost: estimated cost of one evaluation, relative to the mean over the table.
+        sample_rate: what ``rate`` is in units of, in Hz; 1 where none was given, as rates then are in cycles per
+            sample.
     """
 
     index: int
@@ -40,6 +42,30 @@ class Path:
     j_fr: int
     n_rows: int
     cost: float
+    sample_rate: float = 1.0
+
+    def __str__(self) -> str:
+        """Return what the path listens to, as in "path 30: 87.5 Hz, 0.70 cycles/octave, rising"."""
+        rate = "order 1" if self.order == 1 else f"{number_text(self.rate)} {rate_unit(self.sample_rate)}"
+        # At order 1 both spins are one.
+        spin = {1: ", rising", -1: ", falling"}.get(self.spin, "") if self.order == 2 else ""
+        return f"path {self.index}: {rate}, {scale_text(self.scale)} cycles/octave{spin}"
+
+
+def rate_unit(sample_rate: float) -> str:
+    """Return the unit of rates: without a sample rate it is 1, and no Hz are known."""
+    return "cycles/sample" if sample_rate == 1.0 else "Hz"
+
+
+def number_text(value: float) -> str:
+    """Return a number with three significant digits, and the integral ones of larger numbers."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def scale_text(scale: float) -> str:
+    """Return a scale with at least two decimals, so that those an octave apart look alike."""
+    short, exact = f"{scale:.2f}", f"{scale:.3g}"
+    return "0" if scale == 0 else short if float(short) == float(exact) else exact
 
 
 @dataclass(frozen=True)
@@ -73,7 +99,7 @@ def make_banks(geometry: Geometry) -> Banks:
     )
 
 
-def path_table(geometry: Geometry, banks: Banks, sample_rate: float, orders: Collection[int]) -> tuple[Path, ...]:
+def list_paths(geometry: Geometry, banks: Banks, sample_rate: float, orders: Collection[int]) -> tuple[Path, ...]:
     """List every path: order 1 by n_fr (spins >= 0 only), then order 2 by n2, then n_fr.
 
     Args:
@@ -115,6 +141,7 @@ def _path(geometry: Geometry, banks: Banks, sample_rate: float, n2: int | None, 
         j_fr=psi_fr.j,
         n_rows=len(feeding),
         cost=_operations(geometry, banks, n2, n_fr, feeding),
+        sample_rate=sample_rate,
     )
 
 

@@ -19,7 +19,8 @@ from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
 from .geometry import Support, make_geometry
 from .modulation import Effort, Taylor
-from .paths import Path, make_banks, path_table
+from .path_table import PathTable
+from .paths import Path, list_paths, make_banks
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -77,7 +78,7 @@ class JTFSPath(nn.Module):
         texture; "global" averages over the signal alone.
 
     Attributes:
-        paths: the table of paths, a tuple of :class:`Path`.
+        paths: the table of paths, a :class:`PathTable`: a tuple of :class:`Path` to print and to choose from.
         n_paths: P, their number.
 
     Raises:
@@ -125,7 +126,7 @@ class JTFSPath(nn.Module):
         self.sample_rate = float(sample_rate)
         self.oversampling, self.smoothing, self.memory = oversampling, smoothing, memory
         self._banks = make_banks(self.geometry)
-        self.paths: tuple[Path, ...] = path_table(self.geometry, self._banks, self.sample_rate, set(orders))
+        self.paths = PathTable(list_paths(self.geometry, self._banks, self.sample_rate, set(orders)))
         if not self.paths:
             raise ValueError(
                 f"J={J} with Q={Q!r} leaves no path: no second-order wavelet is slower than a first-order one. "

@@ -1,0 +1,369 @@
+"""The table of paths of a transform: chosen by rate, scale and spin, printed as a table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from .checks import checked_indices, is_number
+from .paths import Path, number_text, rate_unit, scale_text
+
+if TYPE_CHECKING:
+    from .checks import PathIndices
+
+Range: TypeAlias = "float | tuple[float | None, float | None]"
+"""A number, or (lowest, highest), both included, of which None is no bound."""
+Unit = Literal["rate", "scale", "spin"]
+
+# Rates and scales are printed with three significant digits, and chosen by what was printed.
+_SAME = 5e-3
+_KEYS: dict[str, Callable[[Path], Any]] = {
+    "rate": lambda path: path.n2,
+    "scale": lambda path: path.scale,
+    "spin": lambda path: path.spin,
+}
+
+
+class PathTable(tuple[Path, ...]):
+    """The paths of a transform, a tuple of :class:`Path` in which the p-th has the id p.
+
+    A slice of it, a sum or a copy by ``tuple(...)`` is a plain tuple. ``print`` shows rates down, scales across
+    and ids in the cells.
+
+    Args:
+        paths: every path of a transform, in the order of their ids.
+
+    Raises:
+        TypeError: an entry is not a path.
+        ValueError: an entry's ``index`` is not its place in the table.
+
+    Example:
+        >>> from scrapl_jtfs import JTFSPath
+        >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+        >>> paths
+        PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
+        >>> paths.where(rate=(2, 12), scale=(0.5, 2), spin=+1)
+        (56, 57, 65, 66, 74, 75)
+        >>> str(paths[paths.nearest(rate=6, scale=0.7, spin=+1)])
+        'path 66: 5.47 Hz, 0.70 cycles/octave, rising'
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, paths: Iterable[Path]) -> PathTable:
+        """Make a table of every path of a transform."""
+        table = super().__new__(cls, paths)
+        for place, path in enumerate(table):
+            if not isinstance(path, Path):
+                raise TypeError(
+                    f"Invalid paths: entry {place} is a {type(path).__name__}; expected paths, as in jtfs.paths."
+                )
+            if path.index != place:
+                raise ValueError(
+                    f"Invalid paths: path {path.index} in place {place}; expected all paths of a transform in the "
+                    "order of their ids; keep some of them as a tuple."
+                )
+        return table
+
+    def where(
+        self,
+        *,
+        rate: Range | None = None,
+        scale: Range | None = None,
+        spin: int | Iterable[int] | None = None,
+        order: int | Iterable[int] | None = None,
+        n2: int | Iterable[int] | None = None,
+    ) -> tuple[int, ...]:
+        """Return the ids of the paths that meet every condition, ascending.
+
+        Args:
+            rate: in the unit of the rates, Hz with a sample rate. A path of order 1 has rate 0.
+            scale: in cycles per octave. Ranges include both bounds; a single number takes what agrees with it to
+                three digits, as printed.
+            spin: +1 (rising), -1 (falling), 0 (low-pass along log-frequency), or several of them.
+            order: 1, 2 or both.
+            n2: one index of the second-order temporal wavelets, or several.
+
+        Raises:
+            TypeError: a condition is of another type.
+            ValueError: a condition is out of its domain, or no path meets them all.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> paths.where(rate=(None, 3), spin=0)
+            (72, 81)
+        """
+        conditions: dict[str, tuple[str, Callable[[Path], bool]]] = {}
+        for name, wanted in (("rate", rate), ("scale", scale)):
+            if wanted is not None:
+                conditions[name] = f"{name}={wanted!r}", _within(wanted, name, self._unit(name))
+        for name, several, allowed in (("spin", spin, (-1, 0, 1)), ("order", order, (1, 2)), ("n2", n2, None)):
+            if several is not None:
+                conditions[name] = f"{name}={several!r}", _among(several, name, allowed)
+        ids = tuple(p.index for p in self if all(meets(p) for _, meets in conditions.values()))
+        if not ids:
+            raise ValueError(self._none_left(conditions))
+        return ids
+
+    def nearest(self, *, rate: float | None = None, scale: float | None = None, spin: int | None = None) -> int:
+        """Return the id of the path nearest in octaves of rate and of scale, of equally near ones the lowest.
+
+        The distance is the root of the sum of squares of log2 of both ratios. From 0, which is a rate of order 1
+        and a scale of spin 0, everything else is infinitely far.
+
+        Args:
+            rate: in the unit of the rates, Hz with a sample rate; None for any.
+            scale: in cycles per octave; None for any.
+            spin: +1 (rising), -1 (falling) or 0 (low-pass along log-frequency); None for any.
+
+        Raises:
+            TypeError: ``spin`` is not an integer, or there is neither a rate nor a scale.
+            ValueError: a value is out of its domain, or every path is infinitely far.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> str(paths[paths.nearest(rate=100, scale=1, spin=-1)])
+            'path 33: 87.5 Hz, 1.40 cycles/octave, falling'
+        """
+        if rate is None and scale is None:
+            raise TypeError(
+                "nearest needs a rate, a scale or both, as in nearest(rate=6, scale=0.7); got neither; "
+                "for all paths of a spin: where(spin=...)."
+            )
+        for name, value in (("rate", rate), ("scale", scale)):
+            if value is not None and not is_number(value, 0.0, math.nextafter(math.inf, 0.0)):
+                raise ValueError(
+                    f"Invalid {name}: {value!r}; expected a number of {self._unit(name)}, 0 or more; for a range "
+                    f"of them: where({name}=...)."
+                )
+        fits = (lambda path: True) if spin is None else _among(spin, "spin", (-1, 0, 1))
+        found = [
+            (math.hypot(_octaves(path.rate, rate), _octaves(path.scale, scale)), path.index)
+            for path in self
+            if fits(path)
+        ]
+        distance, index = min(found, default=(math.inf, -1))
+        if math.isinf(distance):
+            asked = ", ".join(
+                f"{n}={v!r}" for n, v in (("rate", rate), ("scale", scale), ("spin", spin)) if v is not None
+            )
+            raise ValueError(
+                f"Invalid {asked}: no path is at a finite distance; there are {self._extent()}; rate 0 is that of "
+                "order 1, scale 0 that of spin 0."
+            )
+        return index
+
+    def bundles(
+        self, by: Unit = "rate", within: PathIndices | Iterable[Path] | None = None
+    ) -> tuple[tuple[int, ...], ...]:
+        r"""Group ids of paths that share something, to be drawn and remembered as if they were one path.
+
+        Paths of one rate share their temporal modulation, which is most of what a path costs. With :math:`B`
+        bundles :math:`b` of :math:`|b|` paths, the loss of a bundle is the mean over its paths,
+        ``loss_fn(x, y, bundles[b])``, and the loss on all :math:`P` paths is
+        :math:`\sum_b \frac{|b|}{P} L_b`. Bundles of one size have equal parts in it; otherwise draw them in
+        proportion to their sizes: then the loss of a bundle is an unbiased estimate.
+
+        Args:
+            by: "rate" (one ``n2``; order 1 is one bundle), "scale" (one scale, both spins and orders) or "spin".
+            within: the ids to group, each once; by default all.
+
+        Returns:
+            For each bundle its ids, ascending; bundles in the order of their first ids.
+
+        Raises:
+            TypeError: ``within`` holds something else than ids.
+            IndexError: an id is out of range.
+            ValueError: ``by`` is unknown; ``within`` is empty, names a path twice, or one of another transform.
+
+        Example:
+            >>> import numpy as np
+            >>> from scrapl_jtfs import JTFSPath
+            >>> from scrapl_optim import PathSampler
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> bundles = paths.bundles("rate", within=paths.where(rate=(2, 12), spin=1))
+            >>> bundles
+            ((55, 56, 57, 58), (64, 65, 66, 67), (73, 74, 75, 76))
+            >>> sizes = np.array([len(bundle) for bundle in bundles])
+            >>> sampler = PathSampler(sizes / sizes.sum())
+        """
+        if not isinstance(by, str) or by not in _KEYS:
+            raise ValueError(f"Invalid by: {by!r}; expected one of {', '.join(map(repr, _KEYS))}.")
+        ids = tuple(range(len(self))) if within is None else self.ids(within, "within")
+        groups: dict[Any, list[int]] = {}
+        for p in ids:
+            groups.setdefault(_KEYS[by](self[p]), []).append(p)
+        return tuple(tuple(group) for group in groups.values())
+
+    def ids(self, paths: PathIndices | Iterable[Path], name: str = "paths") -> tuple[int, ...]:
+        """Return the ids of some paths, ascending.
+
+        Args:
+            paths: ids, or paths of this table; each once, at least one.
+            name: what the caller calls them, for messages.
+
+        Raises:
+            TypeError: an entry is neither an integer nor a path.
+            IndexError: an id is out of range.
+            ValueError: there are none, one is named twice, or one is of another transform.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> paths = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2).paths
+            >>> paths.ids(paths[3:6])
+            (3, 4, 5)
+        """
+        if isinstance(paths, Iterable) and not isinstance(paths, (Tensor, np.ndarray, str, bytes, dict)):
+            paths = [self._own(path, name) if isinstance(path, Path) else path for path in paths]
+            nested = next((entry for entry in paths if isinstance(entry, (tuple, list, range))), None)
+            if nested is not None:
+                raise TypeError(
+                    f"Invalid {name}: it holds the {type(nested).__name__} {_shortened(nested)}; expected ids, "
+                    "integers; of bundles, take one at a time."
+                )
+        try:
+            indices = sorted(checked_indices(paths, len(self)))
+        except (TypeError, IndexError) as error:
+            reason = str(error).removeprefix("Invalid path_indices: ").removeprefix("Invalid path_idx: ")
+            raise type(error)(
+                f"Invalid {name}: {reason} Choose from this transform's table, jtfs.paths."
+            ) from None
+        if not indices:
+            raise ValueError(
+                f"Invalid {name}: none; expected at least one of {len(self)} paths; leave it out for all."
+            )
+        twice = next((a for a, b in itertools.pairwise(indices) if a == b), None)
+        if twice is not None:
+            raise ValueError(
+                f"Invalid {name}: path {twice} is named twice; expected each once; make it a set of ids."
+            )
+        return tuple(indices)
+
+    def __repr__(self) -> str:
+        """Return the number of paths and their ranges."""
+        return f"PathTable({self._extent()})"
+
+    def __str__(self) -> str:
+        """Return rates down, scales across, ids in the cells."""
+        if not self:
+            return "no paths"
+        scales = sorted({path.scale for path in self})
+        cells: dict[tuple[int | None, float], list[str]] = {}
+        for path in sorted(self, key=lambda path: -path.spin):
+            sign = {1: "+", -1: "-", 0: ""}[path.spin] if path.order == 2 else ""
+            cells.setdefault((path.n2, path.scale), []).append(f"{sign}{path.index}")
+        rows = [["rate", *map(scale_text, scales)]]
+        for n2 in dict.fromkeys(path.n2 for path in self):
+            rate = next(path.rate for path in self if path.n2 == n2)
+            label = "order 1" if n2 is None else number_text(rate)
+            rows.append([label, *(" ".join(cells.get((n2, scale), ["."])) for scale in scales)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+        title = (
+            f"Ids of {_count(self)}: rates in {self._unit('rate')} down, scales in cycles/octave across, "
+            "+ rising, - falling"
+        )
+        return "\n".join([title, *lines])
+
+    def _own(self, path: Path, name: str) -> int:
+        """Return the id of a path of this table."""
+        # Tables of signals of different lengths are the same but for costs.
+        own = self[path.index] if 0 <= path.index < len(self) else None
+        if own is None or replace(own, cost=path.cost) != path:
+            there = f"this one has {len(self)} paths" if own is None else f"here it is {str(own).split(': ')[1]}"
+            raise ValueError(
+                f"Invalid {name}: '{path}' is of another transform; {there}; choose from the table of this "
+                "transform, jtfs.paths."
+            )
+        return path.index
+
+    def _unit(self, name: str) -> str:
+        if name == "scale":
+            return "cycles/octave"
+        return rate_unit(self[0].sample_rate if self else 1.0)
+
+    def _extent(self) -> str:
+        """Return how many paths there are, from which rates to which, and the same for scales."""
+        if not self:
+            return "0 paths"
+        parts = [_count(self)]
+        for name, text in (("rate", number_text), ("scale", scale_text)):
+            values = {getattr(path, name) for path in self if name == "scale" or path.order == 2}
+            if values:
+                span = " to ".join(dict.fromkeys((text(min(values)), text(max(values)))))
+                parts.append(f"{name}s {span} {self._unit(name)}")
+        return ", ".join(parts)
+
+    def _none_left(self, conditions: dict[str, tuple[str, Callable[[Path], bool]]]) -> str:
+        """Return the message on conditions that no path meets: one of them, if it alone keeps none."""
+        alone = [text for text, meets in conditions.values() if not any(map(meets, self))]
+        asked = ", ".join(alone or [text for text, _ in conditions.values()])
+        keep = "no path has" + (" that;" if alone else " all of that;")
+        remedy = "widen it, or see print(jtfs.paths)"
+        if "rate" in conditions and self and self[0].sample_rate == 1.0:
+            remedy += "; for rates in Hz, build JTFSPath with sample_rate=..."
+        return f"Invalid {asked}: {keep} there are {self._extent()}; {remedy}."
+
+
+def _count(paths: tuple[Path, ...]) -> str:
+    orders = " and ".join(str(order) for order in sorted({path.order for path in paths}))
+    return f"{len(paths)} path{'s' if len(paths) > 1 else ''} of order {orders}"
+
+
+def _octaves(value: float, wanted: float | None) -> float:
+    """Return the distance of two frequencies in octaves; from 0, all but 0 is infinitely far."""
+    if wanted is None or value == wanted:
+        return 0.0
+    return abs(math.log2(value) - math.log2(wanted)) if value > 0 and wanted > 0 else math.inf
+
+
+def _within(wanted: Any, name: str, unit: str) -> Callable[[Path], bool]:
+    """Return whether a path's rate or scale is in a range, or is a number."""
+    value = operator.attrgetter(name)
+    if is_number(wanted, 0.0, math.inf):
+        return lambda path: math.isclose(value(path), float(wanted), rel_tol=_SAME, abs_tol=0.0)
+    pair = isinstance(wanted, (tuple, list, np.ndarray)) and len(wanted) == 2
+    if not pair or not all(bound is None or is_number(bound, 0.0, math.inf) for bound in wanted):
+        bounds = list(wanted) if pair else [wanted]
+        numbers = all(
+            bound is None or (isinstance(bound, Real) and not isinstance(bound, bool)) for bound in bounds
+        )
+        raise (ValueError if numbers else TypeError)(
+            f"Invalid {name}: {wanted!r}; expected a number of {unit}, 0 or more, or (lowest, highest), of which "
+            "None is no bound."
+        )
+    lowest, highest = (math.nan if bound is None else float(bound) for bound in wanted)
+    if lowest > highest:
+        raise ValueError(f"Invalid {name}: {wanted!r}; expected (lowest, highest); swap them.")
+    return lambda path: not (value(path) < lowest or value(path) > highest)
+
+
+def _among(wanted: Any, name: str, allowed: tuple[int, ...] | None) -> Callable[[Path], bool]:
+    """Return whether a path's spin, order or n2 is one of some integers."""
+    value = operator.attrgetter(name)
+    if isinstance(wanted, (Tensor, np.ndarray)):
+        wanted = wanted.tolist()
+    several = isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes, dict))
+    entries: list[Any] = list(wanted) if several else [wanted]
+    expected = "integers from 0" if allowed is None else f"one of {', '.join(map(str, allowed))}, or several"
+    if not all(isinstance(entry, SupportsIndex) and not isinstance(entry, bool) for entry in entries):
+        raise TypeError(f"Invalid {name}: {wanted!r}; expected {expected}.")
+    chosen = {operator.index(entry) for entry in entries}
+    if not chosen or (min(chosen) < 0 if allowed is None else not chosen <= set(allowed)):
+        raise ValueError(f"Invalid {name}: {wanted!r}; expected {expected}.")
+    return lambda path: value(path) in chosen
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
