@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
 import torch
@@ -42,17 +42,23 @@ class _Part(NamedTuple):
     grads: dict[Tensor, Tensor] | None = None
     n_draws: int = 1
 
-    @contextmanager
-    def handed_out(self) -> Iterator[None]:
+    def handed_out(self) -> AbstractContextManager[None]:
         """Let the parameters hold the gradients that were added for the path."""
-        grads = self.grads or {}
-        for p, grad in grads.items():
-            p.grad = grad
-        try:
-            yield
-        finally:
-            for p in grads:
-                p.grad = None
+        return _NOTHING if self.grads is None else _hold(self.grads)
+
+
+_NOTHING = nullcontext()
+
+
+@contextmanager
+def _hold(grads: dict[Tensor, Tensor]) -> Iterator[None]:
+    for p, grad in grads.items():
+        p.grad = grad
+    try:
+        yield
+    finally:
+        for p in grads:
+            p.grad = None
 
 
 class _Members(NamedTuple):
@@ -303,7 +309,7 @@ class PathAdamSAGA(Optimizer):
             ['rms.0', 'rms.1', 'rms.2', 'saga_sum', 'scale', 'step', 'update.0', 'update.1', 'update.2']
         """
         checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
-        clocks = path_state.new_clocks(self.defaults["n_paths"])
+        clocks: dict[str, Tensor] = {}
         for group in self.param_groups:
             for p in group["params"]:
                 if p.requires_grad and not path_state.has_started(self.state[p]):
@@ -534,7 +540,7 @@ class PathAdamSAGA(Optimizer):
     def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
         """Check everything, then advance the clocks; returns what is left to compute, path by path."""
         checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
-        clocks = path_state.new_clocks(self.defaults["n_paths"])
+        clocks: dict[str, Tensor] = {}
         if self._is_state_init(path_idx):
             for group in self.param_groups:
                 self._init_group(group, clocks)

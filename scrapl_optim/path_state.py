@@ -103,8 +103,10 @@ def has_started(state: Any) -> bool:
 def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
     """Fill ``state`` with clocks at zero, no rows and a zero sum.
 
-    ``clocks`` come from :func:`new_clocks`; parameters whose state starts at the same step share them.
+    ``clocks`` is an empty dict for the first, then holds the clocks that all share whose state starts in this step.
     """
+    if not clocks:
+        clocks |= new_clocks(group["n_paths"])
     state |= clocks
     if keeps_sum(group):
         # zeros_like is sharded as the parameter is; new_zeros is not.
