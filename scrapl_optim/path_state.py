@@ -103,7 +103,7 @@ def has_started(state: Any) -> bool:
 def init_state(state: dict[str, Any], param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
     """Fill ``state`` with clocks at zero, no rows and a zero sum.
 
-    ``clocks`` is an empty dict for the first, then holds the clocks that all share whose state starts in this step.
+    ``clocks``, empty for the first, then holds the clocks that all share whose state starts in this step.
     """
     if not clocks:
         clocks |= new_clocks(group["n_paths"])
