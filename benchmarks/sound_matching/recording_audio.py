@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .command_line import check_name, one_line, shown
 from .files import write_atomically
 
-__all__ = ["LEVEL", "MIN_SAMPLES", "Recording", "read_recording", "resample", "write_audio"]
+__all__ = ["LEVEL", "MAX_RATE", "MIN_SAMPLES", "Recording", "read_recording", "resample", "write_audio"]
 
 LEVEL = 0.1  # RMS that everything works at: the synthesizer's, and what LogCQT's gain is made for
 MIN_SAMPLES = 1024  # below this no wavelet is slow enough to hear a texture with
-_SILENCE = 1e-5  # RMS of full scale, -100 dB: the dither of 16 bits has about this
-_MARGIN = 0.1  # seconds read beyond the crop, so that the resampler's edge falls outside of it
+MAX_RATE = 96000  # Hz, of the working sample rate
+_SILENCE = 1e-5  # RMS of full scale, -100 dB
+_FLOAT_NOISE = 1e-7  # of an offset: what 32-bit floats leave of a constant
+_LOUDEST = 1e30  # of full scale: squares of more leave the range of 32-bit floats
+_MARGIN = 0.1  # seconds read around the crop, so that the resampler's edges fall outside of it
+_BLOCK = 1 << 18  # numbers decoded at a time, over all channels
+_CHUNK = 1 << 20  # bytes hashed at a time
+_MAX_RESAMPLED = 1 << 27  # samples, 1 GiB
+_KEPT = 0.999  # share of the energy that a rate has to keep to be recommended
+_LOST = 0.9999  # share above which what is left is the click of the crop's edges
+
+# Bits of a sample, where they are few enough for the noise of rounding to be louder than _SILENCE.
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "DPCM_8": 8, "DWVW_12": 12, "ULAW": 13, "ALAW": 13}
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is matched. `samples` (N,) have the RMS `LEVEL`; times `gain` they have the recording's own."""
+    """What is matched. `samples` (N,) have the RMS `LEVEL` and no mean; times `gain` they are as loud as recorded.
+
+    `lost_energy` is the share of the recording's energy above half the working sample rate.
+    """
 
     samples: Tensor
     sample_rate: int
     gain: float
     sha256: str
     notes: tuple[str, ...]
+    lost_energy: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Mono samples (n,) in float64: `before` of them lie before the start, and some after the crop."""
+
+    mono: Tensor
+    before: int
+    rate: int
+    channels: int
+    silence: float  # RMS that noise of rounding may have
+    sha256: str
 
 
 def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
@@ -35,92 +64,226 @@ def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
     Exact for what lies below both Nyquist frequencies. Zeros keep the end from wrapping around to the start; their
     number makes both lengths whole.
+
+    Raises:
+        ValueError: the rates have so small a common divisor that the spectrum would not fit the memory.
     """
     if rate_in == rate_out:
         return x
     unit = rate_in // math.gcd(rate_in, rate_out)
     n_in = unit * math.ceil((x.shape[-1] + _MARGIN * rate_in) / unit)
     n_out = n_in * rate_out // rate_in
+    if max(n_in, n_out) > _MAX_RESAMPLED:
+        raise ValueError(
+            f"{rate_in} Hz cannot be resampled to {rate_out} Hz within {_MAX_RESAMPLED} samples; "
+            f"resample the file beforehand"
+        )
     resampled = torch.fft.irfft(torch.fft.rfft(x, n_in), n_out) * (n_out / n_in)
     return resampled[: math.ceil(x.shape[-1] * rate_out / rate_in)]
 
 
-def fit_length(x: Tensor, wanted: int) -> Tensor:
-    """Crop to `wanted` samples, or pad with zeros at the end to the next power of two where x is shorter."""
+def pad_length(x: Tensor, wanted: int) -> Tensor:
+    """Pad with zeros at the end to `wanted` samples, or to the next power of two where that is less."""
     n = min(wanted, 1 << (x.shape[-1] - 1).bit_length())
-    return torch.nn.functional.pad(x[:n], (0, max(0, n - x.shape[-1])))
+    return torch.nn.functional.pad(x, (0, n - x.shape[-1]))
 
 
 def read_recording(path: Path, sample_rate: int, seconds: float, start: float = 0.0) -> Recording:
     """Read about `seconds` from `start` of a WAV, FLAC or other file that libsndfile knows.
 
-    The length is the power of two of samples nearest to `seconds`, on a logarithmic scale.
+    The length is the power of two of samples nearest to `seconds`, on a logarithmic scale. The mean over it is
+    removed: no wavelet hears it. Memory depends on `seconds`, not on the length of the file.
 
     Raises:
         ImportError: soundfile is not installed.
-        ValueError: the file is missing, no audio, empty, silent, too short, or has NaN or infinite samples.
+        ValueError: the file is missing, no audio, empty, silent, too short, or has NaN, infinite or absurdly loud
+            samples, or all of its sound lies above half the sample rate.
     """
     wanted = 1 << round(math.log2(max(seconds * sample_rate, MIN_SAMPLES)))
-    audio, rate, sha256 = _decode(path, start, wanted / sample_rate + _MARGIN)
-    bad = (~audio.isfinite()).any(1).nonzero()
-    if len(bad):
-        at = start + int(bad[0]) / rate
+    segment = _decode(path, sample_rate, start, wanted / sample_rate)
+    sound, loss = _prepare(path, segment, sample_rate, wanted, start)
+    samples = pad_length(sound, wanted)
+    gain = _rms(samples) / LEVEL
+    notes = (
+        "mono" if segment.channels == 1 else f"{segment.channels} channels averaged to mono",
+        f"at {sample_rate} Hz"
+        if segment.rate == sample_rate
+        else f"resampled from {segment.rate} Hz to {sample_rate} Hz",
+        _length_note(sound.shape[-1], samples.shape[-1], sample_rate, start),
+        f"scaled to an RMS of {LEVEL:g} for matching and back afterwards",
+        *loss.notes(),
+    )
+    return Recording((samples / gain).float(), sample_rate, gain, segment.sha256, notes, loss.energy)
+
+
+def _prepare(path: Path, segment: _Segment, sample_rate: int, wanted: int, start: float) -> tuple[Tensor, "_Loss"]:
+    """Up to `wanted` samples at the working rate, without mean, and what was taken from them."""
+    _check_samples(path, segment, sample_rate, start)
+    body = segment.mono[segment.before :][: math.ceil(wanted * segment.rate / sample_rate)]
+    where = f"over {body.shape[-1] / segment.rate:g} s from {start:g} s on"
+    offset = float(body.mean())
+    silence = max(segment.silence, _FLOAT_NOISE * abs(offset))
+    level = _rms(body - offset)
+    if level < silence:
         raise ValueError(
-            f"{path}: {len(bad)} samples are NaN or infinite, the first at {at:.3f} s; repair the file"
+            f"{shown(path)}: silence, RMS {level:.1g} of full scale {where} (after the mix to mono, and without "
+            f"its mean, {offset:.2g}); choose another --start"
         )
-    mono = resample(audio.mean(1), rate, sample_rate)
-    if mono.shape[-1] < MIN_SAMPLES:
-        raise ValueError(
-            f"{path}: too short, {mono.shape[-1] / sample_rate:.3f} s from {start:g} s on; at {sample_rate} Hz "
-            f"at least {MIN_SAMPLES / sample_rate:.3f} s are needed ({MIN_SAMPLES} samples)"
+    loss = _Loss.of(body, segment.rate, sample_rate)
+    sound = _resample_segment(segment, offset, sample_rate)[:wanted]
+    sound = sound - sound.mean()
+    if _rms(sound) < silence or loss.energy > _LOST:
+        raise ValueError(f"{shown(path)}: nothing left to match {where}: {loss.describe()}")
+    return sound, loss
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """What the working rate takes from a recording: its mean, and a share of its energy above half that rate.
+
+    A working sample rate of `rate` Hz keeps the share `kept` of all energy.
+    """
+
+    offset: float
+    level: float
+    energy: float
+    working_rate: int
+    rate: int
+    kept: float
+
+    @classmethod
+    def of(cls, x: Tensor, rate: int, working_rate: int) -> "_Loss":
+        """Of a recording (n,) at `rate` Hz that is not silent."""
+        offset = x.mean()
+        x = x - offset
+        energy = torch.fft.rfft(x / x.abs().max()).abs().square()
+        energy_below = (energy.cumsum(0) / energy.sum()).tolist()
+
+        def kept(working: int) -> float:
+            n_bins = min(math.ceil(working / 2 * x.shape[-1] / rate), len(energy_below))
+            return 1.0 if working >= rate else energy_below[n_bins - 1]
+
+        rates = range(1024 * math.ceil(working_rate / 1024), min(rate, MAX_RATE), 1024)
+        enough = next((r for r in rates if kept(r) >= _KEPT), min(rate, MAX_RATE))
+        return cls(float(offset), _rms(x), 1 - kept(working_rate), working_rate, enough, kept(enough))
+
+    def describe(self) -> str:
+        remedy = f"--rate {self.rate} keeps {'all of it' if self.kept > 0.9995 else f'{self.kept:.1%} of it'}"
+        if self.rate <= self.working_rate:
+            remedy = f"no --rate above {MAX_RATE} is taken"
+        return (
+            f"{self.energy:.1%} of its energy lies above {self.working_rate / 2:g} Hz, half the working sample "
+            f"rate, and is lost; {remedy}"
         )
-    samples = fit_length(mono, wanted)
-    gain = float(samples.square().mean().sqrt()) / LEVEL
-    if gain * LEVEL < _SILENCE:
-        raise ValueError(
-            f"{path}: silence, RMS {gain * LEVEL:.1g} of full scale over {samples.shape[-1] / sample_rate:g} s "
-            f"from {start:g} s on (after the mix to mono); choose another --start"
-        )
-    notes = _notes(audio.shape[1], rate, sample_rate, mono.shape[-1], samples.shape[-1], start)
-    return Recording((samples / gain).float(), sample_rate, gain, sha256, notes)
+
+    def notes(self) -> list[str]:
+        """Of what is more than a trifle."""
+        offset = [f"an offset of {self.offset:.2g} of full scale removed"]
+        return [
+            *(offset if abs(self.offset) > 0.05 * self.level else []),
+            *([self.describe()] if self.energy > 1 - _KEPT else []),
+        ]
 
 
 def write_audio(path: Path, samples: Tensor, sample_rate: int) -> None:
     """32-bit float WAV: the recording's own level is kept even where a peak is above full scale."""
     data = samples.detach().cpu().numpy()
-    write_atomically(path, lambda beside: _soundfile().write(beside, data, sample_rate, subtype="FLOAT"))
-
-
-def _decode(path: Path, start: float, seconds: float) -> tuple[Tensor, int, str]:
-    """(samples, channels) in float64, the rate in Hz and the hash of the file."""
-    soundfile = _soundfile()
-    if not path.is_file():
-        raise ValueError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name an audio file")
-    try:
-        content = path.read_bytes()
-        with soundfile.SoundFile(path) as file:
-            rate, length = int(file.samplerate), file.frames
-            file.seek(min(round(start * rate), length))
-            audio = torch.from_numpy(file.read(math.ceil(seconds * rate), dtype="float64", always_2d=True))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as audio: {error}") from error
-    if audio.shape[0] == 0:
-        why = "it holds no samples" if length == 0 else f"--start {start:g} s is past its end, {length / rate:g} s"
-        raise ValueError(f"{path}: empty audio, {why}")
-    return audio, rate, hashlib.sha256(content).hexdigest()
-
-
-def _notes(channels: int, rate_in: int, rate_out: int, n_read: int, n: int, start: float) -> tuple[str, ...]:
-    """What was done to the recording, for the reader of the result."""
-    length = f"{n} samples = {n / rate_out:g} s from {start:g} s on"
-    return (
-        "mono" if channels == 1 else f"{channels} channels averaged to mono",
-        f"at {rate_out} Hz" if rate_in == rate_out else f"resampled from {rate_in} Hz to {rate_out} Hz",
-        f"{length}, the last {(n - n_read) / rate_out:.3f} s of them zeros"
-        if n > n_read
-        else f"cropped to {length}",
-        f"scaled to an RMS of {LEVEL:g} for matching and back afterwards",
+    write_atomically(
+        path, lambda beside: _soundfile().write(os.fsencode(beside), data, sample_rate, subtype="FLOAT")
     )
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def _check_samples(path: Path, segment: _Segment, sample_rate: int, start: float) -> None:
+    """Raise ValueError for samples that are no numbers, or too few."""
+    x = segment.mono[segment.before :]
+    for bad, what in (
+        (~x.isfinite(), "NaN or infinite"),
+        (x.abs() > _LOUDEST, f"above {_LOUDEST:g} of full scale"),
+    ):
+        if bad.any():
+            at = start + int(bad.nonzero()[0]) / segment.rate
+            n = int(bad.sum())
+            raise ValueError(f"{shown(path)}: {n} samples are {what}, the first at {at:.3f} s; repair the file")
+    if math.ceil(x.shape[-1] * sample_rate / segment.rate) < MIN_SAMPLES:
+        raise ValueError(
+            f"{shown(path)}: too short, {x.shape[-1] / segment.rate:.3f} s from {start:g} s on; at {sample_rate} "
+            f"Hz at least {MIN_SAMPLES / sample_rate:.3f} s are needed ({MIN_SAMPLES} samples)"
+        )
+
+
+def _lead(rate_in: int, rate_out: int) -> int:
+    """Samples to put before the start such that the resampled ones begin at the start, too."""
+    unit = rate_in // math.gcd(rate_in, rate_out)
+    return 0 if rate_in == rate_out else unit * math.ceil(_MARGIN * rate_in / unit)
+
+
+def _resample_segment(segment: _Segment, offset: float, sample_rate: int) -> Tensor:
+    """The segment from its start on, without the offset. Zeros stand for what lies before the file's beginning."""
+    x = segment.mono - offset
+    x = torch.where(x.abs() <= _LOUDEST, x, 0.0)  # a start may be chosen to leave out damage before it
+    lead = _lead(segment.rate, sample_rate)
+    x = torch.nn.functional.pad(x, (lead - segment.before, 0))
+    return resample(x, segment.rate, sample_rate)[lead * sample_rate // segment.rate :]
+
+
+def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segment:
+    """`seconds` from `start`, and up to the margins around; nothing else of the file is kept in memory."""
+    soundfile = _soundfile()
+    check_name(path, "file name")
+    try:
+        if not path.is_file():
+            kind = "not a file" if path.exists() else "no such file"
+            raise ValueError(f"{shown(path)}: {kind}; name an audio file")
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            rate, length = int(file.samplerate), int(file.frames)
+            if length == 0 or start >= length / rate:
+                past = f"--start {start:g} s is past its end, {length / rate:g} s"
+                raise ValueError(f"{shown(path)}: empty audio, {past if length else 'it holds no samples'}")
+            first = round(start * rate)
+            before = min(first, _lead(rate, sample_rate))
+            file.seek(first - before)
+            mono = _read_mono(file, before + math.ceil((seconds + _MARGIN) * rate))
+            bits = _BITS.get(file.subtype, 16)
+            channels = file.channels
+        sha256 = _hash(path)
+    except (RuntimeError, TypeError, OSError) as error:  # soundfile's own are RuntimeErrors; raw files a TypeError
+        reason = getattr(error, "error_string", error)
+        raise ValueError(f"{shown(path)}: cannot be read as audio: {one_line(reason)}") from error
+    if mono.shape[-1] <= before:
+        raise ValueError(f"{shown(path)}: empty audio, --start {start:g} s is past its end")
+    return _Segment(mono, before, rate, channels, max(_SILENCE, 0.5 * 2.0 ** (1 - bits)), sha256)
+
+
+def _read_mono(file: Any, n_frames: int) -> Tensor:
+    """(n,) in float64: the mean over channels of up to `n_frames` frames, decoded in blocks."""
+    blocks, per_block = [torch.zeros(0, dtype=torch.float64)], max(1, _BLOCK // file.channels)
+    while n_frames > 0:
+        block = file.read(min(n_frames, per_block), dtype="float64", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(torch.from_numpy(block).mean(1))
+        n_frames -= len(block)
+    return torch.cat(blocks)
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _length_note(n_read: int, n: int, rate: int, start: float) -> str:
+    length = f"{n} samples = {n / rate:g} s from {start:g} s on"
+    if n > n_read:
+        return f"{length}, the last {(n - n_read) / rate:.3f} s of them zeros"
+    return f"cropped to {length}"
 
 
 def _soundfile() -> Any:
