@@ -20,17 +20,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from scrapl_jtfs import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathSampler
 
+from .progress import Progress
 from .recording_audio import LEVEL, Recording
 from .synth import GranularSynth
 
-__all__ = ["FITS", "FitSettings", "Grains", "History", "Model", "Target", "Waveform", "descend"]
+__all__ = ["FITS", "MAX_STEPS", "FitSettings", "Grains", "History", "Model", "Target", "Waveform", "descend"]
 
-_EVAL_STEP = 2**24  # seeds of the evaluations come after those of any step
+MAX_STEPS = 2**24
+_EVAL_STEP = MAX_STEPS  # seeds of the evaluations come after those of any step
 _STARTS = ((0.5, 0.25), (0.5, 0.75))  # falling and rising; 0.5 would be a saddle for sounds without chirp
 
 
@@ -247,7 +248,7 @@ def descend(target: Target, model: Model, settings: FitSettings, seed: int) -> H
     _evaluate(history, target, model, settings, seed)
     marks = {round(settings.steps * k / settings.evaluations) for k in range(1, settings.evaluations)}
     try:
-        with tqdm(total=settings.steps, unit="step", disable=None) as bar:
+        with Progress(settings.steps, disable=None) as bar:
             for step in range(settings.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
@@ -255,8 +256,8 @@ def descend(target: Target, model: Model, settings: FitSettings, seed: int) -> H
                 history.done = step + 1
                 if history.done in marks:
                     _evaluate(history, target, model, settings, seed)
-                bar.set_postfix(error=f"{min(history.curve[-1][1]):.3f}", refresh=False)
-                bar.update()
+                bar.note(f"error {min(history.curve[-1][1]):.3f}")
+                bar.step()
     except KeyboardInterrupt:
         history.interrupted = True
     if history.curve[-1][0] != history.done:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .data import Batch, Textures, build_front_end, build_synth, epoch_batches, make_splits, match_seeds
 from .encoder import Encoder
 from .files import save_checkpoint
 from .losses import Objective, build_objective
 from .presets import Preset, configuration_hash
+from .progress import Progress
 
 __all__ = [
+    "DivergedError",
     "EpochRecord",
     "Experiment",
     "ParameterError",
@@ -26,6 +28,10 @@ __all__ = [
     "parameter_error",
     "predict",
 ]
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or NaN."""
 
 
 class ParameterError(TypedDict):
@@ -132,13 +138,16 @@ class Trainer:
         self.objective.update(self.optimizer, batch.step)
         return loss.detach()
 
-    def run_epoch(self) -> EpochRecord:
+    def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> EpochRecord:
+        """Train an epoch and validate; `on_step` is called after every step."""
         started = time.perf_counter()
-        batches = epoch_batches(self.experiment.preset, self.experiment.seed, self.epoch)
-        losses = torch.stack([self.step(batch) for batch in batches])
-        loss = losses.mean().item()
+        losses = []
+        for batch in epoch_batches(self.experiment.preset, self.experiment.seed, self.epoch):
+            losses.append(self.step(batch))
+            on_step()
+        loss = torch.stack(losses).mean().item()
         if not math.isfinite(loss):
-            raise RuntimeError(
+            raise DivergedError(
                 f"the {self.loss_name} loss became {loss} in epoch {self.epoch + 1}: lower its "
                 "learning rate in presets.py; the last checkpoint is intact"
             )
@@ -156,22 +165,18 @@ class Trainer:
 
     def run(self, folder: Path, *, quiet: bool = False) -> None:
         """Train up to the preset's epochs from where `folder` stands, with a checkpoint after every epoch."""
-        path, epochs = checkpoint_path(folder, self.loss_name), self.experiment.preset.epochs
+        path, preset = checkpoint_path(folder, self.loss_name), self.experiment.preset
         if path.exists():
             self.load(path)
-        bar = tqdm(
-            total=epochs, initial=self.epoch, desc=f"{self.objective.label:20}", unit="epoch", disable=quiet
-        )
-        with bar:
+        done = self.epoch * preset.steps_per_epoch
+        with Progress(preset.n_steps, done, label=f"{self.objective.label:20}", disable=quiet) as bar:
             while not self.finished:
-                val = self.run_epoch()["val"]
+                val = self.run_epoch(bar.step)["val"]
                 self.save(path)
-                bar.set_postfix_str(
+                bar.note(
                     f"theta L1 {val['mean']:.0f} per mille (density {val['density']:.0f}, "
-                    f"slope {val['slope']:.0f}; chance 250)",
-                    refresh=False,
+                    f"slope {val['slope']:.0f}; chance 250)"
                 )
-                bar.update()
 
     def save(self, path: Path) -> None:
         state = {
