@@ -1,20 +1,25 @@
-"""python -m benchmarks.sound_matching.recording FILE --mode granular|texture --out runs/NAME"""
+"""python -m benchmarks.sound_matching.recording FILE --mode granular|texture [--out runs/NAME]"""
 
 import argparse
+import hashlib
+import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from .command_line import Parser, check_name, say, set_threads, shown
+from .drawing import PictureError
+from .files import claimed_folder
 from .provenance import check_configuration
-from .recording_audio import MIN_SAMPLES, Recording, read_recording
+from .recording_audio import MAX_RATE, MIN_SAMPLES, Recording, read_recording
 from .recording_fit import (
     FITS,
+    MAX_STEPS,
     FitSettings,
     Grains,
     History,
@@ -26,18 +31,35 @@ from .recording_fit import (
     fall_doubts,
     make_jtfs,
 )
-from .recording_report import Match, write_match
+from .recording_report import PICTURE, Match, draw_report, write_match
 
-__all__ = ["main", "match"]
+__all__ = ["Job", "main", "match", "prepare"]
 
-_VERSION = 1  # raise it when the same settings give another result
+_VERSION = 2  # raise it when the same settings give another result
 _MAX_SECONDS = 60.0
+_MAX_SEED = 2**31
+_SLUG_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be matched, how, and where the result goes."""
+
+    configuration: dict[str, Any]
+    recording: Recording
+    settings: FitSettings
+    out: Path
+
+    def fit(self) -> Match:
+        """Descend; ctrl-C after the first step ends it early."""
+        fit = fit_texture if self.configuration["mode"] == "texture" else fit_granular
+        return fit(self.configuration, self.recording, self.settings, self.configuration["seed"])
 
 
 def match(
     file: Path,
     mode: str,
-    out: Path,
+    out: Path | None = None,
     *,
     steps: int | None = None,
     seconds: float = 2.0,
@@ -45,12 +67,13 @@ def match(
     rate: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Match one recording and write match.wav, target.wav, report.png and result.json into `out`.
+    """Match one recording and write result.json, match.wav, target.wav and report.png, in this order.
 
     Args:
         file: WAV, FLAC or another file that libsndfile knows.
         mode: "granular" fits the two parameters of the granular synthesizer, "texture" a waveform from noise.
-        out: folder, new or with an earlier result of the same settings.
+        out: folder, new or with an earlier result of the same settings; None for one in runs/ that no other
+            recording and no other settings share.
         steps: of gradient descent, one JTFS path each; None for the mode's own.
         seconds: length to match; the power of two of samples nearest to it is taken.
         start: where in the recording, in seconds.
@@ -63,13 +86,33 @@ def match(
     Raises:
         ValueError: a setting is out of range, the recording cannot be used, or `out` belongs to other settings.
         ImportError: soundfile is not installed.
+        OSError: `out` cannot be written to.
+        PictureError: report.png could not be drawn; everything else is written.
     """
+    job = prepare(file, mode, out, steps=steps, seconds=seconds, start=start, rate=rate, seed=seed)
+    with claimed_folder(job.out):
+        found = job.fit()
+        result = write_match(job.out, found)
+        draw_report(job.out, found)
+    return result
+
+
+def prepare(
+    file: Path,
+    mode: str,
+    out: Path | None = None,
+    *,
+    steps: int | None = None,
+    seconds: float = 2.0,
+    start: float = 0.0,
+    rate: int | None = None,
+    seed: int = 0,
+) -> Job:
+    """Check everything that `match` takes and read the recording, before any work; writes nothing."""
     settings = fit_settings(mode, steps, rate)
-    if not (0 < seconds <= _MAX_SECONDS and 0 <= start < math.inf and 0 <= seed < 2**31):
-        raise ValueError(
-            f"seconds must be in (0, {_MAX_SECONDS:g}], start at least 0 and seed in [0, 2^31), "
-            f"got seconds={seconds:g}, start={start:g}, seed={seed}"
-        )
+    check_times(seconds, start, seed)
+    if out is not None:
+        check_name(out, "--out")
     recording = read_recording(file, settings.sample_rate, seconds, start)
     configuration = {
         "version": _VERSION,
@@ -82,27 +125,52 @@ def match(
         "rate": settings.sample_rate,
         "seed": seed,
     }
-    check_configuration(out, configuration)
-    fit = fit_texture if mode == "texture" else fit_granular
-    return write_match(out, fit(configuration, recording, settings, seed))
+    folder = default_folder(configuration) if out is None else out
+    check_configuration(folder, configuration)
+    return Job(configuration, recording, settings, folder)
+
+
+def check_times(seconds: float, start: float, seed: int) -> None:
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError(f"Invalid seconds: {seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
+    if not 0 <= start < math.inf:
+        raise ValueError(f"Invalid start: {start:g}; expected seconds from the beginning, 0 or more")
+    if not 0 <= seed < _MAX_SEED:
+        raise ValueError(f"Invalid seed: {seed}; expected 0 to {_MAX_SEED - 1}")
 
 
 def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
     """The settings of a mode, with some of the user's own."""
     if mode not in FITS:
-        raise ValueError(f"mode must be one of {', '.join(FITS)}, got {mode!r}")
+        raise ValueError(f"Invalid mode: {mode!r}; mode must be one of {', '.join(FITS)}")
     default = FITS[mode]
     changed = replace(
         default,
         steps=default.steps if steps is None else steps,
         sample_rate=default.sample_rate if rate is None else rate,
     )
-    if changed.steps < 1 or not 2 * MIN_SAMPLES <= changed.sample_rate <= 96000:
+    if not 1 <= changed.steps <= MAX_STEPS:
         raise ValueError(
-            f"steps must be positive and rate between {2 * MIN_SAMPLES} and 96000 Hz, "
-            f"got steps={changed.steps}, rate={changed.sample_rate}"
+            f"Invalid steps: {changed.steps}; expected 1 to {MAX_STEPS}; the default is {default.steps}"
+        )
+    if not 2 * MIN_SAMPLES <= changed.sample_rate <= MAX_RATE:
+        raise ValueError(
+            f"Invalid rate: {changed.sample_rate}; expected {2 * MIN_SAMPLES} to {MAX_RATE} Hz; the default is "
+            f"{default.sample_rate}"
         )
     return changed
+
+
+def default_folder(configuration: dict[str, Any]) -> Path:
+    """A folder in runs/ for these settings alone: a harmless form of the file's name, and a hash of everything.
+
+    >>> folder = default_folder({"file": "../My rain (1)...wav", "mode": "texture"})
+    >>> folder.parent.name, folder.name.rpartition("-")[0]
+    ('runs', 'My_rain_1-texture')
+    """
+    name = re.sub(r"\W+", "_", Path(configuration["file"]).stem).strip("_")[:_SLUG_LENGTH]
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    return Path("runs") / f"{name or 'recording'}-{configuration['mode']}-{digest[:8]}"
 
 
 def fit_texture(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
@@ -161,7 +229,7 @@ def timed_descent(target: Target, model: Model, settings: FitSettings, seed: int
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.sound_matching.recording",
         description=(
             "Match a recording by gradient descent on one random JTFS path per step: fit the density and slope of "
@@ -169,9 +237,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             "Ctrl-C keeps what there is."
         ),
     )
-    parser.add_argument("file", type=Path, help="WAV, FLAC or another file that libsndfile knows")
+    parser.add_argument("file", type=named_file, help="WAV, FLAC or another file that libsndfile knows")
     parser.add_argument("--mode", choices=list(FITS), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the result, e.g. runs/NAME")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the result (default: one in runs/ for these settings)"
+    )
     defaults = ", ".join(f"{mode} {settings.steps}" for mode, settings in FITS.items())
     parser.add_argument("--steps", type=int, help=f"one JTFS path each (default: {defaults})")
     parser.add_argument("--seconds", type=float, default=2.0, help="length to match (default: 2)")
@@ -179,16 +249,22 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     rates = ", ".join(f"{mode} {settings.sample_rate}" for mode, settings in FITS.items())
     parser.add_argument("--rate", type=int, help=f"working sample rate in Hz (default: {rates})")
     parser.add_argument("--seed", type=int, default=0, help="of noise, grains and paths (default: 0)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1; more rarely help)")
     return parser.parse_args(argv)
 
 
-def summary(result: dict[str, Any], out: Path) -> str:
+def named_file(text: str) -> Path:
+    """An empty name would be the current folder's."""
+    if not text:
+        raise argparse.ArgumentTypeError("no recording is named; name a WAV or FLAC file")
+    return Path(text)
+
+
+def summary(result: dict[str, Any]) -> str:
     """What the user wants to know, for the terminal."""
     lines = [
-        *(f"  {note}" for note in result["recording"]),
         f"Relative JTFS error {result['error_start']:.3f} -> {result['error_match']:.3f} "
-        f"in {result['steps_done']} steps, {result['seconds']:.0f} s",
+        f"in {result['steps_done']} steps, {result['seconds']:.0f} s"
     ]
     if "theta" in result:
         theta = result["theta"]
@@ -196,40 +272,56 @@ def summary(result: dict[str, Any], out: Path) -> str:
             f"Density {theta['density']:.2f} = {theta['grains_per_second']:.1f} grains per second, "
             f"slope {theta['slope']:.2f} = {theta['octaves_per_second']:+.1f} octaves per second"
         )
-    lines += [f"Note: {doubt}" for doubt in result.get("doubts", [])]
-    lines.append(f"Look at    {out / 'report.png'}")
-    lines.append(f"Listen to  {out / 'target.wav'} and {out / 'match.wav'}")
-    lines.append(f"Figures    {out / 'result.json'}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"Note: {doubt}" for doubt in result.get("doubts", []))])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 for something the user can mend, 130 after ctrl-C."""
+    """Exit code 0, 1 for a picture that failed, 2 for something the user can mend, 130 after ctrl-C."""
     a = parse_arguments(argv)
-    if a.threads:
-        torch.set_num_threads(a.threads)
     try:
-        result = match(
-            a.file,
-            a.mode,
-            a.out,
-            steps=a.steps,
-            seconds=a.seconds,
-            start=a.start,
-            rate=a.rate,
-            seed=a.seed,
+        set_threads(a.threads)
+        job = prepare(
+            a.file, a.mode, a.out, steps=a.steps, seconds=a.seconds, start=a.start, rate=a.rate, seed=a.seed
         )
+        with claimed_folder(job.out):
+            return run(job)
     except KeyboardInterrupt:
-        print("\nInterrupted before the first step: there is no match to keep.", file=sys.stderr)
+        say("\nInterrupted before a match was written: there is nothing to keep.", sys.stderr)
         return 130
-    except (ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, ImportError, OSError) as error:
+        say(f"error: {error}", sys.stderr)
         return 2
-    print(summary(result, a.out))
-    if result["interrupted"]:
-        print(f"Interrupted after {result['steps_done']} steps: this is what there was.", file=sys.stderr)
+
+
+def run(job: Job) -> int:
+    """Fit, write and tell; returns the exit code."""
+    say(f"{shown(job.configuration['file'])}, {job.configuration['mode']}, {job.settings.steps} steps")
+    for note in job.recording.notes:
+        say(f"  {note}")
+    found = job.fit()
+    result = write_match(job.out, found)
+    say(summary(result))
+    out = shown(job.out)
+    say(f"Listen to  {out}/target.wav and {out}/match.wav\nFigures    {out}/result.json")
+    return draw(job.out, found)
+
+
+def draw(out: Path, found: Match) -> int:
+    """The picture, when everything else is on the disk; returns the exit code."""
+    code = 0
+    try:
+        draw_report(out, found)
+        say(f"Look at    {shown(out / PICTURE)}")
+    except PictureError as error:
+        say(f"error: {error}; the match is whole in match.wav and result.json", sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        say(f"\nInterrupted while drawing {PICTURE}: the match is whole in match.wav and result.json.", sys.stderr)
         return 130
-    return 0
+    if found.history.interrupted:
+        say(f"Interrupted after {found.history.done} steps: this is what there was.", sys.stderr)
+        return 130
+    return code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a match leaves behind: match.wav, target.wav, report.png, result.json."""
+"""What a match leaves behind: result.json, match.wav, target.wav, and last report.png."""
 
 import json
 import math
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
+from .drawing import drawing, plain_title
 from .figures import Panel, draw_spectrogram
 from .files import write_atomically, write_text
 from .front_end import LogCQT
@@ -20,8 +21,9 @@ from .provenance import CONFIGURATION, machine, versions
 from .recording_audio import Recording, write_audio
 from .recording_fit import History
 
-__all__ = ["Match", "write_match"]
+__all__ = ["PICTURE", "Match", "draw_report", "write_match"]
 
+PICTURE = "report.png"
 _PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs", "nnaudio2")
 
 
@@ -38,15 +40,28 @@ class Match:
 
 
 def write_match(folder: Path, match: Match) -> dict[str, Any]:
-    """Write the sounds at the recording's own level, the figure, and last result.json; returns its content."""
+    """Write result.json, then the sounds at the recording's own level; returns the content of result.json.
+
+    The picture, which can be drawn again, comes afterwards (`draw_report`): a fit takes minutes.
+    """
     recording, result = match.recording, describe(match)
     write_text(folder / CONFIGURATION, json.dumps(match.configuration, indent=2) + "\n")
-    write_audio(folder / "target.wav", recording.samples * recording.gain, recording.sample_rate)
-    write_audio(folder / "match.wav", match.match * recording.gain, recording.sample_rate)
-    figure = draw_match(match)
-    write_atomically(folder / "report.png", lambda beside: figure.savefig(beside))
     write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    write_audio(folder / "match.wav", match.match * recording.gain, recording.sample_rate)
+    write_audio(folder / "target.wav", recording.samples * recording.gain, recording.sample_rate)
     return result
+
+
+def draw_report(folder: Path, match: Match) -> None:
+    """Write report.png.
+
+    Raises:
+        PictureError: it could not be drawn or written.
+    """
+    path = folder / PICTURE
+    with drawing(path):
+        figure = draw_match(match)
+        write_atomically(path, lambda beside: figure.savefig(beside))
 
 
 def describe(match: Match) -> dict[str, Any]:
@@ -55,6 +70,7 @@ def describe(match: Match) -> dict[str, Any]:
     return {
         "configuration": match.configuration,
         "recording": list(match.recording.notes),
+        "lost_energy": match.recording.lost_energy,
         "steps_done": history.done,
         "interrupted": history.interrupted,
         "error_unit": "sqrt(sum_p ||S_p(match) - S_p(target)||^2 / sum_p ||S_p(target)||^2) over all JTFS paths",
@@ -95,8 +111,9 @@ def draw_match(match: Match) -> Figure:
     cells[0].set_ylabel("frequency (Hz)", fontsize=9)
     figure.colorbar(cells[0].images[0], ax=cells, label=f"log(1 + {front_end.gain:g} |CQT|)")
     draw_error(figure.add_subplot(grid[1, :]), match.history)
-    settings = match.configuration
-    figure.suptitle(f"{settings['file']}, {settings['mode']}, {match.history.done} steps, seed {settings['seed']}")
+    settings, steps = match.configuration, match.history.done
+    title = f"{plain_title(settings['file'])}, {settings['mode']}, {steps} steps, seed {settings['seed']}"
+    figure.suptitle(title, parse_math=False)  # $ in a file's name is no formula
     return figure
 
 
