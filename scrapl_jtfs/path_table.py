@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
@@ -19,7 +19,7 @@ from .paths import Path, number_text, rate_unit, scale_text
 if TYPE_CHECKING:
     from .checks import PathIndices
 
-Range: TypeAlias = "float | tuple[float | None, float | None]"
+Range: TypeAlias = float | Sequence[float | None]
 """A number, or (lowest, highest), both included, of which None is no bound."""
 Unit = Literal["rate", "scale", "spin"]
 
@@ -78,9 +78,9 @@ class PathTable(tuple[Path, ...]):
         *,
         rate: Range | None = None,
         scale: Range | None = None,
-        spin: int | Iterable[int] | None = None,
-        order: int | Iterable[int] | None = None,
-        n2: int | Iterable[int] | None = None,
+        spin: int | PathIndices | None = None,
+        order: int | PathIndices | None = None,
+        n2: int | PathIndices | None = None,
     ) -> tuple[int, ...]:
         """Return the ids of the paths that meet every condition, ascending.
 
