@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scrapl_optim._validation import as_floats, as_int, as_n_paths, as_number, as_switch
 from scrapl_optim.sampler import PathSampler
-from scrapl_optim.sampler_checks import as_one_path, refuse_paths
+from scrapl_optim.sampler_checks import as_kept, as_one_path, refuse_paths
 
 
 class AdaptivePathSampler:
@@ -24,9 +24,10 @@ class AdaptivePathSampler:
     :math:`q_{up}` of that for each path, in which earlier values weigh less by :math:`1 - \rho` = ``1 - rate``
     at each visit. In the manner of equation (10) of the paper,
 
-    .. math:: \pi_p = \frac{f}{P} + (1 - f) \, \frac1U \sum_u \frac{q_{up}}{\sum_{p'} q_{up'}} ,
+    .. math:: \pi_p = \frac{f}{S} + (1 - f) \, \frac1U \sum_u \frac{q_{up}}{\sum_{p'} q_{up'}} ,
 
-    with :math:`f` = ``min_prob_frac``; a path not seen yet takes the mean of those seen. The path of a step is
+    with :math:`f` = ``min_prob_frac`` and :math:`S` the number of paths to draw from, over which the sum goes; a
+    path not seen yet takes the mean of those seen. The path of a step is
     a function of :math:`\pi`, the seed and the step, as :class:`PathSampler`'s; :math:`\pi` is state, which
     :meth:`state_dict` keeps.
 
@@ -34,17 +35,20 @@ class AdaptivePathSampler:
     estimator, the gradient times ``weight(p)``. Without the weight it favours paths with large gradients.
 
     Args:
-        n_paths: P.
+        n_paths: P, the number of all paths.
         n_values: U, how many numbers :meth:`update` takes.
         rate: :math:`\rho` in (0, 1]: weight of the newest value in the mean of its path.
-        min_prob_frac: :math:`f` in (0, 1]: no probability falls below ``f / P``, so that every path is seen
+        min_prob_frac: :math:`f` in (0, 1]: no probability falls below ``f / S``, so that every path is seen
             again and its mean can recover.
+        paths: ids to draw from, each once, as :class:`PathSampler` takes them; all if ``None``. Others have
+            probability zero, and neither ids nor P change.
         seed: of the draws, as :class:`PathSampler`'s.
-        cover_first: whether the first ``n_paths`` steps visit every path once.
+        cover_first: whether the first steps visit every path to draw from once.
 
     Raises:
         TypeError: if an integer is not one.
         ValueError: if a value is out of its domain.
+        IndexError: if an id of ``paths`` is out of range.
 
     Example:
         >>> sampler = AdaptivePathSampler(n_paths=2, min_prob_frac=0.5, rate=1.0)
@@ -65,12 +69,14 @@ class AdaptivePathSampler:
         min_prob_frac: float = 0.2,
         seed: SupportsIndex = 0,
         cover_first: bool = True,
+        paths: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]] | Tensor | None = None,
     ) -> None:
         refuse_paths(n_paths)
         self._n_paths, self._n_values = as_int(n_paths, "n_paths"), as_int(n_values, "n_values")
         if self._n_paths < 1 or self._n_values < 1:
             raise ValueError(f"n_paths={n_paths} and n_values={n_values}, expected at least 1")
         as_n_paths(self._n_paths * self._n_values)  # as many means
+        self._kept = as_kept(paths, self._n_paths)
         self._rate, self._min_prob_frac = as_number(rate, "rate"), as_number(min_prob_frac, "min_prob_frac")
         if not 0.0 < self._rate <= 1.0:
             raise ValueError(f"rate={rate}, expected a number in (0, 1]")
@@ -85,8 +91,13 @@ class AdaptivePathSampler:
 
     @property
     def n_paths(self) -> int:
-        """Number of paths."""
+        """P, the number of all paths, those never drawn included."""
         return self._n_paths
+
+    @property
+    def paths(self) -> tuple[int, ...]:
+        """Ids of the paths that can be drawn, ascending."""
+        return self._sampler.paths
 
     @property
     def probs(self) -> npt.NDArray[np.float64]:
@@ -107,9 +118,14 @@ class AdaptivePathSampler:
         Raises:
             IndexError: if the path does not exist.
             TypeError: if the path is not an integer, or the values are not numbers.
-            ValueError: if the numbers are not what is expected; nothing has changed then.
+            ValueError: if the path is not one to draw from, or the numbers are not what is expected; nothing has
+                changed then.
         """
         path = as_one_path(path_idx, self._n_paths)
+        if not self._kept[path]:
+            raise ValueError(
+                f"path {path} is never drawn, expected one of paths=...; update with the path that was drawn"
+            )
         new = np.atleast_1d(as_floats(values, f"values of path {path}"))
         if new.shape != (self._n_values,) or not np.isfinite(new).all() or (new < 0).any():
             raise ValueError(f"values={values} of path {path}, expected {self._n_values} finite numbers >= 0")
@@ -122,7 +138,7 @@ class AdaptivePathSampler:
         return {"means": torch.from_numpy(self._means.copy())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Go on from a state, of which the means of paths never drawn here count for nothing.
 
         Raises:
             TypeError: if it is not a dict of a tensor.
@@ -147,7 +163,9 @@ class AdaptivePathSampler:
         self._sampler, self._means = self._new_sampler(means), means
 
     def _new_sampler(self, means: npt.NDArray[np.float64]) -> PathSampler:
-        probs = np.full(self._n_paths, 1 / self._n_paths)
+        means = means[:, self._kept]
+        n_kept = means.shape[1]
+        probs = np.full(n_kept, 1 / n_kept)
         seen = ~np.isnan(means[0])
         if seen.any():
             # Sums of numbers up to one do not overflow.
@@ -155,8 +173,9 @@ class AdaptivePathSampler:
             scaled = means / np.where(largest > 0, largest, 1)
             shares = np.where(seen, scaled, scaled[:, seen].mean(1, keepdims=True))
             totals = shares.sum(1, keepdims=True)
-            shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / self._n_paths)
+            shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / n_kept)
             probs = shares.mean(0)
         # The floor is put on here: to a sampler, a path that has not mattered so far would be one never to draw.
-        probs = self._min_prob_frac / self._n_paths + (1 - self._min_prob_frac) * probs
-        return PathSampler(probs, seed=self._seed, cover_first=self._cover_first)
+        pi = np.zeros(self._n_paths)
+        pi[self._kept] = self._min_prob_frac / n_kept + (1 - self._min_prob_frac) * probs
+        return PathSampler(pi, seed=self._seed, cover_first=self._cover_first)

@@ -213,7 +213,7 @@ class PathSampler:
         if prob == 0.0:
             raise ValueError(
                 f"path {path_idx} has probability 0, is never drawn and has no importance weight; "
-                "to have it drawn, give it a probability above 0"
+                "to have it drawn, give it a probability above 0, and name it in paths where there are any"
             )
         return 1.0 / (self.n_paths * prob)
 

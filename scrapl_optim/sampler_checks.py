@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -91,16 +91,9 @@ def as_kept(paths: Any, n_paths: int) -> npt.NDArray[np.bool_]:
     if paths is None:
         return kept
     for path in _listed(paths):
-        if isinstance(path, (list, tuple, range)):
-            raise TypeError(
-                f"paths must be integers, ids of paths, got a {type(path).__name__} among them; to draw bundles: "
-                "PathSampler(n_paths=len(bundles))"
-            )
-        index = as_int(path, "each of paths")
+        index = _as_id(path)
         if not 0 <= index < n_paths:
-            raise IndexError(
-                f"paths must be ids in [0, {n_paths}), got {index}; take those of the same {n_paths} paths"
-            )
+            raise IndexError(f"paths must be ids in [0, {n_paths}), got {index}; n_paths is {n_paths}")
         if kept[index]:
             raise ValueError(f"paths must have each id once, got {index} twice; pass a set of them")
         kept[index] = True
@@ -118,8 +111,7 @@ def restricted(pi: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]) -> npt.
     if kept.all():
         return pi
     pi = np.where(kept, pi, 0.0)
-    total = math.fsum(pi)
-    if total == 0.0:
+    if not pi.any():
         raise ValueError(
             f"probs must be above 0 for one of paths at least, got 0 for all {kept.sum()}; keep others, or leave "
             "probs out"
@@ -127,6 +119,14 @@ def restricted(pi: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]) -> npt.
     # Sums of numbers near the smallest one lose digits, quotients by the largest do not.
     scaled = pi / pi.max()
     return scaled / math.fsum(scaled)
+
+
+def _as_id(path: Any) -> int:
+    if isinstance(path, SupportsIndex) and not isinstance(path, bool):
+        return as_int(path, "each of paths")
+    bundles = isinstance(path, (list, tuple, range))
+    remedy = "to draw bundles: n_paths=len(bundles)" if bundles else "take ids, as those of jtfs.paths.where()"
+    raise TypeError(f"paths must be integers, ids of paths, got a {type(path).__name__} among them; {remedy}")
 
 
 def _listed(paths: Any) -> list[Any]:
