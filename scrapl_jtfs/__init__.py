@@ -7,10 +7,12 @@ from .graphs import GraphedPathLoss
 from .loss import JTFSPathLoss, PreparedTarget, path_distance
 from .path_table import PathTable
 from .paths import Path
+from .scrapl import SCRAPL
 from .taylor import PathTaylor, taylor_signals
 from .transform import JTFSPath
 
 __all__ = [
+    "SCRAPL",
     "Features",
     "FirstLayer",
     "GraphedPathLoss",

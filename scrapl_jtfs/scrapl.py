@@ -1,0 +1,371 @@
+"""SCRAPL: transform, path loss, sampler and optimizer in one object, which keeps the path of a step among them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from scrapl_optim import PathAdamSAGA, PathSampler, load_pi
+
+from .geometry import Support
+from .loss import JTFSPathLoss, PreparedTarget
+from .path_table import Unit
+from .transform import JTFSPath
+
+# (lowest, highest), of which None is no bound: a list where it comes from a file
+Bounds: TypeAlias = "Sequence[float | None] | float"
+
+
+class SCRAPL(nn.Module):
+    r"""Scattering loss on one random path per optimizer step: transform, loss and sampler, with their optimizer.
+
+    ::
+
+        scrapl = SCRAPL(16000, J=12, Q=(8, 2), J_fr=3, sample_rate=16000, rates=(2, 50), seed=0)
+        optimizer = scrapl.optimizer(model.parameters(), lr=5e-4)
+        for x in batches:
+            loss = scrapl(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    In training mode a call draws the path of the optimizer step to come, computes the loss on it and tells the
+    optimizer. The path lasts until that optimizer has stepped: micro-batches of an accumulated step have one
+    path, and a step that GradScaler skips is tried again with the same. In evaluation mode (``scrapl.eval()``),
+    and from :meth:`full`, comes the loss on the full tree. The number of steps done is in the state dict: with it
+    and the optimizer's, a resumed run draws the paths that the unbroken one would have drawn. The path is a
+    function of seed and step, hence the same on every rank.
+
+    With :math:`U` units of sampling, :math:`b` the set of paths in one of them, and :math:`P` paths in all, the
+    loss of a step is
+
+    .. math:: L_b(x) = \frac{U}{P} \sum_{p \in b} L_p(x) , \qquad \frac{1}{U} \sum_b L_b = L ,
+
+    with :math:`L_p` that of :class:`JTFSPathLoss`. A unit is a path (:math:`U = P`, :math:`L_b = L_p`) or, with
+    ``unit="rate"``, all paths of one rate, which share most of their cost and one row in the optimizer.
+
+    It holds no gradients and no hooks into them; of the optimizer it knows when a step is done.
+
+    Args:
+        n_samples: N, samples of the signals.
+        J, Q, J_fr, Q_fr, T, F, sample_rate, orders, oversampling, smoothing, memory: of :class:`JTFSPath`.
+        p, squared, log1p_eps: of :class:`JTFSPathLoss`.
+        rates: draw only paths of these rates in Hz, (lowest, highest), of which None is no bound.
+        scales: the same for scales in cycles per octave.
+        spins: draw only paths of these spins: 1 (rising), -1 (falling), 0, or several.
+        paths: draw only these path ids.
+        unit: what is drawn: a ``"path"``, or a bundle of all kept paths of one ``"rate"``, ``"scale"`` or
+            ``"spin"``.
+        pi: probability of each of the P paths, or a file of :func:`scrapl_optim.save_pi`; uniform if None. That of
+            a bundle is the sum over its paths.
+        seed, min_prob_frac, cover_first: of :class:`scrapl_optim.PathSampler`.
+        unbiased: whether updates are weighted by the inverse of the probability, see
+            :class:`scrapl_optim.PathAdamSAGA`.
+
+    Attributes:
+        loss_fn: the :class:`JTFSPathLoss`.
+        sampler: the :class:`scrapl_optim.PathSampler`, over units.
+        units: the path ids of each unit.
+        step: optimizer steps done.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its domain, or no path is left to draw.
+
+    Example:
+        >>> import torch
+        >>> from scrapl_jtfs import SCRAPL
+        >>> model = torch.nn.Linear(2048, 2048)
+        >>> scrapl = SCRAPL(2048, J=8, Q=(8, 1), J_fr=2, sample_rate=2048, rates=(4, 100))
+        >>> optimizer = scrapl.optimizer(model.parameters(), lr=1e-3)
+        >>> x = torch.randn(2, 2048)
+        >>> for _ in range(3):
+        ...     loss = scrapl(model(x), x)
+        ...     optimizer.zero_grad()
+        ...     loss.backward()
+        ...     optimizer.step()
+        >>> scrapl.step, len(scrapl.kept), scrapl.n_paths
+        (3, 35, 42)
+
+    Source: SCRAPL, Algorithm 1, Equation 3.
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        J: int,
+        Q: int | Sequence[int],
+        J_fr: int,
+        Q_fr: int = 1,
+        T: Support = None,
+        F: Support = None,
+        *,
+        sample_rate: float = 1.0,
+        orders: Collection[int] = (2,),
+        oversampling: float | None = None,
+        smoothing: float = 0.0,
+        memory: int | None = None,
+        p: float = 2.0,
+        squared: bool = True,
+        log1p_eps: float | None = None,
+        rates: Bounds | None = None,
+        scales: Bounds | None = None,
+        spins: int | Sequence[int] | None = None,
+        paths: Sequence[int] | None = None,
+        unit: str = "path",
+        pi: str | Sequence[float] | Tensor | None = None,
+        seed: int = 0,
+        min_prob_frac: float = 0.0,
+        cover_first: bool = False,
+        unbiased: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(unbiased, bool):
+            raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False.")
+        jtfs = JTFSPath(
+            n_samples,
+            J,
+            tuple(Q) if isinstance(Q, Sequence) else Q,  # type: ignore[arg-type]
+            J_fr,
+            Q_fr,
+            T,
+            F,
+            sample_rate=sample_rate,
+            orders=orders,
+            oversampling=oversampling,
+            smoothing=smoothing,
+            memory=memory,
+        )
+        self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps)
+        choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
+        self._choices = {name: value for name, value in choices.items() if value is not None}
+        self.kept = _kept(jtfs, rates, scales, spins, paths)
+        self.unit = unit
+        self.units = _units(jtfs, self.kept, unit)
+        probs = _probs(jtfs, pi, self.kept, min_prob_frac)
+        self.sampler = PathSampler(
+            [float(sum(probs[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
+        )
+        self.unbiased = unbiased
+        self.step = 0
+        self._optimizer: weakref.ref[Optimizer] | None = None
+
+    @property
+    def jtfs(self) -> JTFSPath:
+        """The transform."""
+        return self.loss_fn.jtfs
+
+    @property
+    def n_paths(self) -> int:
+        """U, the number of units of sampling, which the optimizer calls paths: P, or the number of bundles."""
+        return len(self.units)
+
+    @property
+    def path(self) -> int:
+        """The unit of the optimizer step to come: a path id, or the number of a bundle."""
+        return self.sampler(self.step)
+
+    @property
+    def path_ids(self) -> tuple[int, ...]:
+        """The ids of the paths in that unit."""
+        return self.units[self.path]
+
+    def optimizer(self, params: ParamsT, lr: float | Tensor = 1e-4, **options: Any) -> PathAdamSAGA:
+        """Return a new PathAdamSAGA for these parameters, attached, with the right number of paths.
+
+        Args:
+            params: parameters, named parameters or parameter groups.
+            lr: learning rate.
+            options: other arguments of :class:`scrapl_optim.PathAdamSAGA`.
+
+        Raises:
+            TypeError: ``n_paths`` or ``unbiased`` is among the options: both are this object's.
+        """
+        for name in ("n_paths", "unbiased"):
+            if name in options:
+                raise TypeError(
+                    f"Invalid {name}: {options[name]!r}; expected none, since SCRAPL knows it"
+                    + ("; pass unbiased to SCRAPL." if name == "unbiased" else ".")
+                )
+        optimizer = PathAdamSAGA(params, self.n_paths, lr, unbiased=self.unbiased, **options)
+        self.attach(optimizer)
+        return optimizer
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """Let the path last from one step of this optimizer to the next, and tell it the path if it asks for one.
+
+        For an optimizer made elsewhere: any of torch's, or a PathAdamSAGA, also one that was copied or unpickled,
+        which keeps no hooks. An optimizer attached before is let go; should it step again, that raises an error.
+
+        Raises:
+            TypeError: it is no optimizer.
+            ValueError: it is a PathAdamSAGA of another number of paths, or biased where this is not.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"Invalid optimizer: {type(optimizer).__name__}; expected a torch.optim.Optimizer, the inner one "
+                "where a trainer wraps it."
+            )
+        if isinstance(optimizer, PathAdamSAGA):
+            found = optimizer.defaults["n_paths"], all(group["unbiased"] for group in optimizer.param_groups)
+            if found != (self.n_paths, self.unbiased):
+                raise ValueError(
+                    f"Invalid optimizer: n_paths={found[0]}, unbiased={found[1]}; expected "
+                    f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)."
+                )
+        self._optimizer = weakref.ref(optimizer)
+        before, after = _step_hooks(weakref.ref(self))
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+
+    @torch._disable_dynamo
+    def forward(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
+        """Compute the loss on the path of this step, or in evaluation mode on the full tree.
+
+        Args:
+            x: (..., n_samples) signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ...
+            target: signals of the same shape, or what ``loss_fn.prepare`` made of them; never differentiated.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            RuntimeError: no optimizer is attached in training mode, so that nothing says when a step is done.
+        """
+        if not self.training:
+            return self.full(x, target)
+        optimizer = None if self._optimizer is None else self._optimizer()
+        if optimizer is None:
+            raise RuntimeError(
+                "No optimizer is attached, whose steps tell one path from the next; make one with "
+                "scrapl.optimizer(model.parameters(), lr=...), or scrapl.attach(optimizer); for the full tree "
+                "call scrapl.eval() or scrapl.full(x, target)."
+            )
+        unit = self.path
+        weight = self.sampler.weight(unit) if self.unbiased else None
+        loss = self.unit_loss(x, target, unit)
+        if isinstance(optimizer, PathAdamSAGA):
+            optimizer.set_path(unit, weight)
+            return loss
+        return loss if weight is None else weight * loss
+
+    def unit_loss(self, x: Tensor, target: Tensor | PreparedTarget, unit: int) -> Tensor:
+        """Compute L_b, the loss of one unit; it draws and announces nothing.
+
+        Raises:
+            IndexError: there is no such unit.
+        """
+        if not 0 <= unit < self.n_paths:
+            raise IndexError(f"unit {unit} is out of range: there are {self.n_paths} units, from 0.")
+        members = self.units[unit]
+        if len(members) == 1 and self.n_paths == self.jtfs.n_paths:
+            return self.loss_fn(x, target, members[0])
+        return self.loss_fn(x, target, members) * (self.n_paths * len(members) / self.jtfs.n_paths)
+
+    def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
+        """Compute the loss on all paths that are kept: their share of the full tree, or all of it."""
+        return self.loss_fn.full(x, target, paths=self.kept)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the number of steps, for ``state_dict``."""
+        return {"step": self.step}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take the number of steps from a state dict.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        step = state.get("step") if isinstance(state, dict) else None
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise ValueError(f"Invalid state of SCRAPL: {state!r}; expected what state_dict() gave.")
+        self.step = step
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has its own steps: it must not speak to the optimizer of the original.
+        return {**self.__dict__, "_optimizer": None}
+
+    def extra_repr(self) -> str:
+        """Show what is drawn in ``repr``."""
+        chosen = "".join(f"{name}={value!r}, " for name, value in self._choices.items())
+        return (
+            f"{chosen}unit={self.unit!r}, kept={len(self.kept)} of {self.jtfs.n_paths} paths, "
+            f"n_paths={self.n_paths}, unbiased={self.unbiased}, step={self.step}"
+        )
+
+
+def _kept(
+    jtfs: JTFSPath,
+    rates: Bounds | None,
+    scales: Bounds | None,
+    spins: int | Sequence[int] | None,
+    paths: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """Return the ids of the paths that meet every condition, ascending."""
+    chosen = jtfs.paths.where(rate=_as_range(rates), scale=_as_range(scales), spin=spins)
+    if paths is None:
+        return chosen
+    sampler = PathSampler(n_paths=jtfs.n_paths, paths=paths)  # checks the ids
+    both = tuple(sorted(set(chosen) & set(sampler.paths)))
+    if not both:
+        raise ValueError(
+            f"Invalid paths: {paths!r}; expected one that meets rates={rates!r}, scales={scales!r}, "
+            f"spins={spins!r}, which keep {chosen!r}."
+        )
+    return both
+
+
+def _probs(jtfs: JTFSPath, pi: Any, kept: tuple[int, ...], min_prob_frac: float) -> NDArray[np.float64]:
+    """Return the probability of each of the P paths, the kept ones sharing all of it."""
+    given = (
+        PathSampler(n_paths=jtfs.n_paths)
+        if pi is None
+        else PathSampler(load_pi(pi) if isinstance(pi, str) else pi)
+    )
+    if given.n_paths != jtfs.n_paths:
+        raise ValueError(
+            f"Invalid pi: {given.n_paths} probabilities; expected one for each of {jtfs.n_paths} paths, also for "
+            "those that are not kept."
+        )
+    return PathSampler(given.probs, paths=kept, min_prob_frac=min_prob_frac).probs
+
+
+def _as_range(value: Any) -> Any:
+    """Return a list of two, as YAML has it, as the tuple that the table takes."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _units(jtfs: JTFSPath, kept: tuple[int, ...], unit: str) -> tuple[tuple[int, ...], ...]:
+    """Return what is drawn: each path by itself, excluded ones too, so that ids stay, or bundles of kept ones."""
+    if unit == "path":
+        return tuple((index,) for index in range(jtfs.n_paths))
+    known: tuple[Unit, ...] = ("rate", "scale", "spin")
+    if unit not in known:
+        raise ValueError(f"Invalid unit: {unit!r}; expected 'path', 'rate', 'scale' or 'spin'.")
+    return jtfs.paths.bundles(unit, within=kept)
+
+
+def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return what runs before and after each step of an attached optimizer; neither keeps anything alive."""
+
+    def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        scrapl = owner()
+        attached = None if scrapl is None or scrapl._optimizer is None else scrapl._optimizer()
+        if attached is not None and attached is not optimizer:
+            raise RuntimeError(
+                "Two optimizers on one SCRAPL, of which the one attached last tells its steps; expected one; put "
+                "all parameters into groups of one optimizer, or give each a SCRAPL of its own."
+            )
+
+    def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        scrapl = owner()
+        if scrapl is not None and scrapl._optimizer is not None and scrapl._optimizer() is optimizer:
+            scrapl.step += 1
+
+    return before, after
