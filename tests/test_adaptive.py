@@ -60,6 +60,41 @@ def test_a_path_that_did_not_matter_keeps_the_floor() -> None:
     assert sorted(AdaptivePathSampler(4, min_prob_frac=0.2)(step) for step in range(4)) == [0, 1, 2, 3]
 
 
+@settings(deadline=None)
+@given(updates, st.floats(0.01, 1), st.floats(0.01, 1))
+def test_paths_to_draw_from_are_as_if_there_were_no_others(history, rate: float, floor: float) -> None:
+    keep = [6, 1, 2, 5]
+    sampler = AdaptivePathSampler(8, n_values=2, rate=rate, min_prob_frac=floor, paths=keep)
+    alone = AdaptivePathSampler(4, n_values=2, rate=rate, min_prob_frac=floor)
+    kept = sorted(keep)
+    for path, *values in history:
+        sampler.update(kept[path], values)
+        alone.update(path, values)
+    np.testing.assert_allclose(sampler.probs[kept], alone.probs, rtol=1e-12)
+    assert sampler.probs.sum() == pytest.approx(1)
+    assert (sampler.n_paths, sampler.paths) == (8, tuple(kept))
+    assert sorted(sampler(step) for step in range(4)) == kept
+    losses = np.arange(8.0)
+    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in kept)
+    assert estimate == pytest.approx(losses[kept].sum() / 8, rel=1e-9)
+
+
+def test_a_run_goes_on_with_fewer_paths() -> None:
+    first = AdaptivePathSampler(4, min_prob_frac=0.5, rate=1.0)
+    for path, value in enumerate((5.0, 1.0, 3.0, 9.0)):
+        first.update(path, value)
+    fewer = AdaptivePathSampler(4, min_prob_frac=0.5, rate=1.0, paths=[1, 2])
+    fewer.load_state_dict(first.state_dict())
+    np.testing.assert_allclose(fewer.probs, [0, 0.375, 0.625, 0], rtol=1e-12)
+    assert {fewer(step) for step in range(100)} == {1, 2}
+    before = fewer.probs
+    with pytest.raises(ValueError, match="path 3 is never drawn"):
+        fewer.update(3, 1.0)
+    assert fewer.probs.tolist() == before.tolist()
+    with pytest.raises(IndexError, match="got 4; n_paths is 4"):
+        AdaptivePathSampler(4, paths=[4])
+
+
 def test_probs_are_the_callers_own() -> None:
     sampler = AdaptivePathSampler(3)
     sampler.update(0, 4.0)

@@ -168,6 +168,59 @@ def test_excluded_paths_stay_excluded(min_prob_frac, cover_first):
         assert sorted(sampler(step) for step in range(3)) == kept
 
 
+@given(data=st.data(), frac=st.floats(0, 1), cover_first=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_paths_to_draw_from(data, frac, cover_first):
+    weights = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=2, max_size=12)))
+    keep = data.draw(st.sets(st.integers(0, weights.size - 1), min_size=1))
+    pi = weights / weights.sum()
+    sampler = PathSampler(pi, paths=keep, min_prob_frac=frac, cover_first=cover_first, seed=3)
+    kept = sorted(keep)
+    expected = np.zeros(weights.size)
+    expected[kept] = frac / len(kept) + (1 - frac) * weights[kept] / weights[kept].sum()
+    np.testing.assert_allclose(sampler.probs, expected, rtol=1e-12, atol=0)
+    assert sampler.n_paths == weights.size
+    assert sampler.paths == tuple(kept)
+    drawn = [sampler(step) for step in range(40)]
+    drawn += [p for k in range(1, 20) for p in sampler.sample(k, k, stratified=True)]
+    drawn += [p for k in range(20) for p in sampler.sample(k, len(kept), replacement=False)]
+    assert set(drawn) == keep
+    if cover_first:
+        assert sorted(sampler(step) for step in range(len(kept))) == kept
+    losses = np.arange(1.0, weights.size + 1)
+    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in kept)
+    assert estimate == pytest.approx(losses[kept].sum() / weights.size, rel=1e-12), "the share of those kept"
+    for other in set(range(weights.size)) - keep:
+        with pytest.raises(ValueError, match=f"path {other} has probability 0, .* name it in paths"):
+            sampler.weight(other)
+
+
+def test_frequencies_of_paths_to_draw_from():
+    n = 20_000
+    sampler = PathSampler(n_paths=6, paths=[5, 1, 2], seed=8)
+    counts = np.bincount([sampler(step) for step in range(n)], minlength=6)
+    assert_frequencies(counts, n / 3 * np.array([0, 1, 1, 0, 0, 1]))
+
+
+def test_kinds_of_paths_to_draw_from():
+    expected = PathSampler([0.2, 0.0, 0.8], seed=1)
+    unequal = [0.1, 0.5, 0.4]
+    for paths in ([0, 2], (2, 0), {0, 2}, range(0, 3, 2), iter([0, 2]), np.array([0, 2]), torch.tensor([2, 0])):
+        assert PathSampler(unequal, paths=paths, seed=1) == expected
+    assert PathSampler(unequal, paths=[np.int64(0), torch.tensor(2)], seed=1) == expected
+    assert PathSampler(unequal, paths=range(3)) == PathSampler(unequal)
+    assert repr(expected).startswith("PathSampler(n_paths=3, 2 of them drawn, seed=1")
+    # A path named to be drawn, of probability zero, is none.
+    assert PathSampler([0.0, 0.5, 0.5], paths=[0, 1], min_prob_frac=0.5).paths == (1,)
+    for copied in (copy.deepcopy(expected), pickle.loads(pickle.dumps(expected))):
+        assert copied.paths == (0, 2)
+
+
+def test_tiny_probabilities_to_draw_from():
+    sampler = PathSampler([1.0, 5e-324, 1e-323], paths=[1, 2])
+    np.testing.assert_allclose(sampler.probs, [0, 1 / 3, 2 / 3], rtol=1e-15)
+
+
 def test_the_whole_floor_is_uniform_over_the_paths_that_are_left():
     assert PathSampler([0.9, 0.0, 0.1], min_prob_frac=1.0).probs.tolist() == [0.5, 0.0, 0.5]
     assert PathSampler([0.0, 1.0], min_prob_frac=0.5).probs.tolist() == [0.0, 1.0]
@@ -252,6 +305,18 @@ def test_input_types():
     np.testing.assert_array_equal(sampler.probs, PI)
 
 
+class Family:
+    """A family of losses that knows how many there are."""
+
+    n_paths = 63
+
+    def __repr__(self):
+        return "very long " * 1000
+
+
+MANY = tuple(Family() for _ in range(63))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -270,6 +335,26 @@ def test_input_types():
         (lambda: PathSampler(n_paths=2, seed="a"), TypeError, "seed must be an integer"),  # type: ignore[arg-type]
         (lambda: PathSampler(n_paths=2, min_prob_frac=1.1), ValueError, "got 1.1"),
         (lambda: PathSampler(n_paths=2, min_prob_frac=float("nan")), ValueError, "got nan"),
+        (lambda: PathSampler(paths=[1]), ValueError, "probs or n_paths"),
+        (lambda: PathSampler(n_paths=4, paths=[]), ValueError, "at least one id, got none; leave it out"),
+        (lambda: PathSampler(n_paths=4, paths=[0, 4]), IndexError, r"ids in \[0, 4\), got 4; n_paths is 4"),
+        (lambda: PathSampler(n_paths=4, paths=[-1]), IndexError, "got -1"),
+        (lambda: PathSampler(n_paths=4, paths=[2, 1, 2]), ValueError, "got 2 twice; pass a set"),
+        (lambda: PathSampler(n_paths=4, paths=2), TypeError, r"several ids of paths, such as \[0, 1\], got a int"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=4, paths="12"), TypeError, "got a str"),  # type: ignore[arg-type]
+        (lambda: PathSampler(n_paths=4, paths=[1.0]), TypeError, "ids of paths, got a float among them; take ids"),  # type: ignore[list-item]
+        (lambda: PathSampler(n_paths=2, paths=[True, False]), TypeError, "got a bool among them"),
+        (lambda: PathSampler(n_paths=4, paths=MANY), TypeError, "got a Family among them; take ids"),  # type: ignore[arg-type]
+        (
+            lambda: PathSampler(n_paths=4, paths=((0, 1), (2,))),  # type: ignore[arg-type]
+            TypeError,
+            r"tuple among them.* n_paths=len\(bundles\)",
+        ),
+        (lambda: PathSampler(n_paths=2, paths=np.array([True, False])), TypeError, "of bool; give the ids where"),
+        (lambda: PathSampler(n_paths=4, paths=np.array([[0, 1]])), TypeError, r"ndarray of shape \(1, 2\)"),
+        (lambda: PathSampler(n_paths=4, paths=torch.tensor(1)), TypeError, r"Tensor of shape \(\)"),
+        (lambda: PathSampler(n_paths=4, paths=torch.tensor([1.0])), TypeError, "got a float among them"),
+        (lambda: PathSampler([0, 0, 1.0], paths=[0, 1]), ValueError, "got 0 for all 2; keep others"),
         (lambda: PathSampler(PI)(-1), ValueError, "step must be in .* got -1"),
         (lambda: PathSampler(PI)(1.0), TypeError, "step must be an integer.* 1.0 of type float"),  # type: ignore[arg-type]
         (lambda: PathSampler(PI)(True), TypeError, "step must be an integer"),
@@ -306,18 +391,6 @@ def test_a_number_of_paths_in_place_of_probabilities(number):
 def test_a_number_that_counts_nothing(number):
     with pytest.raises(ValueError, match=r"got shape \(\)$"):
         PathSampler(number)
-
-
-class Family:
-    """A family of losses that knows how many there are."""
-
-    n_paths = 63
-
-    def __repr__(self):
-        return "very long " * 1000
-
-
-MANY = tuple(Family() for _ in range(63))
 
 
 @pytest.mark.parametrize(
