@@ -54,7 +54,7 @@ def first_effort(x: Tensor, memory: int | None, smoothing: float, differentiated
         smoothing: eps.
         differentiated: see :class:`Effort`.
     """
-    memory = memory or default_memory(x)
+    memory = allowed_memory(x, memory)
     longest = 2 * x.shape[-1] * x.element_size()
     work = max(memory // 8, FEWEST_FFTS_AT_ONCE * longest)
     return Effort(work, _kept(x, memory), smoothing, differentiated)
@@ -64,13 +64,15 @@ def second_effort(
     x: Tensor, memory: int | None, smoothing: float, differentiated: int | None, n_calls: int
 ) -> Effort:
     """Return the effort of one of ``n_calls`` second layers, which work in small pieces that stay in cache."""
-    memory = memory or default_memory(x)
+    memory = allowed_memory(x, memory)
     return Effort(memory // 32, _kept(x, memory) // n_calls, smoothing * SECOND_SMOOTHING, differentiated)
 
 
-def default_memory(x: Tensor) -> int:
-    """Return the bytes of sub-bands that a layer may hold on the device of ``x``."""
-    return DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY
+def allowed_memory(x: Tensor, memory: int | None) -> int:
+    """Return the bytes of sub-bands that a layer may hold: ``memory``, or what suits the device of ``x``."""
+    if x.is_meta:  # where nothing is held, and cutting to pieces costs time alone
+        return LARGEST_MEMORY
+    return memory or (DEFAULT_MEMORY_CUDA if x.device.type == "cuda" else DEFAULT_MEMORY)
 
 
 def _kept(x: Tensor, memory: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -61,13 +62,20 @@ def split_mapped(x: Tensor, size: int) -> Tensor:
     return x.reshape(x.shape[0] // size, size, *x.shape[1:])
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which devices such as "meta" do not have and refuse to switch off."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device_type=device.type, enabled=False)
+
+
 def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     """Keep autocast out of a derivative, which is computed where a caller asks for it."""
 
     @functools.wraps(method)
     def call(ctx: Any, *grads: Any) -> Any:
-        device = next((grad.device.type for grad in grads if isinstance(grad, Tensor)), "cpu")
-        with torch.autocast(device_type=device, enabled=False):
+        device = next((grad.device for grad in grads if isinstance(grad, Tensor)), torch.device("cpu"))
+        with full_precision(device):
             return method(ctx, *grads)
 
     return call
