@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from . import scattering
 from .constants import Constants
 from .decimation import LowSpectrum, decimation_factor
+from .geometry import Geometry
 from .linear import LinearMap
 from .maps import Crop, MatrixAverage, RowFilter, SpectralAverage, SpinPair
 from .modulation import Effort, items_at_once
@@ -44,6 +46,29 @@ class RowGroup:
         return self.spectra.shape[1]
 
 
+class Settings(NamedTuple):
+    """What the numbers of a transform depend on: where they are equal, so are coefficients."""
+
+    geometry: Geometry
+    orders: frozenset[int]
+    oversampling: float | None
+    smoothing: float
+    memory: int | None
+    dtype: torch.dtype
+    device: torch.device
+
+    def differences(self, other: Settings, ignored: Collection[str] = ()) -> str:
+        """Name what differs, in both; nothing where nothing does."""
+        pairs = zip(self._named().items(), other._named().values(), strict=True)
+        return ", ".join(f"{k}={a} there and {b} here" for (k, a), b in pairs if a != b and k not in ignored)
+
+    def _named(self) -> dict[str, object]:
+        g = self.geometry
+        named: dict[str, object] = {name: getattr(g, name) for name in ("n_samples", "J", "Q", "J_fr", "Q_fr")}
+        named |= {"T": g.time, "F": g.frequency, "orders": tuple(sorted(self.orders))}
+        return named | {name: getattr(self, name) for name in self._fields[2:]}
+
+
 @dataclass(frozen=True)
 class FirstLayer:
     """What the paths of a batch of signals share.
@@ -63,7 +88,7 @@ class FirstLayer:
     average: Tensor | None
     level: Tensor | None
     serves: frozenset[int]
-    settings: tuple[object, ...]
+    settings: Settings
     differentiated: int | None = None
 
     def reshaped(self, batch_shape: torch.Size) -> FirstLayer:

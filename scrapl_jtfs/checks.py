@@ -5,10 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
+
+PathIndices: TypeAlias = "Iterable[int] | NDArray[np.integer[Any]] | Tensor"
+"""Several path ids: a list, a range, a one-dimensional array or tensor of integers."""
 
 
 def is_number(value: object, lowest: float, highest: float) -> bool:
@@ -28,7 +35,8 @@ def dense(x: Any, name: str) -> Tensor:
         TypeError: it is anything else.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"Expected a torch.Tensor as {name}, got {type(x).__name__}; use torch.as_tensor.")
+        remedy = "; use torch.as_tensor" if isinstance(x, (np.ndarray, np.generic, list, tuple, Real)) else ""
+        raise TypeError(f"Expected a torch.Tensor as {name}, got {type(x).__name__}{remedy}.")
     if x.layout is not torch.strided or x.is_nested:
         kind = "a nested tensor" if x.is_nested else x.layout
         raise TypeError(f"Expected a dense torch.Tensor as {name}, got {kind}; use x.to_dense().")
@@ -41,9 +49,16 @@ def dense(x: Any, name: str) -> Tensor:
 
 
 def checked_signal(
-    x: Any, n_samples: int, dtype: torch.dtype, device: torch.device, name: str = "signal"
+    x: Any, n_samples: int, dtype: torch.dtype, device: torch.device, name: str = "x"
 ) -> tuple[Tensor, torch.Size]:
     """Return signals (batch, n_samples) and the leading axes that they had; half precision is converted.
+
+    Args:
+        x: signals (..., n_samples).
+        n_samples: N.
+        dtype: of the transform.
+        device: of the transform.
+        name: what the caller calls ``x``, for messages.
 
     Raises:
         TypeError: not a dense floating-point tensor.
@@ -61,14 +76,43 @@ def checked_signal(
         x = x.to(dtype)
     if x.dtype != dtype or x.device != device:
         raise ValueError(
-            f"The signal is {x.dtype} on {x.device} but the filters are {dtype} on {device}; "
-            f"move one to the other, e.g. jtfs.to({str(x.device)!r}, {x.dtype})."
+            f"Invalid {name}: {x.dtype} on {x.device}; expected {dtype} on {device}, as the transform; "
+            + _move(x, dtype, device, name)
         )
     return x.reshape(-1, n_samples), x.shape[:-1]
 
 
-def checked_index(path_idx: Any, n_paths: int) -> int:
+def _move(x: Tensor, dtype: torch.dtype, device: torch.device, name: str) -> str:
+    """Return how signals get to the transform, and the transform to the signals."""
+    if x.is_meta and device.type != "meta":
+        return "it has a shape and no samples, for which jtfs.to('meta') gives the shapes of coefficients"
+    if x.device == device:
+        call = {torch.float32: "float()", torch.float64: "double()"}.get(dtype, f"to({dtype})")
+        return f"convert it with {name}.{call}, or else the transform with jtfs.to({x.dtype})"
+    where = repr(str(device)) + ("" if x.dtype == dtype else f", {dtype}")
+    return f"move it with {name}.to({where}), or else the transform with jtfs.to({str(x.device)!r}, {x.dtype})"
+
+
+def check_not_swapped(x: Tensor, target: Tensor) -> None:
+    """Raise ValueError where the target, which is never differentiated, alone asks for a gradient."""
+    if not (target.requires_grad and torch.is_grad_enabled()) or x.requires_grad:
+        return
+    # Derivatives of torch.func and forward-mode ones do not show in requires_grad.
+    if retrieve_all_functorch_interpreters() or forward_ad.unpack_dual(x).tangent is not None:
+        return
+    raise ValueError(
+        "Invalid target: it requires a gradient and x does not; expected the signals to differentiate as x, "
+        "which comes first, as no gradient flows to the target; swap them, or pass target.detach()."
+    )
+
+
+def checked_index(path_idx: Any, n_paths: int, several: str = "") -> int:
     """Return a path id as an int.
+
+    Args:
+        path_idx: path id p.
+        n_paths: P.
+        several: what takes several paths where this call takes one, for messages.
 
     Raises:
         TypeError: not an integer.
@@ -83,23 +127,52 @@ def checked_index(path_idx: Any, n_paths: int) -> int:
     except TypeError:
         index = None
     if index is None:
-        raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}.")
+        remedy = f"; for several paths: {several}" if several and is_several(path_idx) else ""
+        raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}{remedy}.")
     if not 0 <= index < n_paths:
         raise IndexError(f"path_idx {index} is out of range: there are {n_paths} paths, from 0.")
     return index
 
 
+def is_several(path_idx: Any) -> bool:
+    """Whether it is a list, range, array or tensor, of path ids as it seems, and not a single one."""
+    if isinstance(path_idx, (Tensor, np.ndarray)):
+        return path_idx.ndim > 0
+    return isinstance(path_idx, (list, tuple, range))
+
+
 def checked_indices(path_indices: Any, n_paths: int) -> list[int]:
-    """Return path ids as ints.
+    """Return path ids as ints: those of a list, a range, another iterable, or a one-dimensional array or tensor.
 
     Raises:
         TypeError: not a sequence of integers.
         IndexError: one is not from 0 to ``n_paths`` - 1.
     """
+    if isinstance(path_indices, (Tensor, np.ndarray)):
+        path_indices = _listed(path_indices)
     try:
+        if isinstance(path_indices, (str, bytes, dict)):
+            raise TypeError
         indices: Iterable[Any] = iter(path_indices)
     except TypeError:
         raise TypeError(
             f"Invalid path_indices: {path_indices!r}; expected a sequence of path ids, such as [0, 1]."
         ) from None
     return [checked_index(index, n_paths) for index in indices]
+
+
+def _listed(indices: Tensor | NDArray[Any]) -> list[Any]:
+    """Return the entries of a one-dimensional array or tensor of integers, read from its device at once."""
+    if 0 in indices.shape and indices.ndim == 1:
+        return []
+    if isinstance(indices, Tensor):
+        integral = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
+        fit = integral and indices.layout is torch.strided and not indices.is_meta
+    else:
+        fit = indices.dtype.kind in "iuO"
+    if not fit or indices.ndim != 1:
+        raise TypeError(
+            f"Invalid path_indices: {type(indices).__name__} of shape {tuple(indices.shape)} and {indices.dtype}; "
+            "expected path ids, which are integers, on one axis."
+        )
+    return indices.tolist()

@@ -112,6 +112,6 @@ def _mirrors(frequential: Sequence[ops.FrequentialFilter]) -> dict[int, int]:
     pairs: dict[int, int] = {}
     for up, down in zip(range(1, half + 1), range(half + 1, len(frequential)), strict=True):
         a, b = frequential[up].matrix, frequential[down].matrix
-        if a.shape == b.shape and torch.allclose(a, b * torch.tensor([1.0, -1.0]), rtol=0.0, atol=1e-13):
+        if a.shape == b.shape and torch.allclose(a, b * b.new_tensor([1.0, -1.0]), rtol=0.0, atol=1e-13):
             pairs |= {up: down, down: up}
     return pairs

@@ -30,6 +30,10 @@ class Lowpass:
     support: float
     averaging: Averaging
 
+    def __str__(self) -> str:
+        """Show what T or F would have to be."""
+        return {"local": str(self.support), "global": "'global'", "none": "0"}[self.averaging]
+
     @property
     def log2_stride(self) -> int:
         """Log2 of the stride that the window allows."""

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from .checks import check_not_swapped, dense
 from .loss import JTFSPathLoss
 
 
@@ -23,9 +24,11 @@ class GraphedPathLoss:
         batch_shape: leading axes of the signals, the same in every call.
 
     Raises:
-        TypeError: loss_fn is no JTFSPathLoss.
+        TypeError: loss_fn is no JTFSPathLoss; in a call, a signal is no real floating-point tensor, or no path is
+            named.
         RuntimeError: the transform is not on a CUDA device.
-        ValueError: in a call, signals of another shape, dtype or device.
+        ValueError: in a call, signals of another shape, dtype or device, or a target that alone requires a
+            gradient.
 
     Example:
         >>> import torch
@@ -50,22 +53,25 @@ class GraphedPathLoss:
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
 
-    def __call__(self, x: Tensor, target: Tensor, path_idx: int, weight: float = 1.0) -> Tensor:
+    def __call__(self, x: Tensor, target: Tensor, path_idx: int | None = None, weight: float = 1.0) -> Tensor:
         """Compute w L_p as the loss does.
 
         Args:
             x: (*batch_shape, n_samples) signals, differentiated.
             target: signals of the same shape, not differentiated.
-            path_idx: path id p.
+            path_idx: path id p; it cannot be left out.
             weight: w, for instance 1 / (P pi_p).
         """
+        if path_idx is None:
+            raise TypeError("path_idx is missing: name the path, as in loss_fn(x, target, sampler(step)).")
         jtfs = self.loss_fn.jtfs
-        for name, signal in (("x", x), ("target", target)):
+        for name, signal in (("x", dense(x, "x")), ("target", dense(target, "target"))):
             if (signal.shape, signal.dtype, signal.device) != (self._shape, jtfs.dtype, jtfs.device):
                 raise ValueError(
                     f"{name} is {signal.dtype} {tuple(signal.shape)} on {signal.device}; this loss was captured "
                     f"for {jtfs.dtype} {tuple(self._shape)} on {jtfs.device}. Make a new GraphedPathLoss."
                 )
+        check_not_swapped(x, target)
         index = jtfs.checked_index(path_idx)
         if index not in self._graphs:
             self._graphs[index] = self._capture(index)

@@ -6,16 +6,20 @@ import math
 import sys
 from collections.abc import Sequence
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .cascade import FirstLayer
-from .checks import checked_indices, dense, is_number
+from .checks import PathIndices, checked_index, checked_indices, dense, is_number, is_several
 from .transform import JTFSPath
 
 Reduction = Literal["mean", "sum", "none"]
+Weights: TypeAlias = "float | Sequence[float] | NDArray[np.floating[Any]] | Tensor | None"
+"""A factor for all paths, or one for each."""
 
 SMALLEST_LOG1P_EPS = 1e-30
 """Below, coefficients over eps overflow in float32."""
@@ -85,7 +89,9 @@ def _check_distance(p: object, log1p_eps: object) -> None:
         )
 
 
-def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
+def _factors(weights: Any, n: int) -> list[float | Tensor]:
+    if isinstance(weights, (Tensor, np.ndarray)) and weights.ndim == 0:
+        weights = [weights if isinstance(weights, Tensor) else weights.item()] * n
     if weights is None or isinstance(weights, Real):
         factors = [1.0 if weights is None else weights] * n
     elif isinstance(weights, str) or not hasattr(weights, "__len__") or not hasattr(weights, "__iter__"):
@@ -93,16 +99,16 @@ def _factors(weights: float | Sequence[float] | None, n: int) -> list[float]:
     elif isinstance(weights, Tensor) and weights.ndim != 1:
         raise ValueError(f"Invalid weights of shape {tuple(weights.shape)}; expected one for each of {n} paths.")
     else:
-        factors = list(weights)  # type: ignore[arg-type]
+        factors = list(weights)
     if len(factors) != n:
         raise ValueError(f"Expected one weight for each of {n} paths, got {len(factors)}.")
     for weight in factors:
-        scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not weight.is_complex()
+        scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not (weight.is_complex() or weight.is_meta)
         if not scalar and not isinstance(weight, Real):
             raise TypeError(f"Invalid weight: {weight!r}; expected a number for each path.")
         if not scalar and not is_number(float(weight), -sys.float_info.max, sys.float_info.max):
             raise ValueError(f"Invalid weight: {weight!r}; expected a finite number.")
-    return [float(weight) if isinstance(weight, Real) else weight for weight in factors]  # type: ignore[misc]
+    return [float(weight) if isinstance(weight, Real) else weight for weight in factors]
 
 
 def _check_switch(value: object, name: str) -> None:
@@ -118,39 +124,84 @@ def _check_transform(jtfs: object) -> None:
 class PreparedTarget:
     """A fixed target, computed without a graph: its first layer once, each path at most once.
 
+    It serves the transform that prepared it and every other one with equal settings, such as a copy, a replica or
+    an average of weights; numbers are computed anew where one comes with another dtype or device.
+
     Args:
         jtfs: the transform; its dtype and device are followed when they change.
         signal: (..., n_samples) target signals, copied.
 
     Raises:
         TypeError: the signal is not a real floating-point tensor.
-        ValueError: it is on the meta device.
+        ValueError: it is on the meta device and the transform is not.
+
+    Example:
+        >>> import copy, torch
+        >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
+        >>> loss_fn = JTFSPathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
+        >>> target = loss_fn.prepare(torch.randn(4, 2048))
+        >>> copy.deepcopy(loss_fn)(torch.randn(4, 2048), target, path_idx=10).shape
+        torch.Size([])
     """
 
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
         _check_transform(jtfs)
-        if dense(signal, "target").is_meta:
-            raise ValueError(f"The target {tuple(signal.shape)} is on the meta device, it has no data to prepare.")
-        self._original = signal.detach().clone()  # buffers get reused, and paths are computed later
+        self._original = (
+            dense(signal, "target").detach().clone()
+        )  # buffers get reused, and paths are computed later
+        self._check_samples(jtfs)
         self.signal = self._original
         self.jtfs = jtfs
         self._layer: FirstLayer | None = None
         self._coefficients: dict[int, Tensor] = {}
 
-    def coefficients(self, path_indices: Sequence[int]) -> list[Tensor]:
-        """Return the coefficients of some paths, computing those not met before."""
-        if (self.signal.dtype, self.signal.device) != (self.jtfs.dtype, self.jtfs.device):
-            self.signal = self._original.to(self.jtfs.device, self.jtfs.dtype)
+    def __repr__(self) -> str:
+        known = len(self._coefficients)
+        return f"PreparedTarget(shape={tuple(self.signal.shape)}, {known} of {self.jtfs.n_paths} paths computed)"
+
+    def coefficients(self, path_indices: PathIndices, jtfs: JTFSPath | None = None) -> list[Tensor]:
+        """Return the coefficients of some paths, computing those not met before.
+
+        Args:
+            path_indices: path ids: a list, a range, a one-dimensional array or tensor of integers.
+            jtfs: the transform to compute them with, by default the one that prepared the target.
+
+        Returns:
+            For each path (..., rows, frames).
+
+        Raises:
+            ValueError: the transform has other settings.
+        """
+        jtfs = self.jtfs if jtfs is None else jtfs
+        self.check_serves(jtfs)
+        indices = checked_indices(path_indices, jtfs.n_paths)
+        if (self.signal.dtype, self.signal.device) != (jtfs.dtype, jtfs.device):
+            self._check_samples(jtfs)
+            self.signal = self._original.to(jtfs.device, jtfs.dtype)
             self._layer = None
             self._coefficients.clear()
-        path_indices = checked_indices(path_indices, self.jtfs.n_paths)
-        missing = [p for p in dict.fromkeys(path_indices) if p not in self._coefficients]
+        missing = [p for p in dict.fromkeys(indices) if p not in self._coefficients]
         if missing:
             with torch.no_grad():
                 if self._layer is None:
-                    self._layer = self.jtfs.first_layer(self.signal)
-                self._coefficients.update(zip(missing, self.jtfs.select(self._layer, missing), strict=True))
-        return [self._coefficients[p] for p in path_indices]
+                    self._layer = jtfs.first_layer(self.signal)
+                self._coefficients.update(zip(missing, jtfs.select(self._layer, missing), strict=True))
+        return [self._coefficients[p] for p in indices]
+
+    def check_serves(self, jtfs: JTFSPath) -> None:
+        """Raise ValueError if a transform has other settings, of which dtype and device are none."""
+        if jtfs is self.jtfs:
+            return
+        apart = self.jtfs._settings.differences(jtfs._settings, ignored=("dtype", "device"))
+        if apart:
+            raise ValueError(f"The target was prepared by another transform: {apart}; prepare it with this loss.")
+
+    def _check_samples(self, jtfs: JTFSPath) -> None:
+        if self._original.is_meta and jtfs.device.type != "meta":
+            raise ValueError(
+                f"Invalid target: shape {tuple(self._original.shape)} on the meta device; expected samples on "
+                f"{jtfs.device}, as the transform; there is nothing to prepare without them."
+            )
 
 
 class JTFSPathLoss(nn.Module):
@@ -173,8 +224,9 @@ class JTFSPathLoss(nn.Module):
 
     Raises:
         ValueError: p < 1, log1p_eps not positive, an unknown reduction, signals of different shapes, weights that
-            do not fit the paths, or a target prepared by another transform.
-        TypeError: a signal is not a real floating-point tensor.
+            do not fit the paths, a target prepared by a transform with other settings, or one that requires a
+            gradient where the signals do not.
+        TypeError: a signal is not a real floating-point tensor, or no path is named.
         IndexError: a path id is out of range.
 
     Example:
@@ -216,41 +268,35 @@ class JTFSPathLoss(nn.Module):
         """Keep a fixed target for many steps; pass the result in place of the signal."""
         return PreparedTarget(self.jtfs, target)
 
+    def extra_repr(self) -> str:
+        """Show the settings in ``repr``."""
+        return (
+            f"p={self.p:g}, squared={self.squared}, log1p_eps={self.log1p_eps}, path_scale={self.path_scale}, "
+            f"reduction={self.reduction!r}"
+        )
+
     def forward(
         self,
         x: Tensor,
         target: Tensor | PreparedTarget,
-        path_idx: int | Sequence[int],
-        weights: float | Sequence[float] | None = None,
+        path_idx: int | PathIndices | None = None,
+        weights: Weights = None,
     ) -> Tensor:
         """Compute L_p, or the mean of w_p L_p over several paths.
 
         Args:
             x: (..., n_samples) signals, differentiated.
             target: signals of the same shape, or what :meth:`prepare` made of them; never differentiated.
-            path_idx: one path id, or several.
+            path_idx: one path id, or several: a list, a range, a one-dimensional array or tensor of integers. It
+                cannot be left out.
             weights: one w_p for each path, or one for all; by default 1.
 
         Returns:
             A scalar, or (...) with reduction "none".
         """
-        indices = list(path_idx) if isinstance(path_idx, (list, tuple, range)) else [path_idx]
-        if not indices:
-            raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
-        indices = [self.jtfs.checked_index(index) for index in indices]  # type: ignore[arg-type]
+        indices = self._named_paths(path_idx)
         factors = _factors(weights, len(indices))
-        if isinstance(target, PreparedTarget) and target.jtfs is not self.jtfs:
-            raise ValueError("The target was prepared by another transform; prepare it with this loss.")
-        signal = target.signal if isinstance(target, PreparedTarget) else dense(target, "target")
-        if signal.shape != dense(x, "x").shape:
-            raise ValueError(
-                f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
-                "expand the target to the batch of x."
-            )
-        if isinstance(target, PreparedTarget):
-            pairs = zip(self.jtfs.select(x, indices), target.coefficients(indices), strict=True)
-        else:
-            pairs = self.jtfs.select_pairs(x, target, indices)
+        pairs = self._pairs(x, target, indices)
         distances = [self._distance(a, b) for a, b in pairs]
         total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
         return self._reduce(total / len(indices))
@@ -258,6 +304,37 @@ class JTFSPathLoss(nn.Module):
     def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
         """Compute the loss on the full tree: the mean of L_p over all P paths."""
         return self(x, target, range(self.jtfs.n_paths))
+
+    def _named_paths(self, path_idx: Any) -> list[int]:
+        if path_idx is None:
+            raise TypeError(
+                "path_idx is missing: name the path, as in loss_fn(x, target, sampler(step)), or take all paths "
+                "with loss_fn.full(x, target)."
+            )
+        if not is_several(path_idx):
+            return [checked_index(path_idx, self.jtfs.n_paths)]
+        indices = checked_indices(path_idx, self.jtfs.n_paths)
+        if not indices:
+            raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
+        return indices
+
+    def _pairs(self, x: Any, target: Any, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        if isinstance(x, PreparedTarget):
+            raise TypeError(
+                "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)."
+            )
+        prepared = isinstance(target, PreparedTarget)
+        if prepared:
+            target.check_serves(self.jtfs)
+        signal = target.signal if prepared else dense(target, "target")
+        if signal.shape != dense(x, "x").shape:
+            raise ValueError(
+                f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
+                "expand the target to the batch of x."
+            )
+        if prepared:
+            return list(zip(self.jtfs.select(x, indices), target.coefficients(indices, self.jtfs), strict=True))
+        return self.jtfs.select_pairs(x, target, indices)
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
         distance = path_distance(a, b, p=self.p, squared=self.squared, log1p_eps=self.log1p_eps)

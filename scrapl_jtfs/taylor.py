@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .cascade import FirstLayer, RowGroup
-from .checks import checked_indices, dense
-from .effort import default_memory
+from .checks import PathIndices, checked_index, checked_indices, dense
+from .effort import allowed_memory
+from .linear import full_precision
 from .loss import JTFSPathLoss, PreparedTarget
 from .modulation import Taylor
 from .paths import Path
@@ -45,16 +46,16 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
     So synth's autograd Functions need no forward mode, which torch would nest silently wrong.
 
     Args:
-        synth: maps controls (B, U) to sounds (B, N), each example by itself, by twice differentiable means.
+        synth: maps controls (B, U) to sounds (B, ..., N), each example by itself, by twice differentiable means.
         theta: (B, U) controls.
 
     Returns:
-        (K, B, N), K = 1 + U + U (U + 1) / 2: x, then dx/dtheta_u, then d^2x/dtheta_u dtheta_u' for the pairs
+        (K, B, ..., N), K = 1 + U + U (U + 1) / 2: x, then dx/dtheta_u, then d^2x/dtheta_u dtheta_u' for the pairs
             (0, 0), (0, 1), ..., (1, 1), ...; of the dtype of the sounds.
 
     Raises:
         TypeError: controls or sounds are not real floating-point tensors; synth is not callable.
-        ValueError: the controls are not (B, U), or the sounds not (B, N).
+        ValueError: the controls are not (B, U), or the sounds not (B, ..., N).
 
     Example:
         >>> import torch
@@ -76,10 +77,10 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"Expected real floating-point sounds from synth, got {kind}; convert them.")
-        if x.ndim != 2 or x.shape[0] != theta.shape[0]:
+        if x.ndim < 2 or x.shape[0] != theta.shape[0]:
             raise ValueError(
-                f"Expected sounds (B, N) from synth with B = {theta.shape[0]}, got shape {tuple(x.shape)}; "
-                "drop axes of channels, e.g. sounds.squeeze(1)."
+                f"Expected sounds (B, N) or (B, ..., N) from synth with B = {theta.shape[0]}, got shape "
+                f"{tuple(x.shape)}; let the first axis be that of the examples."
             )
         firsts = _derivatives(x, theta, 0)
         seconds = [dd.detach() for u, d in enumerate(firsts) for dd in _derivatives(d, theta, u)]
@@ -130,15 +131,16 @@ class PathTaylor:
 
     Args:
         loss_fn: the loss, with reduction "mean" or "sum".
-        synth: maps controls (B, U) to sounds (B, N) of the transform's dtype; see :func:`taylor_signals`.
+        synth: maps controls (B, U) to sounds of the transform's dtype, (B, N) or, with axes of channels between,
+            (B, ..., N); see :func:`taylor_signals`.
         theta: (B, U) controls.
-        target: (B, N) signals, or what :meth:`JTFSPathLoss.prepare` made of them.
-        paths: ids of the paths to serve, by default all.
+        target: signals of the same shape as the sounds, or what :meth:`JTFSPathLoss.prepare` made of them.
+        paths: ids of the paths to serve, a list, a range, a one-dimensional array or tensor, by default all.
 
     Raises:
         TypeError: controls, sounds or target are not real floating-point tensors; loss_fn is no JTFSPathLoss.
-        ValueError: shapes or dtypes do not fit, the loss has reduction "none", the target was prepared by another
-            transform, this one was moved since, or a path is not among ``paths``.
+        ValueError: shapes or dtypes do not fit, the loss has reduction "none", the target was prepared by a
+            transform with other settings, this one was moved since, or a path is not among ``paths``.
         IndexError: a path id is out of range.
 
     Example:
@@ -162,7 +164,7 @@ class PathTaylor:
         synth: Synth,
         theta: Tensor,
         target: Tensor | PreparedTarget,
-        paths: Iterable[int] | None = None,
+        paths: PathIndices | None = None,
     ) -> None:
         if not isinstance(loss_fn, JTFSPathLoss):
             raise TypeError(f"Expected a JTFSPathLoss as loss_fn, got {type(loss_fn).__name__}.")
@@ -173,16 +175,16 @@ class PathTaylor:
         indices = range(jtfs.n_paths) if paths is None else checked_indices(paths, jtfs.n_paths)
         if not callable(synth):
             raise TypeError(f"Expected a callable as synth, got {type(synth).__name__}.")
-        batch, n_controls = _checked_controls(theta).shape
-        self._target = _checked_target(loss_fn, target, batch, indices)
-        signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), batch), theta)
+        self._examples, n_controls = _checked_controls(theta).shape
+        shape = _checked_target(loss_fn, target, self._examples)
+        signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), shape), theta).flatten(1, -2)
         n = jtfs.geometry.n_samples
         self._level = signals[..., n:].unsqueeze(-1) if jtfs.smoothing else None
         self._straight = Taylor(n_controls, curved=False)
+        self._batch = signals.shape[1]
         with torch.no_grad():
-            layer = jtfs._first_layer(signals[..., :n].flatten(0, 1), indices, None, Taylor(n_controls))
-        self._layer = layer
-        self._batch = batch
+            self._target = target if isinstance(target, PreparedTarget) else jtfs.first_layer(target, indices)
+            self._layer = jtfs._first_layer(signals[..., :n].flatten(0, 1), indices, None, Taylor(n_controls))
 
     def curvature(self, path_idx: int) -> Curvature:
         """Compute the slopes (B, U) and Hessians (B, U, U) of a path, in the dtype of the transform.
@@ -190,9 +192,9 @@ class PathTaylor:
         Args:
             path_idx: path id p, one of those served.
         """
-        return self._bundle([self.jtfs.checked_index(path_idx)])[0]
+        return self._bundle([checked_index(path_idx, self.jtfs.n_paths, "curvatures(paths)")])[0]
 
-    def curvatures(self, paths: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def curvatures(self, paths: PathIndices) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield (path_idx, slope, hessian) of several paths in the order given.
 
         Those that share their temporal modulation are computed together when the first of them is due, in bundles
@@ -212,7 +214,7 @@ class PathTaylor:
     def _bundles(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """Cut paths to bundles of one n2 that compute few planes in all."""
         x = _arrays(self._layer)[0]
-        room = BUNDLED * (self.jtfs.memory or default_memory(x)) * 8 // torch.finfo(x.dtype).bits
+        room = BUNDLED * allowed_memory(x, self.jtfs.memory) * 8 // torch.finfo(x.dtype).bits
         bundle: list[Path] = []
         used = 0
         for path in (self.jtfs.paths[p] for p in indices):
@@ -239,7 +241,7 @@ class PathTaylor:
         jtfs = self.jtfs
         layer = jtfs._checked_layer(self._layer, indices)
         paths = [jtfs.paths[p] for p in indices]
-        with torch.autocast(device_type=jtfs.device.type, enabled=False), torch.enable_grad():
+        with full_precision(jtfs.device), torch.enable_grad():
             given = _cut(layer, 0, self._straight.given * self._batch, self._batch)
             leaves = [x.requires_grad_() for x in _arrays(given)]
             found: list[Curvature] = []
@@ -248,14 +250,20 @@ class PathTaylor:
                 by_order = taylor.unflatten(0, (self._straight.made, self._batch))
                 slope, hessian, gradient = self._differentiated(by_order.detach(), target)
                 grads = torch.autograd.grad(by_order[0], leaves, gradient, retain_graph=True, allow_unused=True)
-                found.append(Curvature(slope, hessian + self._curved(grads)))
+                found.append(Curvature(self._by_example(slope), self._by_example(hessian + self._curved(grads))))
         return found
+
+    def _by_example(self, derivatives: Tensor) -> Tensor:
+        """Add those of the channels of an example, which have its controls in common."""
+        return derivatives.unflatten(0, (self._examples, -1)).sum(1)
 
     def _targets(self, indices: Sequence[int]) -> list[Tensor]:
         if isinstance(self._target, PreparedTarget):
-            return self._target.coefficients(indices)
-        with torch.no_grad():
-            return self.jtfs.select(self._target, indices)
+            found = self._target.coefficients(indices, self.jtfs)
+        else:
+            with torch.no_grad():
+                found = self.jtfs.select(self._target, indices)
+        return [target.flatten(0, -3) for target in found]
 
     def _differentiated(self, taylor: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Differentiate the distance of a polynomial's value, S(e) = S + e_a S_a + e_a e_b S_ab / 2, to a target.
@@ -300,35 +308,39 @@ def _checked_controls(theta: Tensor) -> Tensor:
     return theta
 
 
-def _checked_target(
-    loss_fn: JTFSPathLoss, target: Tensor | PreparedTarget, batch: int, indices: Sequence[int]
-) -> PreparedTarget | FirstLayer:
-    jtfs = loss_fn.jtfs
-    prepared = isinstance(target, PreparedTarget)
-    if prepared and target.jtfs is not jtfs:
-        raise ValueError("The target was prepared by another transform; prepare it with this loss.")
-    if not prepared and not isinstance(target, Tensor):
+def _checked_target(loss_fn: JTFSPathLoss, target: Tensor | PreparedTarget, examples: int) -> torch.Size:
+    """Return the shape of the target, which that of the sounds must be."""
+    n = loss_fn.jtfs.geometry.n_samples
+    if isinstance(target, PreparedTarget):
+        target.check_serves(loss_fn.jtfs)
+    elif not isinstance(target, Tensor):
         raise TypeError(f"Expected a torch.Tensor or a PreparedTarget as target, got {type(target).__name__}.")
-    shape, expected = (target.signal if prepared else target).shape, (batch, jtfs.geometry.n_samples)
-    if shape != expected:
+    shape = target.signal.shape if isinstance(target, PreparedTarget) else target.shape
+    if len(shape) < 2 or (shape[0], shape[-1]) != (examples, n):
         raise ValueError(
-            f"Expected a target (B, N) = {expected}, got shape {tuple(shape)}; expand it to the batch of theta."
+            f"Expected a target (B, N) or (B, ..., N) with B = {examples} and N = {n}, got shape {tuple(shape)}; "
+            "let its first axis be that of theta's examples."
         )
-    if prepared:
-        return target
-    with torch.no_grad():
-        return jtfs.first_layer(target, indices)
+    if isinstance(target, Tensor):
+        loss_fn.jtfs._checked_signal(target, "target")
+    return shape
 
 
-def _levelled(jtfs: JTFSPath, sound: Tensor, batch: int) -> Tensor:
-    """Return what the transform makes of sounds (B, N) first; if it divides by levels, these as last sample."""
-    if not isinstance(sound, Tensor) or sound.ndim != 2 or sound.shape[0] != batch:
+def _levelled(jtfs: JTFSPath, sound: Tensor, shape: torch.Size) -> Tensor:
+    """Return what the transform makes of sounds first; if it divides by levels, these as last sample."""
+    if not isinstance(sound, Tensor) or sound.ndim < 2 or sound.shape[0] != shape[0]:
         return sound  # which taylor_signals refuses
-    sound = jtfs._checked_signal(sound)[0]
+    flat, batch_shape = jtfs._checked_signal(sound, "synth(theta)")
+    if sound.shape != shape:
+        remedy = "; drop an axis of one of them with squeeze(1)" if sound.numel() == shape.numel() else ""
+        raise ValueError(
+            f"The target and the sounds of synth differ in shape: {tuple(shape)} and {tuple(sound.shape)}; "
+            f"expected both (B, N), or both (B, ..., N){remedy}."
+        )
     if not jtfs.smoothing:
-        return sound
-    level = signal_level(sound)
-    return torch.cat([sound / level, level], dim=-1)
+        return flat.reshape(shape)
+    level = signal_level(flat)
+    return torch.cat([flat / level, level], dim=-1).unflatten(0, batch_shape)
 
 
 def _cut(layer: FirstLayer, start: int, stop: int | None, differentiated: int | None = None) -> FirstLayer:

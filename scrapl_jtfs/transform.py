@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from . import scattering
-from .cascade import Cascade, FirstLayer
-from .checks import checked_index, checked_indices, checked_signal, is_number
+from .cascade import Cascade, FirstLayer, Settings
+from .checks import PathIndices, check_not_swapped, checked_index, checked_indices, checked_signal, is_number
 from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
 from .geometry import Support, make_geometry
+from .linear import full_precision
 from .modulation import Effort, Taylor
 from .path_table import PathTable
 from .paths import Path, list_paths, make_banks
@@ -153,7 +154,18 @@ class JTFSPath(nn.Module):
         self._constants = constants
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
-        super()._apply(fn, recurse)
+        own = {id(self.get_buffer(name)) for name in self._exact}
+
+        def move(tensor: Tensor) -> Tensor:
+            try:
+                return fn(tensor)
+            except NotImplementedError:
+                if not tensor.is_meta or id(tensor) not in own:
+                    raise
+                # Off the meta device, where numbers were lost that the exact constants give back below.
+                return fn(torch.empty_like(tensor, device="cpu"))
+
+        super()._apply(move, recurse)
         for name, exact in self._exact.items():
             moved = self.get_buffer(name)
             if moved.device.type == "meta":
@@ -163,6 +175,14 @@ class JTFSPath(nn.Module):
             if moved.dtype != wanted.dtype or not torch.equal(moved, wanted):
                 setattr(self, name, wanted)
         return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # torch.load(..., map_location=...) moves every tensor, where buffers alone should go.
+        if any(exact.device.type != "cpu" for exact in self._exact.values()):
+            with torch.device("cpu"):
+                self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
+            self._exact = self._constants.tensors
 
     @property
     def _cascade(self) -> Cascade:
@@ -187,35 +207,42 @@ class JTFSPath(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in ``repr``."""
         g = self.geometry
+        orders = tuple(sorted({path.order for path in self.paths}))
         return (
             f"n_samples={g.n_samples}, J={g.J}, Q={g.Q}, J_fr={g.J_fr}, Q_fr={g.Q_fr}, T={g.time}, "
-            f"F={g.frequency}, n_paths={self.n_paths}, oversampling={self.oversampling}, "
-            f"smoothing={self.smoothing}, memory={self.memory}"
+            f"F={g.frequency}, sample_rate={self.sample_rate:g}, orders={orders}, "
+            f"oversampling={self.oversampling}, smoothing={self.smoothing}, memory={self.memory}, "
+            f"n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
         )
 
     @_eager
-    def forward(self, x: Tensor | FirstLayer, path_idx: int) -> Tensor:
+    def forward(self, x: Tensor | FirstLayer, path_idx: int | None = None) -> Tensor:
         """Compute the coefficients of one path.
 
         Args:
             x: (..., n_samples) real signals of the module's dtype and device (half precision is converted),
                 in float32 up to 1e18, beyond which squares overflow to NaN; or what :meth:`first_layer` made of
                 them.
-            path_idx: path id p, from 0 to P - 1.
+            path_idx: path id p, from 0 to P - 1; it cannot be left out.
 
         Returns:
             (..., rows, frames) real, non-negative up to rounding: rows along log-frequency from high to low,
-                frames along time.
+                frames along time. On the meta device they have shapes and no numbers, and cost next to nothing.
         """
-        return next(self._coefficients(x, [self.checked_index(path_idx)]))[1]
+        if path_idx is None:
+            raise TypeError(
+                "path_idx is missing: name the path, as in jtfs(x, path_idx), or compute all with jtfs.full(x)."
+            )
+        index = checked_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
+        return next(self._coefficients(x, [index]))[1]
 
     @_eager
-    def select(self, x: Tensor | FirstLayer, path_indices: Sequence[int]) -> list[Tensor]:
+    def select(self, x: Tensor | FirstLayer, path_indices: PathIndices) -> list[Tensor]:
         """Compute several paths, sharing the scalogram and each temporal modulation.
 
         Args:
             x: as in :meth:`forward`.
-            path_indices: path ids, in any order.
+            path_indices: path ids, in any order: a list, a range, a one-dimensional array or tensor of integers.
 
         Returns:
             Their coefficients in that order, each (..., rows, frames).
@@ -242,28 +269,29 @@ class JTFSPath(nn.Module):
         return checked_index(path_idx, self.n_paths)
 
     @_eager
-    def select_pairs(self, x: Tensor, target: Tensor, path_indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    def select_pairs(self, x: Tensor, target: Tensor, path_indices: PathIndices) -> list[tuple[Tensor, Tensor]]:
         """Compute several paths of two batches together, of which only the first is differentiated.
 
         Args:
             x: as in :meth:`forward`.
             target: of the same shape; no gradient flows to it.
-            path_indices: path ids, in any order.
+            path_indices: as in :meth:`select`.
 
         Returns:
             For each path the coefficients of ``x`` and of ``target``, each (..., rows, frames).
 
         Raises:
-            ValueError: the signals differ in shape.
+            ValueError: the signals differ in shape, or the target alone requires a gradient.
         """
         wanted = checked_indices(path_indices, self.n_paths)
         flat, batch_shape = self._checked_signal(x)
-        flat_target, target_shape = self._checked_signal(target)
+        flat_target, target_shape = self._checked_signal(target, "target")
         if target_shape != batch_shape:
             raise ValueError(
                 f"x and target differ in shape: {tuple(x.shape)} and {tuple(target.shape)}; "
                 "expand the target to the batch of x."
             )
+        check_not_swapped(x, target)
         layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
         done: dict[int, tuple[Tensor, Tensor]] = {}
         for path_idx, both in self._coefficients(layer, wanted):
@@ -272,16 +300,17 @@ class JTFSPath(nn.Module):
         return [done[p] for p in wanted]
 
     @_eager
-    def first_layer(self, x: Tensor, path_indices: Iterable[int] | None = None) -> FirstLayer:
+    def first_layer(self, x: Tensor, path_indices: PathIndices | None = None) -> FirstLayer:
         """Compute what paths share: the scalogram, at the low frequencies that the second layer reads.
 
         Args:
             x: as in :meth:`forward`.
-            path_indices: the paths that it must serve, by default all.
+            path_indices: the paths that it must serve, as in :meth:`select`, by default all.
 
         Returns:
             What :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` take in place of ``x``. They
-            raise ValueError for paths that it does not serve, and for the first layer of another transform.
+            raise ValueError for paths that it does not serve, and for the first layer of a transform with other
+            settings, dtype or device; an equal one may take it, such as a copy.
         """
         wanted = range(self.n_paths) if path_indices is None else path_indices
         flat, batch_shape = self._checked_signal(x)
@@ -291,7 +320,7 @@ class JTFSPath(nn.Module):
         self, flat: Tensor, wanted: Sequence[int], differentiated: int | None, taylor: Taylor | None = None
     ) -> FirstLayer:
         paths = [self.paths[p] for p in sorted(set(wanted))]
-        with torch.autocast(device_type=flat.device.type, enabled=False):
+        with full_precision(flat.device):
             level = None
             if self.smoothing and taylor is None:  # Taylor coefficients come divided by it
                 level = signal_level(flat)
@@ -312,7 +341,7 @@ class JTFSPath(nn.Module):
         bundles = [list(b) for _, b in itertools.groupby((self.paths[p] for p in indices), lambda path: path.n2)]
         for paths in bundles:
             # The consumer of what is yielded must not find autocast switched off.
-            with torch.autocast(device_type=self.device.type, enabled=False):
+            with full_precision(self.device):
                 coefficients = self._bundle(layer, paths, len(bundles))
                 if layer.level is not None:
                     coefficients = [phi * layer.level for phi in coefficients]
@@ -320,19 +349,28 @@ class JTFSPath(nn.Module):
                 yield path.index, phi.reshape(*layer.batch_shape, *phi.shape[1:])
 
     @property
-    def _settings(self) -> tuple[object, ...]:
-        orders = frozenset(path.order for path in self.paths)
-        return self.geometry, orders, self.oversampling, self.smoothing, self.dtype, self.device
+    def _settings(self) -> Settings:
+        return Settings(
+            self.geometry,
+            frozenset(path.order for path in self.paths),
+            self.oversampling,
+            self.smoothing,
+            self.memory,
+            self.dtype,
+            self.device,
+        )
 
     def _checked_layer(self, layer: FirstLayer, wanted: Iterable[int]) -> FirstLayer:
+        # How much memory a layer may take changes none of its numbers but by roundings.
+        apart = layer.settings.differences(self._settings, ignored=("memory",))
+        if apart:
+            raise ValueError(
+                f"This first layer was computed by another transform, or before this one was moved: {apart}. "
+                "Compute it again."
+            )
         missing = set(wanted) - layer.serves
         if missing:
             raise ValueError(f"This first layer does not serve path {min(missing)}: name it in first_layer.")
-        if layer.settings != self._settings:
-            raise ValueError(
-                "This first layer was computed by another transform, or before this one was moved: "
-                f"{layer.settings} there, {self._settings} here. Compute it again."
-            )
         return layer
 
     def _bundle(
@@ -350,10 +388,12 @@ class JTFSPath(nn.Module):
             return first_effort(x, self.memory, self.smoothing, differentiated)
         return second_effort(x, self.memory, self.smoothing, differentiated, n_calls)
 
-    def _checked_signal(self, x: Any) -> tuple[Tensor, torch.Size]:
+    def _checked_signal(self, x: Any, name: str = "x") -> tuple[Tensor, torch.Size]:
         if isinstance(x, FirstLayer):
-            raise TypeError("Expected a signal, got a FirstLayer; pass the torch.Tensor that it was made of.")
-        return checked_signal(x, self.geometry.n_samples, self.dtype, self.device)
+            raise TypeError(
+                f"Expected a torch.Tensor as {name}, got a FirstLayer; pass the signals that it was made of."
+            )
+        return checked_signal(x, self.geometry.n_samples, self.dtype, self.device, name)
 
 
 def signal_level(flat: Tensor) -> Tensor:
