@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .cascade import FirstLayer
 from .checks import PathIndices, checked_index, checked_indices, dense, is_number, is_several
+from .paths import Path
 from .transform import JTFSPath
 
 Reduction = Literal["mean", "sum", "none"]
@@ -301,9 +302,40 @@ class JTFSPathLoss(nn.Module):
         total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
         return self._reduce(total / len(indices))
 
-    def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
-        """Compute the loss on the full tree: the mean of L_p over all P paths."""
-        return self(x, target, range(self.jtfs.n_paths))
+    def full(
+        self,
+        x: Tensor,
+        target: Tensor | PreparedTarget,
+        paths: PathIndices | Iterable[Path] | None = None,
+    ) -> Tensor:
+        r"""Compute the loss on the full tree, :math:`\frac{1}{P} \sum_p L_p`, or the share of some paths in it.
+
+        Args:
+            x: as in :meth:`forward`.
+            target: the same.
+            paths: the p to sum over, ids or paths of the transform's table, each once; by default all. P stays the
+                number of all, so that the shares of disjoint sets of paths add up to the loss on the full tree.
+
+        Returns:
+            A scalar, or (...) with reduction "none".
+
+        Raises:
+            ValueError: there are no paths, one is named twice, or one is of another transform.
+
+        Example:
+            >>> import torch
+            >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
+            >>> loss_fn = JTFSPathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
+            >>> x, y = torch.randn(2, 4, 2048)
+            >>> shares = [loss_fn.full(x, y, bundle) for bundle in loss_fn.jtfs.paths.bundles("rate")]
+            >>> torch.allclose(sum(shares), loss_fn.full(x, y))
+            True
+        """
+        n_paths = self.jtfs.n_paths
+        if paths is None:
+            return self(x, target, range(n_paths))
+        ids = self.jtfs.paths.ids(paths)
+        return self(x, target, ids) * (len(ids) / n_paths)
 
     def _named_paths(self, path_idx: Any) -> list[int]:
         if path_idx is None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, path_distance
+from scrapl_jtfs.loss import Reduction
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,40 @@ def test_several_paths_give_their_weighted_mean(jtfs: JTFSPath) -> None:
     expected = (0.5 * loss_fn(x, y, 3) + 2.0 * loss_fn(x, y, 9) + 2.0 * loss_fn(x, y, 9)) / 3
     torch.testing.assert_close(loss_fn(x, y, [3, 9, 9], weights=[0.5, 2.0, 2.0]), expected)
     torch.testing.assert_close(loss_fn(x, y, 3, weights=0.5), 0.5 * loss_fn(x, y, 3))
+
+
+@pytest.mark.parametrize("path_scale", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_shares_of_disjoint_paths_add_up_to_the_full_loss(
+    jtfs: JTFSPath, path_scale: bool, reduction: Reduction
+) -> None:
+    x, y = signals()
+    loss_fn = JTFSPathLoss(jtfs, path_scale=path_scale, reduction=reduction)
+    target = loss_fn.prepare(y)
+    ids = np.random.default_rng(0).permutation(jtfs.n_paths)
+    parts = [ids[:3], torch.tensor(ids[3:10]), set(ids[10:].tolist())]
+    shares = [loss_fn.full(x, target, paths=part) for part in parts]
+    full = loss_fn.full(x, y)
+    torch.testing.assert_close(sum(shares), full)
+    literal = torch.stack([loss_fn(x, y, int(p)) for p in ids[:3]]).sum(0) / jtfs.n_paths
+    torch.testing.assert_close(shares[0], literal)
+    assert torch.equal(loss_fn.full(x, y, paths=range(jtfs.n_paths)), full)
+    torch.testing.assert_close(loss_fn.full(x, y, jtfs.paths[4:6]), loss_fn(x, y, [4, 5]) * 2 / jtfs.n_paths)
+
+
+def test_shares_of_bad_paths(jtfs: JTFSPath) -> None:
+    x, y = signals()
+    loss_fn = JTFSPathLoss(jtfs)
+    with pytest.raises(ValueError, match="Invalid paths: none; expected at least one of"):
+        loss_fn.full(x, y, paths=[])
+    with pytest.raises(ValueError, match="path 2 is named twice"):
+        loss_fn.full(x, y, paths=[2, 1, 2])
+    with pytest.raises(IndexError, match=f"Invalid paths: path_idx {jtfs.n_paths} is out of range"):
+        loss_fn.full(x, y, paths=[jtfs.n_paths])
+    with pytest.raises(ValueError, match="is of another transform"):
+        loss_fn.full(x, y, paths=JTFSPath(512, J=5, Q=(8, 1), J_fr=2).paths)
+    with pytest.raises(TypeError, match="expected a sequence of path ids"):
+        loss_fn.full(x, y, paths=3)  # type: ignore[arg-type]
 
 
 def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pytest.MonkeyPatch) -> None:
