@@ -8,16 +8,13 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
-from .checks import checked_indices, is_number
+from .checks import PathIndices, checked_indices, is_number
 from .paths import Path, number_text, rate_unit, scale_text
-
-if TYPE_CHECKING:
-    from .checks import PathIndices
 
 Range: TypeAlias = float | Sequence[float | None]
 """A number, or (lowest, highest), both included, of which None is no bound."""
@@ -60,7 +57,10 @@ class PathTable(tuple[Path, ...]):
 
     def __new__(cls, paths: Iterable[Path]) -> PathTable:
         """Make a table of every path of a transform."""
-        table = super().__new__(cls, paths)
+        entries = _entries(paths)
+        if entries is None:
+            raise TypeError(f"Invalid paths: {_shortened(paths)}; expected paths, as in jtfs.paths.")
+        table = super().__new__(cls, entries)
         for place, path in enumerate(table):
             if not isinstance(path, Path):
                 raise TypeError(
@@ -223,8 +223,9 @@ class PathTable(tuple[Path, ...]):
             >>> paths.ids(paths[3:6])
             (3, 4, 5)
         """
-        if isinstance(paths, Iterable) and not isinstance(paths, (Tensor, np.ndarray, str, bytes, dict)):
-            paths = [self._own(path, name) if isinstance(path, Path) else path for path in paths]
+        entries = None if isinstance(paths, (Tensor, np.ndarray)) else _entries(paths)
+        if entries is not None:
+            paths = [self._own(path, name) if isinstance(path, Path) else path for path in entries]
             nested = next((entry for entry in paths if isinstance(entry, (tuple, list, range))), None)
             if nested is not None:
                 raise TypeError(
@@ -351,17 +352,28 @@ def _within(wanted: Any, name: str, unit: str) -> Callable[[Path], bool]:
 def _among(wanted: Any, name: str, allowed: tuple[int, ...] | None) -> Callable[[Path], bool]:
     """Return whether a path's spin, order or n2 is one of some integers."""
     value = operator.attrgetter(name)
-    if isinstance(wanted, (Tensor, np.ndarray)):
-        wanted = wanted.tolist()
-    several = isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes, dict))
-    entries: list[Any] = list(wanted) if several else [wanted]
+    several = _entries(wanted)
+    entries = [wanted] if several is None else several
     expected = "integers from 0" if allowed is None else f"one of {', '.join(map(str, allowed))}, or several"
-    if not all(isinstance(entry, SupportsIndex) and not isinstance(entry, bool) for entry in entries):
-        raise TypeError(f"Invalid {name}: {wanted!r}; expected {expected}.")
-    chosen = {operator.index(entry) for entry in entries}
+    try:
+        if any(isinstance(entry, bool) for entry in entries):
+            raise TypeError
+        chosen = {operator.index(entry) for entry in entries}
+    except (TypeError, RuntimeError):  # the latter for tensors without a number to read
+        raise TypeError(f"Invalid {name}: {_shortened(wanted)}; expected {expected}.") from None
     if not chosen or (min(chosen) < 0 if allowed is None else not chosen <= set(allowed)):
         raise ValueError(f"Invalid {name}: {wanted!r}; expected {expected}.")
     return lambda path: value(path) in chosen
+
+
+def _entries(values: Any) -> list[Any] | None:
+    """Return what an iterable, an array or a tensor holds, or None for what holds nothing."""
+    if isinstance(values, (str, bytes, dict)):
+        return None
+    try:
+        return list(values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values)
+    except (TypeError, RuntimeError):  # the latter for tensors without numbers to read
+        return None
 
 
 def _shortened(value: Any) -> str:

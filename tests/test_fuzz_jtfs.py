@@ -13,6 +13,7 @@ from scrapl_jtfs import (
     GraphedPathLoss,
     JTFSPath,
     JTFSPathLoss,
+    PathTable,
     PathTaylor,
     PreparedTarget,
     path_distance,
@@ -124,6 +125,25 @@ def test_losses(options: dict[str, Any], weights: Any) -> None:
     assert not isinstance(result, Tensor) or bool(result.isfinite().all())
 
 
+places = st.one_of(hostile, st.tuples(hostile, hostile), st.lists(hostile, max_size=3))
+
+
+@fuzz(400)
+@given(st.dictionaries(st.sampled_from(["rate", "scale", "spin", "order", "n2"]), places, max_size=2), places)
+def test_choices_of_paths(options: dict[str, Any], value: Any) -> None:
+    table = smooth.paths
+    for found in (attempt(lambda: table.where(**options)), attempt(lambda: table.ids(value))):
+        if not isinstance(found, Exception):
+            assert found
+            assert list(found) == sorted(set(found) & set(range(len(table))))
+    near = {name: value for name, value in options.items() if name in ("rate", "scale", "spin")}
+    found = attempt(lambda: table.nearest(**near))
+    assert isinstance(found, Exception) or 0 <= found < len(table)
+    attempt(lambda: table.bundles(value))
+    attempt(lambda: table.bundles("scale", within=value))
+    attempt(lambda: PathTable(value))
+
+
 @fuzz(100)
 @given(hostile)
 def test_objects_in_place_of_others(value: Any) -> None:
@@ -134,6 +154,7 @@ def test_objects_in_place_of_others(value: Any) -> None:
     attempt(lambda: PreparedTarget(jtfs, value).coefficients([0]))
     attempt(lambda: loss_fn(value, x, 1))
     attempt(lambda: loss_fn.full(x, value))
+    attempt(lambda: loss_fn.full(x, x, value))
     attempt(lambda: path_distance(value, x))
     attempt(lambda: path_distance(x, value))
     attempt(lambda: taylor_signals(value, theta))

@@ -30,7 +30,9 @@ fixed = PathSampler([0.2, 0.8], seed=1)
 @fuzz(250)
 @given(
     st.one_of(hostile, vectors, st.just([0.25, 0.75])),
-    st.dictionaries(st.sampled_from(["n_paths", "seed", "min_prob_frac", "cover_first"]), hostile, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["n_paths", "seed", "min_prob_frac", "cover_first", "paths"]), hostile, max_size=2
+    ),
 )
 def test_samplers(probs: Any, options: dict[str, Any]) -> None:
     result = attempt(lambda: PathSampler(probs, **options))
@@ -57,7 +59,7 @@ def make_adaptive(options: dict[str, Any]) -> AdaptivePathSampler:
 @fuzz(150)
 @given(
     st.dictionaries(
-        st.sampled_from(["n_paths", "n_values", "rate", "min_prob_frac", "seed", "cover_first"]),
+        st.sampled_from(["n_paths", "n_values", "rate", "min_prob_frac", "seed", "cover_first", "paths"]),
         hostile,
         max_size=2,
     )
