@@ -185,7 +185,7 @@ def theta_importance(
     store = ImportanceStore(folder, n_controls, problem.n_paths)
     store.claim(problem.params, thetas, {"method": method, "tolerance": limits.tolerance, "seed": seed})
     controls = _shared_out(chosen, n_controls, share)
-    with _reporter(progress) as report:
+    with reporter(progress) as report:
         done, total = 0, sum(map(len, controls.values()))
 
         def advance(stage: str, p: int | None = None, u: int | None = None, found: Any = None) -> None:
@@ -210,7 +210,8 @@ def _shared_out(paths: list[int], n_controls: int, share: tuple[int, int]) -> di
 
 
 @contextmanager
-def _reporter(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+def reporter(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+    """Give what tells a callable, a bar or nobody where a run stands."""
     if callable(progress):
         yield progress
         return
