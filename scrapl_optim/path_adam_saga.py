@@ -317,6 +317,59 @@ class PathAdamSAGA(Optimizer):
         self._awaits_load = False
         state_dict.complete_rows(self)
 
+    def expected_bytes(self, n_drawn: int | None = None) -> int:
+        r"""Return the bytes that the state takes once paths were drawn, before it takes them.
+
+        With :math:`P` paths, :math:`D` of them drawn, and :math:`N_i` entries of parameter i, which requires a
+        gradient,
+
+        .. math:: 16 P + \sum_i (D r + 4) N_i , \qquad r = 8, 4, 2.03
+
+        for ``storage`` float32, bfloat16 and int8 and parameters of at most 32 bits, where those that int8 keeps
+        in full have r = 8. Without P-Adam r is half of it; with one path or ``saga=0`` there is no sum, for which
+        the 4 stands, and without both r = 0. The result is exact. Of sharded parameters (FSDP2) it counts this
+        rank's part. Gradients of :meth:`add_path`, and what a step takes besides the state, are not in it.
+
+        Args:
+            n_drawn: D, how many different paths are drawn; by default all.
+
+        Raises:
+            TypeError: if ``n_drawn`` is not an integer.
+            ValueError: if it is not from 0 to ``n_paths``, or a hyperparameter is out of its domain.
+
+        Example:
+            >>> weight = torch.nn.Parameter(torch.ones(1000, 1000))
+            >>> PathAdamSAGA([weight], n_paths=315).expected_bytes()  # 2524 for each entry, and 5040
+            2524005040
+        """
+        n_paths = self.defaults["n_paths"]
+        n_rows = n_paths if n_drawn is None else checks.as_int(n_drawn, "n_drawn")
+        if not 0 <= n_rows <= n_paths:
+            raise ValueError(f"Invalid n_drawn: {n_drawn!r}; expected from 0 to all {n_paths} paths")
+        checks.check_groups(self.param_groups, n_paths, self._checked)
+        total, clocks = 0, set()
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                started = path_state.has_started(state)
+                if not (started or p.requires_grad):
+                    continue
+                has_sum = "saga_sum" in state if started else path_state.keeps_sum(group)
+                row, saga_sum = path_state.bytes_taken(p, group, has_sum)
+                total += n_rows * row + saga_sum
+                clocks.add(id(state["step"]) if started else None)
+        return total + len(clocks) * n_paths * path_state.CLOCK_BYTES
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        try:
+            taken = path_state.bytes_text(self.expected_bytes())
+        except (KeyError, TypeError, ValueError, RuntimeError):  # which is the next step's to report
+            return shown
+        host = any(group["storage"].endswith("-host") for group in self.param_groups)
+        where = ", rows in host memory" if host else ""
+        return f"{shown}\nState once all {self.defaults['n_paths']} paths were drawn: {taken}{where}"
+
     def set_path(self, path_idx: PathIdx, weight: float | None = None) -> None:
         """Announce the path, and its importance weight, of the next ``step``, which uses them once.
 

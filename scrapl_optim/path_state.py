@@ -17,6 +17,7 @@ from scrapl_optim.storage import Format, RowFormat, local, row_format
 
 _CLOCK_DTYPES = {"step": torch.int64, "scale": torch.float64}
 CLOCKS = tuple(_CLOCK_DTYPES)
+CLOCK_BYTES = sum(dtype.itemsize for dtype in _CLOCK_DTYPES.values())
 _PART_NAMES = ("update", "update_scale", "rms", "rms_top")
 _ROW_KEY = re.compile(rf"({'|'.join(_PART_NAMES)})\.[0-9]+")
 
@@ -182,6 +183,23 @@ def _row_layout(
 @functools.cache
 def _kind(formats: RowFormat, names: tuple[str, ...]) -> object:
     return object()
+
+
+def bytes_taken(param: Tensor, group: dict[str, Any], has_sum: bool) -> tuple[int, int]:
+    """Return the bytes of one row and of the sum of a parameter, of a DTensor those of this rank's part."""
+    layout = row_layout(param, group, has_sum)
+    part = torch.empty_like(local(param.detach()), device="meta")  # which has a size and takes no memory
+    row = sum(tensor.nbytes for tensor in layout.allocate(part).values())
+    return row, as_real(part).numel() * layout.dtype.itemsize if has_sum else 0
+
+
+def bytes_text(n_bytes: int) -> str:
+    """Return a number of bytes with its decimal unit, as in "22.7 GB"."""
+    value, units = float(n_bytes), iter(("bytes", "kB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "PB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g} {unit}"
 
 
 def get_row(state: dict[str, Any], names: tuple[str, ...], path: int) -> dict[str, Tensor]:
