@@ -2,12 +2,21 @@
 
 from .cascade import FirstLayer
 from .features import Features, Scalogram, relative_distance
-from .figures import draw_distribution
+from .figures import (
+    draw_coefficients,
+    draw_curves,
+    draw_distribution,
+    draw_rate_scale,
+    draw_scalogram,
+    draw_sweep,
+)
 from .graphs import GraphedPathLoss
+from .importance import Importance, importance
 from .loss import JTFSPathLoss, PreparedTarget, path_distance
 from .path_table import PathTable
 from .paths import Path
 from .scrapl import SCRAPL
+from .sweep import Sweep, sweep_control
 from .taylor import PathTaylor, taylor_signals
 from .transform import JTFSPath
 
@@ -16,6 +25,7 @@ __all__ = [
     "Features",
     "FirstLayer",
     "GraphedPathLoss",
+    "Importance",
     "JTFSPath",
     "JTFSPathLoss",
     "Path",
@@ -23,8 +33,16 @@ __all__ = [
     "PathTaylor",
     "PreparedTarget",
     "Scalogram",
+    "Sweep",
+    "draw_coefficients",
+    "draw_curves",
     "draw_distribution",
+    "draw_rate_scale",
+    "draw_scalogram",
+    "draw_sweep",
+    "importance",
     "path_distance",
     "relative_distance",
+    "sweep_control",
     "taylor_signals",
 ]

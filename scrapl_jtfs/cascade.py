@@ -133,6 +133,22 @@ class Cascade:
         after = [self._average(names[f.first]) for f, _ in groups]
         return torch.cat(self._first_layer(padded, groups, after, effort), dim=-2)
 
+    def sampled_scalogram(self, padded: Tensor, log2_hop: int, effort: Effort) -> Tensor:
+        """Compute U1 (batch, rows, frames) at every 2**log2_hop-th sample, rows from low to high frequency."""
+        geometry = self.constants.geometry
+        frames, kept = geometry.n_padded >> log2_hop, geometry.kept_frames(log2_hop)
+        # Sub-bands of 2**k samples have one at each frame.
+        lengths = (max(frames, 1 << (f.length - 1).bit_length()) for f in self.constants.first)
+        first = tuple(replace(f, length=n) for f, n in zip(self.constants.first, lengths, strict=True))
+        finer = replace(self, constants=replace(self.constants, first=first))
+        groups = finer._pieces(first[-1].last, padded, effort)
+        steps = [f.length // frames for f, _ in groups]
+        after = [
+            Crop(f.length, slice(kept.start * step, kept.stop * step, step))
+            for (f, _), step in zip(groups, steps, strict=True)
+        ]
+        return torch.cat(self._first_layer(padded, groups, after, effort), dim=-2)
+
     def first_order(self, s1: Tensor, paths: Sequence[Path], effort: Effort) -> list[Tensor]:
         """Compute paths of order 1 from S1."""
         filters = [self._row_filter(path, self._rows(path), of_planes=False) for path in paths]

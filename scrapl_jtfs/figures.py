@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checks import is_number
+from .paths import make_banks
 from .sweep import Loss, Sweep, sweep_control
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def draw_scalogram(
 ) -> QuadMesh:
     r"""Draw the scalogram of a sound in decibels below its loudest point.
 
+    Frequencies shown are those of the wavelets of equal width in octaves; ``axes.set_ylim`` shows others.
+
     Args:
         axes: of matplotlib; the vertical one logarithmic afterwards.
         jtfs: the transform, whose first-order wavelets are the rows.
@@ -188,6 +191,8 @@ def draw_scalogram(
     quietest = 10 ** (-decibels / 20)
     level = 20 * np.log10(np.maximum(u1 / (u1.max() or 1.0), quietest))
     mesh = _draw_rows(axes, jtfs, found.frequencies, found.times, level, vmin=-decibels, vmax=0, cmap="magma")
+    # Below, wavelets of one width in Hz fill the last octaves, each over more of them.
+    axes.set_ylim(float(found.frequencies[len(found.frequencies) - jtfs.geometry.Q[0]]))
     if label is not None:
         axes.figure.colorbar(mesh, ax=axes, label=label)
     return mesh
@@ -271,8 +276,8 @@ def draw_rate_scale(
     numbers = _checked_numbers(values, len(paths))
     if np.isinf(numbers).any() or (norm is None and (numbers < 0).any()):
         raise ValueError(
-            "Invalid values: some are infinite, or negative; expected finite numbers, not below 0 unless a norm is "
-            "given."
+            "Invalid values: some are infinite, or negative; expected finite numbers, of at least 0 where no norm "
+            "is given."
         )
     rates = sorted({path.rate for path in paths})
     scales = sorted({path.spin * path.scale for path in paths})
@@ -306,15 +311,16 @@ def draw_sweep(
 ) -> Sweep:
     """Draw a loss over one control around the truth, and where its gradient points away from the truth.
 
-    A loss that can be trained on is a bowl; one that cannot hear the control is flat or ragged. The legend says from
-    which share of values descent moves towards the truth; where it does not, the curve has a cross. One value costs
-    a forward and a backward pass.
+    A loss that can be trained on is a bowl; one that cannot hear the control is flat or ragged. The legend says
+    from which share of values descent moves towards the truth; from the others, which have a cross, it does not.
+    Each value costs a forward and a backward pass.
 
     Args:
         axes: of matplotlib.
-        loss: (sound, target) -> scalar, such as ``JTFSPathLoss(jtfs).full``; or several by name, each drawn relative
-            to its own largest value.
-        synth: from controls of the shape of ``theta`` to a sound, differentiable and without randomness of its own.
+        loss: (sound, target) -> scalar, such as ``JTFSPathLoss(jtfs).full``; or several by name, each drawn
+            relative to its own largest value.
+        synth: from controls of the shape of ``theta`` to a sound, differentiable and without randomness of its
+            own.
         theta: (U,) or (1, U) controls of one sound, the truth.
         control: the one that is swept, from 0 to U - 1.
         values: of the control, at least two; by default 33 from 0 to 1 where the truth lies there.
@@ -327,20 +333,19 @@ def draw_sweep(
         TypeError: ``theta`` is not a real floating-point tensor, ``control`` not an integer, or a loss is not
             callable.
         IndexError: there is no such control.
-        ValueError: ``theta`` holds several sounds, values are not finite or missing, a loss is not a scalar, or has
-            no gradient with respect to the control.
+        ValueError: ``theta`` holds several sounds, values are not finite or missing, a loss is not a scalar, or
+            has no gradient with respect to the control.
 
     Example:
         >>> import torch
         >>> from matplotlib.figure import Figure
         >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss, draw_sweep
-        >>> loss_fn = JTFSPathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2, T="global", F="global"))
-        >>> t = torch.arange(2048)
+        >>> loss_fn = JTFSPathLoss(JTFSPath(4096, J=9, Q=(8, 2), J_fr=2, T="global", F="global"))
+        >>> t = torch.arange(4096)
         >>> def synth(theta):  # how fast loudness beats, over one octave
-        ...     return torch.sin(0.5 * t) * torch.sin(0.03 * 2 ** theta[0] * t) ** 2
-        >>> sweep = draw_sweep(
-        ...     Figure().subplots(), loss_fn.full, synth, torch.tensor([0.5]), control=0, values=torch.linspace(0, 1, 9)
-        ... )
+        ...     return torch.sin(t) * torch.sin(0.03 * 2 ** theta[0] * t) ** 2
+        >>> axes, truth = Figure().subplots(), torch.tensor([0.5])
+        >>> sweep = draw_sweep(axes, loss_fn.full, synth, truth, control=0, values=torch.linspace(0, 1, 5))
         >>> sweep.shares
         {'loss': 1.0}
     """
@@ -352,7 +357,7 @@ def draw_sweep(
         (line,) = axes.plot(sweep.values, relative, ".-", label=text)
         wrong = ~sweep.points_to_truth(name) & (sweep.values != sweep.truth)
         axes.plot(sweep.values[wrong], relative[wrong], "x", color=line.get_color(), ms=8, mew=2)
-    axes.axvline(sweep.truth, color="0.3", ls="--", lw=1, zorder=0)
+    axes.plot([sweep.truth] * 2, [0, 1], color="0.3", ls="--", lw=1, zorder=0)
     # A band above the curves for the legend, as a bowl leaves no room inside.
     axes.set(
         xlabel=f"control {control}",
@@ -391,7 +396,8 @@ def draw_curves(
     Example:
         >>> from matplotlib.figure import Figure
         >>> from scrapl_jtfs import draw_curves
-        >>> lines = draw_curves(Figure().subplots(), [0, 10, 20], {"P-Adam": [[3, 2, 1], [3, 2.5, 1.5]], "Adam": [3, 2, 2]})
+        >>> runs = {"P-Adam": [[3, 2, 1], [3, 2.5, 1.5]], "Adam": [3, 2, 2]}
+        >>> lines = draw_curves(Figure().subplots(), [0, 10, 20], runs)
     """
     _need_matplotlib()
     x = _as_numbers(steps, "steps")
@@ -401,8 +407,8 @@ def draw_curves(
         y = np.atleast_2d(_as_numbers(curves, "runs"))
         if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or not y.size:
             raise ValueError(
-                f"Invalid runs: shape {y.shape} for steps of shape {x.shape}; expected one row for each run, with one "
-                "entry for each step."
+                f"Invalid runs: shape {y.shape} for steps of shape {x.shape}; expected one row for each run, with "
+                "one entry for each step."
             )
         counts = (~np.isnan(y)).sum(0)
         mean = np.where(counts > 0, np.nansum(y, axis=0) / np.maximum(counts, 1), np.nan)
@@ -439,11 +445,7 @@ def _draw_rows(
     """Draw rows over time, each cell around its centre; the signal's ends are those of the picture."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    octaves = np.log2(frequencies.numpy())
-    half = np.abs(np.diff(octaves)).max(initial=1 / jtfs.geometry.Q[0]) / 2 if len(octaves) == 1 else None
-    first, last = (half, half) if half is not None else (octaves[:-1] - octaves[1:])[[0, -1]] / 2
-    rows = 2.0 ** np.array([octaves[0] + first, *(octaves[1:] + octaves[:-1]) / 2, octaves[-1] - last])
-    t, end = times.numpy(), jtfs.geometry.n_samples / jtfs.sample_rate
+    rows, t, end = _row_edges(jtfs, frequencies), times.numpy(), jtfs.geometry.n_samples / jtfs.sample_rate
     frames = np.array([0.0, *(t[1:] + t[:-1]) / 2, end])
     mesh = axes.pcolormesh(frames, rows, image, shading="flat", rasterized=True, **colours)
     hertz, second = ("cycles/sample", "samples") if jtfs.sample_rate == 1 else ("Hz", "s")
@@ -455,6 +457,16 @@ def _draw_rows(
     return mesh
 
 
+def _row_edges(jtfs: JTFSPath, frequencies: Tensor) -> NDArray[np.float64]:
+    """Return where rows meet, and how far the outer ones reach; one row alone is the mean over all wavelets."""
+    if len(frequencies) == 1:
+        centres = [psi.xi * jtfs.sample_rate for psi in make_banks(jtfs.geometry).first]
+        return np.array([centres[0], centres[-1]])
+    octaves = np.log2(frequencies.numpy())
+    first, last = (octaves[:-1] - octaves[1:])[[0, -1]] / 2
+    return 2.0 ** np.array([octaves[0] + first, *(octaves[1:] + octaves[:-1]) / 2, octaves[-1] - last])
+
+
 def _label_places(axes: Axes, paths: Sequence[Path], rates: Sequence[float], scales: Sequence[float]) -> None:
     columns = range(0, len(rates), -(-len(rates) // MOST_LABELS))
     axes.set_xticks(columns, [f"{rates[i]:.3g}" for i in columns])
@@ -463,7 +475,7 @@ def _label_places(axes: Axes, paths: Sequence[Path], rates: Sequence[float], sca
     lines = range(middle % step, len(scales), step)
     axes.set_yticks(lines, [f"{scales[i]:+.2g}" if scales[i] else "0" for i in lines])
     unit = "cycles/sample" if any(path.sample_rate == 1 for path in paths) else "Hz"
-    axes.set(xlabel=f"rate ({unit})", ylabel="spin × scale (cycles/octave)")
+    axes.set(xlabel=f"rate ({unit})", ylabel="spin x scale (cycles/octave)")
 
 
 def _as_numbers(values: Any, name: str) -> NDArray[np.float64]:

@@ -12,11 +12,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from . import scattering
+from . import features, scattering
 from .cascade import Cascade, FirstLayer, Settings
 from .checks import PathIndices, check_not_swapped, checked_index, checked_indices, checked_signal, is_number
 from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
+from .features import Features, Kept, Scalogram
 from .geometry import Support, make_geometry
 from .linear import full_precision
 from .modulation import Effort, Taylor
@@ -258,6 +259,118 @@ class JTFSPath(nn.Module):
     def stream(self, x: Tensor | FirstLayer) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
         yield from self._coefficients(x, range(self.n_paths))
+
+    def row_frequencies(self, path_idx: int) -> Tensor:
+        """Return the centre frequency of each row of a path's coefficients.
+
+        It is that of the first-order wavelet at the row's centre. A row past the slowest one, which kymatio keeps
+        as well, stands 1 / Q1 octave below it. With F="global" the one row stands at the geometric mean of those
+        that it averages.
+
+        Args:
+            path_idx: path id p.
+
+        Returns:
+            (rows,) falling, in Hz (cycles per sample without a sample rate), float64 on the CPU.
+
+        Raises:
+            TypeError: the id is not an integer.
+            IndexError: the id is not from 0 to P - 1.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> jtfs = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000)
+            >>> [round(frequency) for frequency in jtfs.row_frequencies(40).tolist()]  # an octave apart, as F is 8
+            [6966, 3483, 1742, 871, 435, 218]
+        """
+        return features.row_frequencies(self, path_idx)
+
+    def frame_times(self, path_idx: int) -> Tensor:
+        """Return the time of the centre of each frame of a path's coefficients; the signal starts at 0 s.
+
+        With T="global" the one frame stands in the middle of the signal.
+
+        Args:
+            path_idx: path id p.
+
+        Returns:
+            (frames,) rising, in seconds (samples without a sample rate), float64 on the CPU.
+
+        Raises:
+            TypeError: the id is not an integer.
+            IndexError: the id is not from 0 to P - 1.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> JTFSPath(16000, J=11, Q=(8, 1), J_fr=3, sample_rate=16000).frame_times(0)[:3]
+            tensor([0.1160, 0.2440, 0.3720], dtype=torch.float64)
+        """
+        return features.frame_times(self, path_idx)
+
+    @_eager
+    def features(
+        self,
+        x: Tensor | FirstLayer,
+        rows: Kept = "keep",
+        frames: Kept = "keep",
+        paths: PathIndices | None = None,
+    ) -> Features:
+        """Compute paths as one tensor with named coordinates: rate, scale, spin, row (Hz) and frame (s).
+
+        Where rows or frames of paths have different strides (F=0, T=0), all are interpolated linearly to the
+        finest. Rows that a path does not have, as slow wavelets feed no fast path, are 0; ``has_row`` tells which.
+
+        Args:
+            x: as in :meth:`forward`.
+            rows: "keep" their axis, or take the "mean" over each path's own.
+            frames: the same for frames.
+            paths: path ids, as in :meth:`select`; by default all.
+
+        Returns:
+            Values (..., paths[, rows][, frames]), differentiable, and their coordinates.
+
+        Raises:
+            TypeError: the signal is not a real floating-point tensor.
+            ValueError: it has another length than ``n_samples``, an option is unknown, or no path is named.
+            IndexError: a path id is out of range.
+
+        Example:
+            >>> import torch
+            >>> from scrapl_jtfs import JTFSPath
+            >>> jtfs = JTFSPath(8192, J=9, Q=(8, 1), J_fr=3, sample_rate=8192)
+            >>> found = jtfs.features(torch.randn(4, 8192), rows="mean")
+            >>> found.values.shape, found.rates.shape, found.frame_times.shape
+            (torch.Size([4, 63, 16]), torch.Size([63]), torch.Size([16]))
+        """
+        return features.features(self, x, rows, frames, paths)
+
+    @_eager
+    def scalogram(self, x: Tensor, hop: int | None = None) -> Scalogram:
+        r"""Compute the scalogram that all paths start from, :math:`U_1(n_1, t) = |x * \psi_{n_1}|(t)`.
+
+        It is sampled, not averaged, and smoothing takes no part in it.
+
+        Args:
+            x: (..., n_samples) signals, as in :meth:`forward`.
+            hop: samples from one frame to the next, a power of two; by default such that there are 512 to 1024
+                frames, or one a sample on shorter signals.
+
+        Returns:
+            Values (..., rows, frames), differentiable, with the frequency of each row and the time of each frame.
+
+        Raises:
+            TypeError: the signal is not a real floating-point tensor, or ``hop`` not an integer.
+            ValueError: the signal has another length than ``n_samples``, or ``hop`` is no power of two within it.
+
+        Example:
+            >>> import math, torch
+            >>> from scrapl_jtfs import JTFSPath
+            >>> jtfs = JTFSPath(8192, J=9, Q=(8, 1), J_fr=3, sample_rate=8192)
+            >>> found = jtfs.scalogram(torch.sin(2 * math.pi * 440 / 8192 * torch.arange(8192)))
+            >>> round(float(found.frequencies[found.values.mean(-1).argmax()]))  # of eight an octave
+            446
+        """
+        return features.scalogram(self, x, hop)
 
     def checked_index(self, path_idx: int) -> int:
         """Return a path id as an int.
