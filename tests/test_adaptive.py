@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scrapl_optim import AdaptivePathSampler, PathSampler
@@ -29,6 +29,7 @@ def literal(history: list[tuple[int, float, float]], rate: float, floor: float, 
 
 @settings(deadline=None)
 @given(updates, st.floats(0.01, 1), st.floats(0.01, 1))
+@example([(0, 0.0, 524289.0), (0, 0.0, 1e-05), (1, 0.0, 0.015625)], 1.0, 0.5)
 def test_follows_the_formula_and_weights_are_unbiased(history, rate: float, floor: float) -> None:
     sampler = AdaptivePathSampler(4, n_values=2, rate=rate, min_prob_frac=floor)
     for path, *values in history:
@@ -47,6 +48,14 @@ def test_draws_are_those_of_a_sampler_with_its_probabilities() -> None:
     fixed = PathSampler(sampler.probs, seed=5)
     assert [sampler(step) for step in range(50)] == [fixed(step) for step in range(50)]
     assert sorted(AdaptivePathSampler(5)(step) for step in range(5)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.7, 1.0])
+def test_the_largest_number_stays_one(rate: float) -> None:
+    sampler = AdaptivePathSampler(2, rate=rate)
+    for _ in range(5):
+        sampler.update(0, np.finfo(np.float64).max)
+    assert sampler.state_dict()["means"][0, 0].item() == np.finfo(np.float64).max
 
 
 def test_a_path_that_did_not_matter_keeps_the_floor() -> None:
