@@ -130,9 +130,10 @@ class AdaptivePathSampler:
         if new.shape != (self._n_values,) or not np.isfinite(new).all() or (new < 0).any():
             raise ValueError(f"values={values} of path {path}, expected {self._n_values} finite numbers >= 0")
         means, old = self._means.copy(), self._means[:, path]
-        # A mixture, as old + rate (new - old) would lose a small new number beside a large old one; rounding carries
-        # it neither past the two nor to infinity.
-        mixture = np.clip((1 - self._rate) * old + self._rate * new, np.minimum(old, new), np.maximum(old, new))
+        # Not old + rate (new - old), which loses a small new number beside a large old one.
+        with np.errstate(over="ignore"):  # by rounding, at the largest number
+            mixture = (1 - self._rate) * old + self._rate * new
+        mixture = np.clip(mixture, np.minimum(old, new), np.maximum(old, new))
         means[:, path] = np.where(np.isnan(old), new, mixture)
         self._go_on_from(means)
 

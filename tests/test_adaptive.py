@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -50,12 +51,12 @@ def test_draws_are_those_of_a_sampler_with_its_probabilities() -> None:
     assert sorted(AdaptivePathSampler(5)(step) for step in range(5)) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("rate", [k / 64 for k in range(1, 65)] + [0.1, 0.2, 0.3, 0.7])
 def test_the_largest_number_stays_one(rate: float) -> None:
-    sampler = AdaptivePathSampler(2, rate=rate)
+    sampler, largest = AdaptivePathSampler(2, rate=rate), sys.float_info.max
     for _ in range(5):
-        sampler.update(0, np.finfo(np.float64).max)
-    assert sampler.state_dict()["means"][0, 0].item() == np.finfo(np.float64).max
+        sampler.update(0, largest)
+    assert sampler.state_dict()["means"][0, 0].item() == largest
 
 
 def test_a_path_that_did_not_matter_keeps_the_floor() -> None:
