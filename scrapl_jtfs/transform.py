@@ -18,6 +18,7 @@ from .checks import PathIndices, check_not_swapped, checked_index, checked_indic
 from .constants import make_constants
 from .effort import check_options, first_effort, second_effort
 from .features import Features, Kept, Scalogram
+from .filters import Filters
 from .geometry import Support, make_geometry
 from .linear import full_precision
 from .modulation import Effort, Taylor
@@ -147,48 +148,27 @@ class JTFSPath(nn.Module):
             self.to(device)
 
     def _build_constants(self) -> None:
-        constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
-        self._exact = constants.tensors
-        for name, exact in self._exact.items():
-            dtype = _filter_dtype(torch.get_default_dtype())
-            self.register_buffer(name, exact.to(dtype), persistent=False)
-        self._constants = constants
+        self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
+        self._filters = Filters(self._constants.tensors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
-        own = {id(self.get_buffer(name)) for name in self._exact}
-
-        def move(tensor: Tensor) -> Tensor:
-            try:
-                return fn(tensor)
-            except NotImplementedError:
-                if not tensor.is_meta or id(tensor) not in own:
-                    raise
-                # Off the meta device, where numbers were lost that the exact constants give back below.
-                return fn(torch.empty_like(tensor, device="cpu"))
-
-        super()._apply(move, recurse)
-        for name, exact in self._exact.items():
-            moved = self.get_buffer(name)
-            if moved.device.type == "meta":
-                continue
-            # A change to float64 must not keep float32's rounding, nor to_empty what memory held.
-            wanted = exact.to(device=moved.device, dtype=_filter_dtype(moved.dtype))
-            if moved.dtype != wanted.dtype or not torch.equal(moved, wanted):
-                setattr(self, name, wanted)
+        super()._apply(fn, recurse)
+        if not recurse:  # they are its own, and no part that a user put in
+            self._filters._apply(fn)
         return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch.load(..., map_location=...) moves every tensor, where buffers alone should go.
-        if any(exact.device.type != "cpu" for exact in self._exact.values()):
+        if any(exact.device.type != "cpu" for exact in self._filters.exact.values()):
             with torch.device("cpu"):
                 self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
-            self._exact = self._constants.tensors
+            self._filters.exact = self._constants.tensors
 
     @property
     def _cascade(self) -> Cascade:
         # Made anew, since replicas and copies have buffers of their own.
-        return Cascade(self._constants, self.get_buffer)
+        return Cascade(self._constants, self._filters.get_buffer)
 
     @property
     def n_paths(self) -> int:
@@ -198,12 +178,17 @@ class JTFSPath(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the filters, and of the signals expected."""
-        return self.get_buffer("psi_fr_0").dtype
+        return self._filters.like.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the filters."""
-        return self.get_buffer("psi_fr_0").device
+        return self._filters.like.device
+
+    def __repr__(self) -> str:
+        if len(self._modules) > 1:  # parts of a subclass
+            return super().__repr__()
+        return f"{self._get_name()}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         """Show the settings in ``repr``."""
@@ -515,8 +500,3 @@ def signal_level(flat: Tensor) -> Tensor:
     # The peak is taken out first, as squares of large numbers overflow.
     peak = flat.detach().abs().amax(-1, keepdim=True).clamp_min(tiny**0.5)
     return peak * (flat / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()
-
-
-def _filter_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Half precision cannot hold the filters."""
-    return torch.float64 if dtype == torch.float64 else torch.float32

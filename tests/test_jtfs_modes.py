@@ -319,8 +319,9 @@ def test_paths_left_out_of_a_bundle_get_no_gradient() -> None:
 
 def test_replicas_use_their_own_buffers() -> None:
     jtfs = JTFSPath(**SMALL)
-    replica = jtfs._replicate_for_data_parallel()
-    replica._buffers = {name: torch.full_like(buffer, torch.nan) for name, buffer in jtfs.named_buffers()}
+    replica, module = jtfs._replicate_for_data_parallel(), jtfs._filters._replicate_for_data_parallel()
+    module._buffers = {name: torch.full_like(buffer, torch.nan) for name, buffer in module.named_buffers()}
+    replica._filters = module
     assert replica(noise(512, dtype=torch.float32), 3).isnan().all()
     assert jtfs(noise(512, dtype=torch.float32), 3).isfinite().all()
 

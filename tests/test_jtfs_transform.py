@@ -67,7 +67,7 @@ def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("scrapl_jtfs.operators.LARGEST_MATRIX", 0)
         by_fft = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
         monkeypatch.undo()
-        averages = [name for name, _ in by_matrix.named_buffers() if name.startswith("phi_second")]
+        averages = [name for name, _ in by_matrix.named_buffers() if "phi_second" in name]
         assert averages
         assert all(by_matrix.get_buffer(name).shape[-1] > 2 for name in averages)
         assert all(by_fft.get_buffer(name).shape[-1] == 2 for name in averages)  # complex numbers
