@@ -168,7 +168,7 @@ class PreparedTarget:
             jtfs: the transform to compute them with, by default the one that prepared the target.
 
         Returns:
-            For each path (..., rows, frames).
+            For each path (..., rows, frames): the kept ones, to be read and not written to.
 
         Raises:
             ValueError: the transform has other settings.
