@@ -248,8 +248,8 @@ def _chosen(loss_fn: Any, paths: PathIndices | None) -> list[int]:
     """Return the ids of the paths to compute, sorted."""
     if not isinstance(loss_fn, JTFSPathLoss):
         raise TypeError(
-            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss; for another loss call "
-            "scrapl_optim.theta_importance"
+            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss, as loss_fn of a SCRAPL is; "
+            "for other losses call scrapl_optim.theta_importance"
         )
     n_paths = loss_fn.jtfs.n_paths
     chosen = sorted(set(checked_indices(range(n_paths) if paths is None else paths, n_paths)))
