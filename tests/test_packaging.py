@@ -1,5 +1,6 @@
 """What an import of the packages brings along, and what the wheel is made of."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,19 @@ def modules_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", ["scrapl_jtfs", "scrapl_optim"])
-def test_import_brings_in_nothing_heavy_and_not_the_other_package(package: str) -> None:
+def test_import_brings_in_nothing_heavy(package: str) -> None:
     found = modules_after(f"import {package}")
     assert package in found
     assert not [name for name in found if name.split(".")[0] in FORBIDDEN]
-    other = {"scrapl_jtfs", "scrapl_optim"} - {package}
-    assert not other & found
+
+
+def test_the_optimizer_knows_nothing_of_audio() -> None:
+    assert not [name for name in modules_after("import scrapl_optim") if name.startswith("scrapl_jtfs")]
+    for source in (ROOT / "scrapl_optim").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith("scrapl_jtfs")], source
 
 
 def test_every_package_is_listed_typed_and_licensed() -> None:
