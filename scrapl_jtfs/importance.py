@@ -136,7 +136,7 @@ def importance(
             controls, such as onsets or seeds; floating ones become float64.
         paths: ids of the paths to draw from, by default all. pi of the others is 0: ids stay what they are.
         halves: also compute pi of two disjoint halves of the examples, chosen by ``seed``, from the same
-            derivatives. It takes half of the encoder's part of the time again, twice.
+            derivatives; the search among the encoder's weights runs once more for each.
         tolerance: relative residual of each eigenvalue.
         batch_size: examples whose derivatives are computed at a time; by default as many as make 48 first layers
             (8 for two controls).
