@@ -93,6 +93,17 @@ def _move(x: Tensor, dtype: torch.dtype, device: torch.device, name: str) -> str
     return f"move it with {name}.to({where}), or else the transform with jtfs.to({str(x.device)!r}, {x.dtype})"
 
 
+def check_shapes(x: torch.Size, target: torch.Size) -> None:
+    """Raise ValueError where signals and target differ in shape, which nothing broadcasts."""
+    if x != target:
+        # The same numbers under other axes, such as those of one channel.
+        alike = x.numel() == target.numel() and x[-1:] == target[-1:]
+        remedy = (
+            "reshape one to the other, e.g. with squeeze(1)" if alike else "expand the target to the batch of x"
+        )
+        raise ValueError(f"x and target differ in shape: {tuple(x)} and {tuple(target)}; {remedy}.")
+
+
 def check_not_swapped(x: Tensor, target: Tensor) -> None:
     """Raise ValueError where the target, which is never differentiated, alone asks for a gradient."""
     if not (target.requires_grad and torch.is_grad_enabled()) or x.requires_grad:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .cascade import FirstLayer
-from .checks import PathIndices, checked_index, checked_indices, dense, is_number, is_several
+from .checks import PathIndices, check_shapes, checked_index, checked_indices, dense, is_number, is_several
 from .paths import Path
 from .transform import JTFSPath
 
@@ -359,11 +359,7 @@ class JTFSPathLoss(nn.Module):
         if prepared:
             target.check_serves(self.jtfs)
         signal = target.signal if prepared else dense(target, "target")
-        if signal.shape != dense(x, "x").shape:
-            raise ValueError(
-                f"x and target differ in shape: {tuple(x.shape)} and {tuple(signal.shape)}; "
-                "expand the target to the batch of x."
-            )
+        check_shapes(dense(x, "x").shape, signal.shape)
         if prepared:
             return list(zip(self.jtfs.select(x, indices), target.coefficients(indices, self.jtfs), strict=True))
         return self.jtfs.select_pairs(x, target, indices)

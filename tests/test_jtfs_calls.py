@@ -402,3 +402,20 @@ def test_targets_and_sounds_of_unlike_shapes() -> None:
     for target in (y[0], y[:2], y[:, 1:], y[None], y[:, :, None]):
         with pytest.raises(ValueError, match=r"target \(B, N\) or \(B, \.\.\., N\) with B = 3 and N = 512, got"):
             PathTaylor(loss_fn, lambda t: t * y, theta, target)
+
+
+def test_signals_and_targets_of_unlike_shapes(jtfs: JTFSPath, x: Tensor) -> None:
+    loss_fn = JTFSPathLoss(jtfs)
+    for given, target, remedy in (
+        (x[:, None], x, r"\(2, 1, 512\) and \(2, 512\); reshape one to the other, e\.g\. with squeeze\(1\)"),
+        (x, x[None], r"\(2, 512\) and \(1, 2, 512\); reshape"),
+        (x, x[0], r"\(2, 512\) and \(512,\); expand the target to the batch of x"),
+        (x, x[:, None].expand(2, 2, 512), r"\(2, 512\) and \(2, 2, 512\); expand"),
+    ):
+        for call in (
+            lambda a=given, b=target: loss_fn(a, b, 3),
+            lambda a=given, b=target: loss_fn(a, loss_fn.prepare(b), 3),
+            lambda a=given, b=target: jtfs.select_pairs(a, b, [3]),
+        ):
+            with pytest.raises(ValueError, match=f"differ in shape: {remedy}"):
+                call()
