@@ -23,9 +23,7 @@ from .checks import (
     checked_signal,
     is_number,
 )
-from .choice import settings_for_sounds
 from .constants import make_constants
-from .describe import Description, describe, warn_of_long_average
 from .effort import check_options, first_effort, second_effort
 from .features import Features, Kept, Scalogram
 from .filters import Filters
@@ -156,91 +154,6 @@ class JTFSPath(nn.Module):
             self._build_constants()
         if device.type != "cpu":
             self.to(device)
-        warn_of_long_average(self.geometry)
-
-    @classmethod
-    def for_sounds(
-        cls,
-        seconds: float,
-        sample_rate: float,
-        rates: tuple[float, float] = (2.0, 20.0),
-        n_paths: int = 100,
-        *,
-        orders: Collection[int] = (2,),
-        oversampling: float | None = None,
-        smoothing: float = 0.0,
-        memory: int | None = None,
-    ) -> JTFSPath:
-        """Return the transform for sounds of a length, whose rates reach from the slowest to the fastest wanted.
-
-        J is the smallest whose slowest rate is at most the slowest wanted. Q1 is 8, F is 2**J_fr, and T is 2**J, or
-        "global" where that is more than an eighth of the sound. Of Q2 in 1, 2, 3, 4, 6, 8, J_fr in 2, 3, 4, 5 and
-        Q_fr in 1, 2, 3, 4 it takes those that bring the number of paths nearest to ``n_paths``: of two as near those
-        with J_fr nearer to 3, then the smaller Q2. J_fr = 1, whose scales end at 1.4 cycles per octave, is taken only
-        where all others make more paths. The paths also have faster rates, up to what the sample rate allows; for
-        fewer: ``paths.where(rate=...)``. What was chosen is in the ``repr`` and in :meth:`describe`.
-
-        Args:
-            seconds: length of the sounds; n_samples is the nearest to ``seconds * sample_rate``.
-            sample_rate: in Hz.
-            rates: (slowest, fastest) modulation to hear, in Hz.
-            n_paths: P that is wanted.
-            orders: of :class:`JTFSPath`, with 2 among them.
-            oversampling: of :class:`JTFSPath`.
-            smoothing: the same.
-            memory: the same.
-
-        Raises:
-            TypeError: ``n_paths`` is not an integer.
-            ValueError: a value is out of its domain, a sound has less than one period of the slowest rate, or the
-                fastest is too fast for the sample rate.
-
-        Example:
-            >>> from scrapl_jtfs import JTFSPath
-            >>> jtfs = JTFSPath.for_sounds(1.0, 16000, rates=(2, 20), n_paths=100)
-            >>> jtfs.paths
-            PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
-        """
-        chosen = settings_for_sounds(seconds, sample_rate, rates, n_paths, orders)
-        return cls(
-            **chosen,
-            sample_rate=sample_rate,
-            orders=orders,
-            oversampling=oversampling,
-            smoothing=smoothing,
-            memory=memory,
-        )
-
-    def describe(
-        self,
-        steps: int | None = None,
-        n_parameters: int | None = None,
-        paths: PathIndices | Iterable[Path] | None = None,
-    ) -> Description:
-        r"""Describe what the transform hears and what training on it takes; ``print`` shows it as text.
-
-        With Q2 = 1 the slowest rate is :math:`0.35 f_s / 2^J`. In general, with :math:`\xi, \sigma` centre and
-        bandwidth of the fastest wavelet of the second order, :math:`\xi = \max(0.35, 1 / (1 + 2^{3/Q_2}))` and
-        :math:`\sigma = \frac{\xi}{\sqrt{\ln 2}} \frac{1 - 2^{-1/Q_2}}{1 + 2^{-1/Q_2}}`, it is
-
-        .. math:: \frac{f_s \xi}{Q_2} 2^{-k / Q_2} , \qquad k = \lceil Q_2 \log_2 (10 \, \sigma 2^J) \rceil - 1 .
-
-        Args:
-            steps: of training, to be told how often they visit each path.
-            n_parameters: of the model, to be told what PathAdamSAGA's state takes for it.
-            paths: the paths that are drawn, ids or paths of the table; by default all.
-
-        Raises:
-            TypeError: a number is not an integer.
-            ValueError: a number is not positive, or there are no such paths.
-
-        Example:
-            >>> from scrapl_jtfs import JTFSPath
-            >>> jtfs = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000)
-            >>> print(jtfs.describe(steps=1920, n_parameters=600_000))
-            90 paths
-        """
-        return describe(self, steps, n_parameters, paths)
 
     def _build_constants(self) -> None:
         self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
