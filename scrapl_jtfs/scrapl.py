@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from scrapl_optim import PathAdamSAGA, PathSampler, load_pi
+from scrapl_optim import PathAdamSAGA, PathLog, PathSampler, load_pi
 
 from .geometry import Support
 from .loss import JTFSPathLoss, PreparedTarget
@@ -73,6 +73,9 @@ class SCRAPL(nn.Module):
         loss_fn: the :class:`JTFSPathLoss`.
         sampler: the :class:`scrapl_optim.PathSampler`, over units.
         units: the path ids of each unit.
+        kept: the ids of the paths that are drawn.
+        log: the :class:`scrapl_optim.PathLog` of the losses of all steps done: ``scrapl.log.estimate()`` is a
+            curve that can be read, ``print(scrapl.log.report())`` tells what goes wrong.
         step: optimizer steps done.
 
     Raises:
@@ -153,7 +156,9 @@ class SCRAPL(nn.Module):
             [float(sum(probs[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
         )
         self.unbiased = unbiased
+        self.log = PathLog(len(self.units), probs=self.sampler.probs)
         self.step = 0
+        self._latest: tuple[int, Tensor] | None = None
         self._optimizer: weakref.ref[Optimizer] | None = None
 
     @property
@@ -250,6 +255,7 @@ class SCRAPL(nn.Module):
         unit = self.path
         weight = self.sampler.weight(unit) if self.unbiased else None
         loss = self.unit_loss(x, target, unit)
+        self._latest = unit, loss.detach()
         if isinstance(optimizer, PathAdamSAGA):
             optimizer.set_path(unit, weight)
             return loss
@@ -272,24 +278,26 @@ class SCRAPL(nn.Module):
         """Compute the loss on all paths that are kept: their share of the full tree, or all of it."""
         return self.loss_fn.full(x, target, paths=self.kept)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Return the number of steps, for ``state_dict``."""
-        return {"step": self.step}
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the number of steps and the log, for ``state_dict``."""
+        return {"step": self.step, "log": self.log.state_dict()}
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the number of steps from a state dict.
+        """Take the number of steps, and the log if there is one, from a state dict.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: it holds no number of steps, or the log of other paths.
         """
         step = state.get("step") if isinstance(state, dict) else None
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise ValueError(f"Invalid state of SCRAPL: {state!r}; expected what state_dict() gave.")
+        if "log" in state:
+            self.log.load_state_dict(state["log"])
         self.step = step
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has its own steps: it must not speak to the optimizer of the original.
-        return {**self.__dict__, "_optimizer": None}
+        return {**self.__dict__, "_optimizer": None, "_latest": None}
 
     def extra_repr(self) -> str:
         """Show what is drawn in ``repr``."""
@@ -367,5 +375,8 @@ def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callab
         scrapl = owner()
         if scrapl is not None and scrapl._optimizer is not None and scrapl._optimizer() is optimizer:
             scrapl.step += 1
+            if scrapl._latest is not None:
+                scrapl.log.update(*scrapl._latest)
+                scrapl._latest = None
 
     return before, after

@@ -240,6 +240,25 @@ def test_lightning_with_accumulation_and_resume(tmp_path: Any) -> None:
     assert second.scrapl.step == 12
 
 
+def test_the_log_holds_one_loss_for_each_step() -> None:
+    scrapl, net = make(seed=2, unit="rate"), model()
+    optimizer = scrapl.optimizer(net.parameters(), lr=0.01)
+    last = {}
+    for step in range(5):
+        for micro in range(2):
+            loss = scrapl(net(batch(micro)), batch(micro))
+            loss.backward()
+            last[scrapl.path] = loss.item()
+        optimizer.step()
+        assert scrapl.log.updates == step + 1
+    assert scrapl.log.estimate() == pytest.approx(np.mean(list(last.values())))
+    other = make(seed=2, unit="rate")
+    other.load_state_dict(scrapl.state_dict())
+    assert other.log.estimate() == scrapl.log.estimate()
+    with pytest.raises(ValueError, match="paths"):
+        make(seed=2).load_state_dict(scrapl.state_dict())
+
+
 # ---------------------------------------------------------------- state, copies, shapes, files
 
 
