@@ -1,5 +1,7 @@
 """P-Adam and P-SAGA: Adam moments and a gradient memory for every path (SCRAPL, Algorithm 1)."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +19,7 @@ from scrapl_optim.functional import update_formula
 from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.pieces import Scratch
+from scrapl_optim.sampler_checks import refuse_paths
 
 PathIdx = SupportsIndex | Tensor
 _Loss = TypeVar("_Loss")
@@ -199,6 +202,7 @@ class PathAdamSAGA(Optimizer):
         foreach: bool | None = None,
         nonfinite: str = "raise",
     ) -> None:
+        refuse_paths(n_paths)
         defaults = {
             "n_paths": checks.as_int(n_paths, "n_paths"),
             "lr": lr,
