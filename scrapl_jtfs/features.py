@@ -15,7 +15,7 @@ from . import scattering
 from .checks import PathIndices, checked_index, checked_indices, dense
 from .geometry import Geometry
 from .linear import full_precision
-from .paths import Path, make_banks
+from .paths import Path, make_banks, rate_unit
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -87,11 +87,12 @@ class Features:
         return ("path", *(name for name, axis in kept if axis is not None))
 
     def __repr__(self) -> str:
+        hertz, second = units(self.paths[0].sample_rate)
         axes = [f"{len(self.paths)} paths"]
         if self.row_frequencies is not None:
-            axes.append(f"{len(self.row_frequencies)} rows {_extent(self.row_frequencies, 'Hz')}")
+            axes.append(f"{len(self.row_frequencies)} rows {_extent(self.row_frequencies, hertz)}")
         if self.frame_times is not None:
-            axes.append(f"{len(self.frame_times)} frames {_extent(self.frame_times, 's')}")
+            axes.append(f"{len(self.frame_times)} frames {_extent(self.frame_times, second)}")
         return f"Features({tuple(self.values.shape)}: {' x '.join(axes)}, {self.values.dtype})"
 
     def grid(self) -> Grid:
@@ -133,10 +134,11 @@ class Features:
             present = self.has_row if self.frame_times is None else self.has_row.unsqueeze(-1)
             values = values.masked_fill(~present, np.nan)
         coords: dict[str, Any] = {"path": ("path", [path.index for path in self.paths])}
-        labels = (("rate", "Hz"), ("scale", "cycles/octave"), ("spin", "1"), ("order", "1"))
+        sample_rate = self.paths[0].sample_rate
+        labels = (("rate", units(sample_rate)[0]), ("scale", "cycles/octave"), ("spin", "1"), ("order", "1"))
         for name, unit in labels:
             coords[name] = ("path", [getattr(path, name) for path in self.paths], {"units": unit})
-        coords |= _axis_coordinates(self.row_frequencies, self.frame_times)
+        coords |= _axis_coordinates(self.row_frequencies, self.frame_times, sample_rate)
         return _labelled(values, self.dims, coords, "coefficients")
 
 
@@ -148,15 +150,18 @@ class Scalogram:
         values: (..., rows, frames) real, non-negative.
         frequencies: (rows,) centre frequencies of the wavelets in Hz, falling, float64.
         times: (frames,) in seconds, rising, float64.
+        sample_rate: in Hz; at 1, a transform's default, frequencies are in cycles per sample and times in samples.
     """
 
     values: Tensor
     frequencies: Tensor
     times: Tensor
+    sample_rate: float = 1.0
 
     def __repr__(self) -> str:
         rows, frames = self.values.shape[-2:]
-        axes = f"{rows} rows {_extent(self.frequencies, 'Hz')} x {frames} frames {_extent(self.times, 's')}"
+        hertz, second = units(self.sample_rate)
+        axes = f"{rows} rows {_extent(self.frequencies, hertz)} x {frames} frames {_extent(self.times, second)}"
         return f"Scalogram({tuple(self.values.shape)}: {axes}, {self.values.dtype})"
 
     def to_xarray(self) -> DataArray:
@@ -165,27 +170,12 @@ class Scalogram:
         Raises:
             ImportError: xarray is not installed.
         """
-        coords = _axis_coordinates(self.frequencies, self.times)
+        coords = _axis_coordinates(self.frequencies, self.times, self.sample_rate)
         return _labelled(self.values.detach().cpu(), ("row", "frame"), coords, "scalogram")
 
 
 def row_frequencies(jtfs: JTFSPath, path_idx: int) -> Tensor:
-    """Return the centre frequency of each row of a path's coefficients: that of the wavelet at the row's centre.
-
-    A row past the slowest wavelet, which kymatio keeps as well, stands 1 / Q1 octave below it. With F="global" the
-    one row stands at the geometric mean of those that it averages.
-
-    Args:
-        jtfs: the transform.
-        path_idx: path id p.
-
-    Returns:
-        (rows,) falling, in Hz (cycles per sample where the transform has no sample rate), float64 on the CPU.
-
-    Raises:
-        TypeError: the id is not an integer.
-        IndexError: the id is not from 0 to P - 1.
-    """
+    """Return the centre of each row: see :meth:`scrapl_jtfs.JTFSPath.row_frequencies`."""
     path = jtfs.paths[checked_index(path_idx, jtfs.n_paths)]
     frequencies = _frequencies(jtfs)[_row_places(jtfs.geometry, path)]
     if jtfs.geometry.frequency.averaging == "global":
@@ -194,21 +184,7 @@ def row_frequencies(jtfs: JTFSPath, path_idx: int) -> Tensor:
 
 
 def frame_times(jtfs: JTFSPath, path_idx: int) -> Tensor:
-    """Return the time of the centre of each frame of a path's coefficients; sample 0 of the signal is at 0 s.
-
-    With T="global" the one frame stands in the middle of the signal.
-
-    Args:
-        jtfs: the transform.
-        path_idx: path id p.
-
-    Returns:
-        (frames,) rising, in seconds (samples where the transform has no sample rate), float64 on the CPU.
-
-    Raises:
-        TypeError: the id is not an integer.
-        IndexError: the id is not from 0 to P - 1.
-    """
+    """Return the centre of each frame: see :meth:`scrapl_jtfs.JTFSPath.frame_times`."""
     path = jtfs.paths[checked_index(path_idx, jtfs.n_paths)]
     if jtfs.geometry.time.averaging == "global":
         return _exact([(jtfs.geometry.n_samples - 1) / 2 / jtfs.sample_rate])
@@ -258,9 +234,8 @@ def scalogram(jtfs: JTFSPath, x: Tensor, hop: int | None = None) -> Scalogram:
     kept = geometry.kept_frames(log2_hop)
     samples = np.arange(kept.start, kept.stop) * 2**log2_hop - geometry.pad_left
     frequencies = torch.from_numpy(_frequencies(jtfs)[:-1].copy())
-    return Scalogram(
-        u1.reshape(*batch_shape, *u1.shape[1:]), frequencies, torch.from_numpy(samples / jtfs.sample_rate)
-    )
+    values, times = u1.reshape(*batch_shape, *u1.shape[1:]), torch.from_numpy(samples / jtfs.sample_rate)
+    return Scalogram(values, frequencies, times, jtfs.sample_rate)
 
 
 def relative_distance(jtfs: JTFSPath, x: Tensor, y: Tensor) -> Tensor:
@@ -413,6 +388,11 @@ def _check_kept(value: object, name: str) -> None:
         raise ValueError(f"Invalid {name}: {value!r}; expected 'keep', or 'mean' to average over them.")
 
 
+def units(sample_rate: float) -> tuple[str, str]:
+    """Return the units of frequency and time; a transform without a sample rate has one of 1."""
+    return rate_unit(sample_rate), "samples" if sample_rate == 1 else "s"
+
+
 def _log2_hop(hop: object, n_samples: int) -> int:
     if hop is None:
         return max(0, (n_samples // FEWEST_FRAMES).bit_length() - 1)
@@ -432,12 +412,13 @@ def _extent(axis: Tensor, unit: str) -> str:
     return f"({first:.4g} {unit})" if len(axis) == 1 else f"({first:.4g} to {last:.4g} {unit})"
 
 
-def _axis_coordinates(frequencies: Tensor | None, times: Tensor | None) -> dict[str, Any]:
+def _axis_coordinates(frequencies: Tensor | None, times: Tensor | None, sample_rate: float) -> dict[str, Any]:
     coords: dict[str, Any] = {}
+    hertz, second = units(sample_rate)
     if frequencies is not None:
-        coords["row"] = ("row", frequencies.numpy(), {"units": "Hz", "long_name": "frequency"})
+        coords["row"] = ("row", frequencies.numpy(), {"units": hertz, "long_name": "frequency"})
     if times is not None:
-        coords["frame"] = ("frame", times.numpy(), {"units": "s", "long_name": "time"})
+        coords["frame"] = ("frame", times.numpy(), {"units": second, "long_name": "time"})
     return coords
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checks import is_number
+from .features import units
 from .paths import make_banks
 from .sweep import Loss, Sweep, sweep_control
 
@@ -448,7 +449,7 @@ def _draw_rows(
     rows, t, end = _row_edges(jtfs, frequencies), times.numpy(), jtfs.geometry.n_samples / jtfs.sample_rate
     frames = np.array([0.0, *(t[1:] + t[:-1]) / 2, end])
     mesh = axes.pcolormesh(frames, rows, image, shading="flat", rasterized=True, **colours)
-    hertz, second = ("cycles/sample", "samples") if jtfs.sample_rate == 1 else ("Hz", "s")
+    hertz, second = units(jtfs.sample_rate)
     axes.set(yscale="log", xlabel=f"time ({second})", ylabel=f"frequency ({hertz})", xlim=(0, end))
     axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -474,7 +475,7 @@ def _label_places(axes: Axes, paths: Sequence[Path], rates: Sequence[float], sca
     step = -(-len(scales) // (2 * MOST_LABELS))
     lines = range(middle % step, len(scales), step)
     axes.set_yticks(lines, [f"{scales[i]:+.2g}" if scales[i] else "0" for i in lines])
-    unit = "cycles/sample" if any(path.sample_rate == 1 for path in paths) else "Hz"
+    unit, _ = units(paths[0].sample_rate)
     axes.set(xlabel=f"rate ({unit})", ylabel="spin x scale (cycles/octave)")
 
 

@@ -258,7 +258,8 @@ class JTFSPath(nn.Module):
 
         It is that of the first-order wavelet at the row's centre. A row past the slowest one, which kymatio keeps
         as well, stands 1 / Q1 octave below it. With F="global" the one row stands at the geometric mean of those
-        that it averages.
+        that it averages. At scale 0 and with F below 2**J_fr, rows end at F / 2**J_fr of the axis, as kymatio
+        keeps no more.
 
         Args:
             path_idx: path id p.

@@ -120,6 +120,15 @@ def test_without_a_sample_rate_units_are_cycles_per_sample_and_samples() -> None
     assert torch.allclose(hertz.frame_times(5) * RATE, plain.frame_times(5))
 
 
+def test_coordinates_stay_on_the_cpu_whatever_the_default_device() -> None:
+    jtfs = small()
+    with torch.device("meta"):
+        assert jtfs.row_frequencies(5).device.type == jtfs.frame_times(5).device.type == "cpu"
+    found = jtfs.to("meta").features(torch.empty(2, N, dtype=torch.float64, device="meta"))
+    assert found.values.shape == (2, jtfs.n_paths, len(found.row_frequencies), len(found.frame_times))  # type: ignore[arg-type]
+    assert found.rates.device.type == found.spins.device.type == "cpu"
+
+
 @pytest.mark.parametrize("method", ["row_frequencies", "frame_times"])
 def test_rows_and_frames_of_no_path(method: str) -> None:
     jtfs = small()
@@ -246,6 +255,8 @@ def test_labels_of_xarray() -> None:
     assert set(grid.dims) == {"batch", "row", "frame", "rate", "scale", "spin"}
     assert jtfs.features(x[None], "mean", "mean").to_xarray().dims == ("batch_0", "batch_1", "path")
     assert jtfs.scalogram(x[0]).to_xarray().dims == ("row", "frame")
+    plain = small(sample_rate=1).scalogram(x[0]).to_xarray()
+    assert (plain.row.attrs["units"], plain.frame.attrs["units"]) == ("cycles/sample", "samples")
 
 
 def test_without_xarray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +289,8 @@ def test_reprs_say_what_axes_stand_for() -> None:
     assert repr(jtfs.scalogram(noise(N))) == (
         "Scalogram((62, 512): 62 rows (1783 to 2.071 Hz) x 512 frames (0 to 0.998 s), torch.float64)"
     )
+    plain = repr(small(sample_rate=1).features(noise(N)))
+    assert "8 rows (0.4354 to 0.003034 cycles/sample) x 8 frames (0 to 3584 samples)" in plain
 
 
 # Scalogram ------------------------------------------------------------------------------------------------------
