@@ -1,5 +1,7 @@
 """Checkpoints that no crash can damage: written beside, checked, and renamed."""
 
+from __future__ import annotations
+
 import os
 import pickle
 import re

@@ -1,5 +1,7 @@
 """theta-importance sampling: which paths tell most about the controls of a synthesizer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

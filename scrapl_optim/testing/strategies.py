@@ -1,5 +1,7 @@
 """Hypothesis strategies: distributions over paths, families of path losses, seeds, steps, sequences of paths."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
