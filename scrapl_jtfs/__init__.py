@@ -1,6 +1,7 @@
 """Joint time-frequency scattering, one differentiable path at a time."""
 
 from .cascade import FirstLayer
+from .describe import Description
 from .features import Features, Scalogram, relative_distance
 from .figures import (
     draw_coefficients,
@@ -22,6 +23,7 @@ from .transform import JTFSPath
 
 __all__ = [
     "SCRAPL",
+    "Description",
     "Features",
     "FirstLayer",
     "GraphedPathLoss",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -43,6 +46,19 @@ def check_options(oversampling: object, smoothing: object, memory: object) -> No
         )
     if memory is not None and not (isinstance(memory, int) and is_number(memory, 1, LARGEST_MEMORY)):
         raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
+
+
+def check_orders(orders: object) -> None:
+    """Check which orders a transform includes.
+
+    Raises:
+        TypeError: not a collection of numbers.
+        ValueError: another set than {1}, {2} or {1, 2}.
+    """
+    if not isinstance(orders, Collection) or not all(isinstance(order, Real) for order in orders):
+        raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
+    if not set(orders) or not set(orders) <= {1, 2}:
+        raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
 
 
 def first_effort(x: Tensor, memory: int | None, smoothing: float, differentiated: int | None) -> Effort:

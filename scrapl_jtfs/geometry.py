@@ -109,7 +109,7 @@ class Geometry:
         return slice(first, last)
 
 
-def _positive_int(value: object, name: str, most: int | None = None) -> int:
+def positive_int(value: object, name: str, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1.")
     value = int(value)
@@ -135,13 +135,13 @@ def make_geometry(
         TypeError: a count is not an integer.
         ValueError: a value is out of range; the message names it and the remedy.
     """
-    n_samples = _positive_int(n_samples, "n_samples", MOST_SAMPLES)
-    J, J_fr = _positive_int(J, "J"), _positive_int(J_fr, "J_fr")
-    Q_fr = _positive_int(Q_fr, "Q_fr", MOST_FILTERS)
+    n_samples = positive_int(n_samples, "n_samples", MOST_SAMPLES)
+    J, J_fr = positive_int(J, "J"), positive_int(J_fr, "J_fr")
+    Q_fr = positive_int(Q_fr, "Q_fr", MOST_FILTERS)
     pair = Q if isinstance(Q, (tuple, list)) else (Q, 1)
     if len(pair) != 2:
         raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
-    q1, q2 = _positive_int(pair[0], "Q[0]", MOST_FILTERS), _positive_int(pair[1], "Q[1]", MOST_FILTERS)
+    q1, q2 = positive_int(pair[0], "Q[0]", MOST_FILTERS), positive_int(pair[1], "Q[1]", MOST_FILTERS)
     if n_samples.bit_length() <= J:
         raise ValueError(
             f"Invalid J: {J}; the largest wavelet spans 2**{J} samples but the signal has {n_samples}. "

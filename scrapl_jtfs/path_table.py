@@ -44,7 +44,7 @@ class PathTable(tuple[Path, ...]):
 
     Example:
         >>> from scrapl_jtfs import JTFSPath
-        >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+        >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000).paths
         >>> paths
         PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
         >>> paths.where(rate=(2, 12), scale=(0.5, 2), spin=+1)
@@ -98,7 +98,7 @@ class PathTable(tuple[Path, ...]):
 
         Example:
             >>> from scrapl_jtfs import JTFSPath
-            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000).paths
             >>> paths.where(rate=(None, 3), spin=0)
             (72, 81)
         """
@@ -131,7 +131,7 @@ class PathTable(tuple[Path, ...]):
 
         Example:
             >>> from scrapl_jtfs import JTFSPath
-            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000).paths
             >>> str(paths[paths.nearest(rate=100, scale=1, spin=-1)])
             'path 33: 87.5 Hz, 1.40 cycles/octave, falling'
         """
@@ -190,7 +190,7 @@ class PathTable(tuple[Path, ...]):
             >>> import numpy as np
             >>> from scrapl_jtfs import JTFSPath
             >>> from scrapl_optim import PathSampler
-            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, sample_rate=16000).paths
+            >>> paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000).paths
             >>> bundles = paths.bundles("rate", within=paths.where(rate=(2, 12), spin=1))
             >>> bundles
             ((55, 56, 57, 58), (64, 65, 66, 67), (73, 74, 75, 76))
