@@ -259,6 +259,7 @@ class PathAdamSAGA(Optimizer):
         if unpickled:
             self._start()
             self._register_hooks()
+            self._know_clocks()
         self._rows.forget()
         self._plans.clear()
         self._awaits_load = False
@@ -319,6 +320,8 @@ class PathAdamSAGA(Optimizer):
                 if p.requires_grad and not path_state.has_started(self.state[p]):
                     path_state.init_state(self.state[p], p, group, clocks)
         self._awaits_load = False
+        self._take_clocks_home()
+        self._know_clocks()
         state_dict.complete_rows(self)
 
     def expected_bytes(self, n_drawn: int | None = None) -> int:
@@ -531,12 +534,18 @@ class PathAdamSAGA(Optimizer):
 
     def _take_clocks_home(self) -> None:
         """Have all clocks on the CPU, also of parameters that do not step now and may share them."""
-        started = [state for state in self.state.values() if path_state.has_started(state)]
+        started = [s for key, s in self.state.items() if isinstance(key, Tensor) and path_state.has_started(s)]
         if all(steps.at_home(key, started) for key in path_state.CLOCKS):
             return
         params = [p for group in self.param_groups for p in group["params"]]
         started = [p for p in params if path_state.has_started(self.state.get(p))]
         steps.take_clocks_home(started, [self.state[p] for p in started], self._clocks)
+
+    def _know_clocks(self) -> None:
+        """Remember the clocks of all parameters, for when others move them where numbers are lost."""
+        for p, state in self.state.items():
+            if isinstance(p, Tensor) and path_state.has_started(state):
+                self._clocks[p] = {key: state[key] for key in path_state.CLOCKS}
 
     @overload
     def step(

@@ -48,7 +48,8 @@ def check_structure(optimizer: torch.optim.Optimizer, state_dict: Any) -> None:
     for param_id, own in state.items():
         if param_id in params:
             _dict(own, f"state of parameter {param_id} in the loaded state dict")
-        elif has_started(own):  # anything else that is no parameter's is kept, as torch's optimizers do
+        elif has_started(own) and all(isinstance(own[key], Tensor) and own[key].ndim == 1 for key in CLOCKS):
+            # Anything else that is no parameter's is kept, as torch's optimizers do.
             raise ValueError(
                 f"the loaded state dict has a state of {param_id!r}, expected parameter ids of its groups: "
                 f"{sorted(map(str, params))}"

@@ -99,15 +99,15 @@ def by_replacing(optimizer: Any, keys: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("move", [by_lightning, by_replacing])
-@pytest.mark.parametrize("when", ["after steps", "after load", "after deepcopy and load"])
+@pytest.mark.parametrize("when", ["after steps", "after load", "after deepcopy", "after deepcopy and load"])
 @every_variant
 def test_clocks_on_another_device_are_taken_back(variant: Variant, when: str, move: Callable[..., None]) -> None:
     optimizer, params = build(variant)
     train(variant, optimizer, params, PATHS)
-    if when != "after steps":
-        saved = copy.deepcopy(optimizer.state_dict())
-        if "deepcopy" in when:
-            optimizer, params = copy.deepcopy((optimizer, params))
+    saved = copy.deepcopy(optimizer.state_dict())
+    if "deepcopy" in when:
+        optimizer, params = copy.deepcopy((optimizer, params))
+    if "load" in when:
         optimizer.load_state_dict(saved)
     twin, twin_params = copy.deepcopy((optimizer, params))
     move(optimizer, CLOCKS)
@@ -117,6 +117,21 @@ def test_clocks_on_another_device_are_taken_back(variant: Variant, when: str, mo
     assert_same_snapshot(optimizer, snapshot(twin))
     for state in optimizer.state.values():
         assert all(state[key].device.type == "cpu" for key in CLOCKS)
+
+
+@pytest.mark.parametrize("way", ["pickle", "materialize"])
+def test_clocks_moved_before_the_first_step(way: str) -> None:
+    optimizer, params = build(Variant())
+    if way == "pickle":
+        train(Variant(), optimizer, params, PATHS)
+        optimizer, params = pickle.loads(pickle.dumps((optimizer, params)))
+    else:
+        optimizer.materialize()
+    twin, twin_params = copy.deepcopy((optimizer, params))
+    by_replacing(optimizer, CLOCKS)
+    train(Variant(), optimizer, params, LATER, first=4)
+    train(Variant(), twin, twin_params, LATER, first=4)
+    assert_bitwise(clones(params), clones(twin_params))
 
 
 def test_moved_clocks_are_taken_back_for_a_state_dict() -> None:

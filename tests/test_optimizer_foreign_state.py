@@ -18,6 +18,7 @@ GLOBALS: dict[Any, Any] = {
     "global": 1,
     "tensor": torch.tensor([1.0, 2.0]),
     "dict": {"sum": 0.0, "step": torch.ones(())},
+    "scaler": {"step": 1, "scale": 2.0},
     "empty": {},
     "none": None,
     ("a", 1): [1, 2],
