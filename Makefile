@@ -1,4 +1,5 @@
 # make match: train the granular sound matcher (SCRAPL beside MSS and P-loss) and write runs/small/report.html
+# make match-quick: the same with less data and fewer steps, in two minutes, and runs/quick/report.html
 # make test:  lint, type-check and test everything
 # make accuracy: what compact transforms and smoothed moduli change, and what that does to training
 # make speed: time paths beside scrapl-loss, kymatio and a spectrogram loss (speed-quick: a small selection)
@@ -9,17 +10,43 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick wheel test lint types unit lock clean
+.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures wheel test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
 
-# One recording of yours: make match-recording FILE=rain.wav MODE=texture (or granular)
+match-quick: $(READY)
+	$(BIN)/python -m benchmarks.sound_matching --preset quick --out runs/quick
+
+# One recording of yours: make match-recording FILE=rain.wav MODE=texture (or granular), and if you like START,
+# SECONDS (of the recording), RATE (working sample rate in Hz), STEPS, SEED, THREADS, OUT (folder).
 FILE ?=
 MODE ?= texture
+START ?=
+SECONDS ?=
+RATE ?=
+STEPS ?=
+SEED ?=
+THREADS ?=
+OUT ?=
+
+# What the user gives is a string, neither make's ($$5, $$(...)) nor the shell's (spaces, quotes): its value as it is,
+# in single quotes, where only a quote and a line break need care.
+STRINGS := FILE MODE START SECONDS RATE STEPS SEED THREADS OUT
+$(foreach name,$(STRINGS),$(eval override $(name) := $$(value $(name))))
+define LINE_BREAK
+
+
+endef
+export LINE_BREAK
+quoted = '$(subst $(LINE_BREAK),'"$$LINE_BREAK"',$(subst ','\'',$($(1))))'
+option = $(if $($(2)),--$(1)=$(call quoted,$(2)))
+
 match-recording: $(READY)
-	$(BIN)/python -m benchmarks.sound_matching.recording "$(FILE)" --mode $(MODE) \
-	    --out "runs/$(basename $(notdir $(FILE)))-$(MODE)"
+	$(BIN)/python -m benchmarks.sound_matching.recording --mode=$(call quoted,MODE) \
+	    $(call option,start,START) $(call option,seconds,SECONDS) $(call option,rate,RATE) \
+	    $(call option,steps,STEPS) $(call option,seed,SEED) $(call option,threads,THREADS) \
+	    $(call option,out,OUT) -- $(call quoted,FILE)
 
 match-paper: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset paper --out runs/paper
@@ -58,6 +85,10 @@ importance: $(READY) $(PEER_READY)
 
 importance-quick: $(READY) $(PEER_READY)
 	$(BIN)/python -m benchmarks.importance --python $(PEER)/bin/python --quick
+
+# Draw benchmarks/results/*.png again from the JSON files beside them; measures nothing.
+pictures: $(READY)
+	$(BIN)/python -m benchmarks.redraw
 
 # Build wheel and sdist, install them into bare environments and use them: make wheel WITH="python3.12:2.13.0"
 WITH ?= $(PYTHON):2.13.0

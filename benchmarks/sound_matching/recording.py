@@ -127,7 +127,17 @@ def prepare(
     }
     folder = default_folder(configuration) if out is None else out
     check_configuration(folder, configuration)
+    check_not_overwritten(file, folder)
     return Job(configuration, recording, settings, folder)
+
+
+def check_not_overwritten(file: Path, folder: Path) -> None:
+    for path in (folder / "match.wav", folder / "target.wav"):
+        if path.exists() and path.samefile(file):
+            raise ValueError(
+                f"Invalid --out: {shown(folder)}; the match would overwrite the recording {shown(path)}; "
+                "name another folder"
+            )
 
 
 def check_times(seconds: float, start: float, seed: int) -> None:
