@@ -10,7 +10,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .sound_matching.files import write_atomically, write_text
+from .pictures import write_picture
+from .sound_matching.command_line import say, shown
+from .sound_matching.drawing import PictureError, drawing
+from .sound_matching.files import write_text
 from .speed.processes import WorkerError
 
 __all__ = ["COMMITTED", "benchmark_parser", "guarded", "partial_file", "warn_of_load", "write_report"]
@@ -55,13 +58,19 @@ def warn_of_load() -> None:
 def write_report(
     folder: Path, name: str, results: dict[str, Any], draw: Callable[[dict[str, Any]], Figure], table: str
 ) -> None:
-    """Write the results and their figure; print the table."""
-    write_text(folder / f"{name}.json", json.dumps(results, indent=1) + "\n")
-    figure = draw(results)
-    write_atomically(folder / f"{name}.png", lambda beside: figure.savefig(beside))
-    print(f"\n{results['machine']['cpu']}, {results['date']}\n")
-    print(table)
-    print(f"\nFigures   {folder / name}.json\nLook at   {folder / name}.png")
+    """Write the results, print the table, then draw the figure.
+
+    Raises:
+        PictureError: the figure could not be drawn; the results are written.
+    """
+    path = folder / f"{name}.json"
+    write_text(path, json.dumps(results, indent=1) + "\n")
+    say(f"\n{results['machine']['cpu']}, {results['date']}\n")
+    say(table)
+    say(f"\nFigures   {shown(path)}")
+    with drawing(path.with_suffix(".png")):
+        write_picture(path, draw(results))
+    say(f"Look at   {shown(path.with_suffix('.png'))}")
 
 
 def guarded(name: str, python: str, run: Callable[[], None], errors: tuple[type[Exception], ...] = ()) -> int:
@@ -69,12 +78,15 @@ def guarded(name: str, python: str, run: Callable[[], None], errors: tuple[type[
     try:
         run()
     except KeyboardInterrupt:
-        print(f"\nInterrupted. What was measured is in {partial_file(name)}.", file=sys.stderr)
+        say(f"\nInterrupted. What was measured is in {partial_file(name)}.", sys.stderr)
         return 130
     except FileNotFoundError as error:
-        print(f"error: {error}: make {name} builds {python}, or name another --python", file=sys.stderr)
+        say(f"error: {error}: make {name} builds {shown(python)}, or name another --python", sys.stderr)
         return 2
+    except PictureError as error:
+        say(f"error: {error}; the figures are whole in {name}.json", sys.stderr)
+        return 1
     except (WorkerError, ValueError, *errors) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
     return 0

@@ -2,24 +2,24 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
 
-from .data import check_seed, epoch_batches
+from .command_line import Parser, check_name, parse_device, say, set_threads, shown
+from .data import check_seed
+from .drawing import PictureError
 from .losses import OBJECTIVES
-from .presets import PRESETS, Preset, check_run_folder
-from .report import format_table, write_report
-from .train import Experiment, Trainer, checkpoint_path
+from .presets import PRESETS, USUAL, Preset, check_run_folder
+from .report import format_table, verdict, write_report, write_results
+from .train import DivergedError, Experiment, Trainer, checkpoint_path
 
 __all__ = ["main"]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.sound_matching",
         description=(
             "Train encoders to match textures of a granular synthesizer, and compare losses. "
@@ -37,20 +37,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--seed", type=int, default=0, help="of textures, weights and batches (default: 0)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu (default) or cuda")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads (default: 1; torch's choice for the paper's preset)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     return parser.parse_args(argv)
-
-
-def estimate_seconds(experiment: Experiment, loss_name: str, n_steps: int) -> float:
-    """From a few steps of a trainer that is then thrown away; paths differ in cost, so it is rough."""
-    trainer = experiment.trainer(loss_name)
-    first, *batches = islice(epoch_batches(experiment.preset, experiment.seed, 0), 4)
-    trainer.step(first)
-    started = time.perf_counter()
-    for batch in batches:
-        trainer.step(batch)
-    return (time.perf_counter() - started) / max(len(batches), 1) * n_steps
 
 
 def train_all(experiment: Experiment, names: Sequence[str], folder: Path) -> None:
@@ -61,11 +52,10 @@ def train_all(experiment: Experiment, names: Sequence[str], folder: Path) -> Non
         if path.exists():
             trainer.load(path)
         if trainer.finished:
-            print(f"{trainer.objective.label}: finished before, skipped")
+            say(f"{trainer.objective.label}: finished before, skipped")
             continue
         left = (preset.epochs - trainer.epoch) * preset.steps_per_epoch
-        minutes = estimate_seconds(experiment, name, left) / 60
-        print(f"{trainer.objective.label}: {left} steps of {preset.batch_size} textures, about {minutes:.1f} min")
+        say(f"{trainer.objective.label}: {left} steps of {preset.batch_size} textures")
         experiment.trainer(name).run(folder)
 
 
@@ -84,46 +74,56 @@ def finished_trainers(experiment: Experiment, folder: Path) -> dict[str, Trainer
 
 
 def run(preset: Preset, names: Sequence[str], folder: Path, seed: int, device: torch.device) -> None:
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
     check_seed(seed)
+    check_name(folder, "--out")
     check_run_folder(folder, preset, seed)
-    print(
+    usual = f", {USUAL[preset.name].duration}" if preset.name in USUAL else ""
+    say(
         f"Sound matching, preset {preset.name}, seed {seed}, {torch.get_num_threads()} threads on {device}, "
-        f"run folder {folder}"
+        f"run folder {shown(folder)}{usual}"
     )
-    print(
+    say(
         f"Rendering {preset.n_train + preset.n_val + preset.n_test} textures of "
         f"{preset.n_samples / preset.sample_rate:g} s ..."
     )
     experiment = Experiment(preset, seed, device)
     train_all(experiment, names, folder)
-    results = write_report(folder, experiment, finished_trainers(experiment, folder))
-    print("\nError of the parameters on unseen textures, per mille (chance 250):\n")
-    print(format_table(results))
-    print(
-        f"\nLook at    {folder / 'report.html'}\n           {folder / 'report.png'}"
-        f"\nListen to  {folder / 'wav'}\nFigures    {folder / 'results.json'}"
+    trainers = finished_trainers(experiment, folder)
+    results = write_results(folder, experiment, trainers)
+    say("\nError of the parameters on unseen textures, per mille (chance 250):\n")
+    say(f"{format_table(results)}\n\n{verdict(results)}\n\nFigures    {shown(folder / 'results.json')}")
+    write_report(folder, experiment, trainers, results)
+    say(
+        f"Listen to  {shown(folder / 'wav')}\nLook at    {shown(folder / 'report.html')}\n"
+        f"           {shown(folder / 'report.png')}"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 for a loss or a picture that failed, 2 for something the user can mend, 130 after ctrl-C."""
     arguments = parse_arguments(argv)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     preset: Preset = PRESETS[arguments.preset]
     folder: Path = arguments.out or Path("runs") / preset.name
     try:
-        run(preset, list(dict.fromkeys(arguments.losses)), folder, arguments.seed, arguments.device)
+        usual = USUAL.get(preset.name)
+        set_threads(usual.threads if usual and arguments.threads is None else arguments.threads)
+        device = parse_device(arguments.device)
+        run(preset, list(dict.fromkeys(arguments.losses)), folder, arguments.seed, device)
     except KeyboardInterrupt:
-        print(
-            f"\nInterrupted. Finished epochs are kept in {folder}: the same command continues from there.",
-            file=sys.stderr,
+        say(
+            f"\nInterrupted. Finished epochs are kept in {shown(folder)}: the same command continues from there.",
+            sys.stderr,
         )
         return 130
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except PictureError as error:
+        say(f"error: {error}; everything else is in {shown(folder)}, the same command tries again", sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        say(f"error: {error}", sys.stderr)
         return 2
+    except DivergedError as error:
+        say(f"error: {error}", sys.stderr)
+        return 1
     return 0
 
 

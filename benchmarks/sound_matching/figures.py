@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 from .train import EpochRecord
@@ -149,7 +150,9 @@ def draw_report(
     axes = top.subplots(1, 2 if path_map is None else 3)
     draw_curves(axes[0], curves, "step")
     draw_curves(axes[1], curves, "seconds")
-    axes[0].legend(fontsize=9, title="thick: mean\ndotted: density, thin dashes: slope", title_fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    handles += [Line2D([], [], color="0.3", ls=ls, lw=0.8) for ls in (":", "--")]
+    top.legend(handles, [*labels, "density", "slope"], loc="outside lower center", ncols=len(handles), fontsize=9)
     if path_map is not None:
         draw_path_map(axes[2], *path_map)
     bottom.suptitle("Unseen textures and their matches: constant-Q spectrograms, log(1 + gain |CQT|)", fontsize=11)

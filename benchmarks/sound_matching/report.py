@@ -11,19 +11,22 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from .data import synth_seeds
+from .drawing import drawing
 from .figures import CHANCE, Curve, Panel, draw_report
 from .files import write_atomically, write_text
 from .presets import configuration
 from .provenance import machine, versions
 from .train import Experiment, Trainer, parameter_error, predict
 
-__all__ = ["format_table", "write_report"]
+__all__ = ["format_table", "verdict", "write_report", "write_results"]
 
 _PACKAGES = ("torch", "numpy", "scrapl-jtfs", "kymatio", "auraloss", "nnaudio2")
 _N_TEXTURES = 4
+_PICTURE = "report.png"
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,30 @@ class Sound:
         return f"density {self.theta[0]:.2f}, slope {self.theta[1]:.2f}"
 
 
-def write_report(folder: Path, experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
-    """Write everything into `folder` from finished trainers; returns the content of results.json."""
+def write_results(folder: Path, experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
+    """Write results.json from finished trainers, before anything that can fail; returns its content."""
     results = collect_results(experiment, trainers)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def write_report(
+    folder: Path, experiment: Experiment, trainers: dict[str, Trainer], results: dict[str, Any]
+) -> None:
+    """Write the sounds, report.png and report.html into `folder`, in this order.
+
+    Raises:
+        PictureError: report.png could not be drawn; the page is written without it.
+    """
     rows = render_examples(experiment, trainers)
     wavs = [write_sounds(folder / "wav", k, row, experiment.preset.sample_rate) for k, row in enumerate(rows)]
-    write_figure(folder / "report.png", experiment, trainers, rows)
-    write_text(folder / "report.html", html_page(folder, results, rows, wavs))
-    return results
+    path = folder / _PICTURE
+    try:
+        with drawing(path):
+            figure = draw_figure(experiment, trainers, rows)
+            write_atomically(path, lambda beside: figure.savefig(beside))
+    finally:
+        write_text(folder / "report.html", html_page(folder, results, rows, wavs))
 
 
 def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
@@ -70,6 +88,7 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
         "unit": "mean absolute error of theta in [0, 1], per mille, at the last step",
         "chance": CHANCE,
         "losses": losses,
+        "examples": {"theta": {name: theta.tolist() for name, _, theta, _ in examples(experiment, trainers)}},
         "configuration": configuration(experiment.preset, experiment.seed),
         "n_parameters": sum(p.numel() for t in list(trainers.values())[:1] for p in t.encoder.parameters()),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -78,18 +97,22 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
     }
 
 
-@torch.no_grad()
-def render_examples(experiment: Experiment, trainers: dict[str, Trainer]) -> list[list[Sound]]:
-    """For some test textures: the target, then what each encoder makes of it, with other grains."""
+def examples(experiment: Experiment, trainers: dict[str, Trainer]) -> list[tuple[str, str, Tensor, list[int]]]:
+    """Name, label, theta (n, 2) and seeds of some test textures, then of what each encoder makes of them."""
     test, n = experiment.test, min(_N_TEXTURES, len(experiment.test))
     seeds = synth_seeds(experiment.seed, "report", 0, n)
-    columns = [("target", "target", test.theta[:n], test.seeds[:n])]
-    columns += [
+    matches = [
         (name, trainer.objective.label, predict(trainer.encoder, test.spectrograms[:n]), seeds)
         for name, trainer in trainers.items()
     ]
-    rows: list[list[Sound]] = [[] for _ in range(n)]
-    for name, label, theta, grains in columns:
+    return [("target", "target", test.theta[:n], test.seeds[:n]), *matches]
+
+
+@torch.no_grad()
+def render_examples(experiment: Experiment, trainers: dict[str, Trainer]) -> list[list[Sound]]:
+    """For some test textures: the target, then what each encoder makes of it, with other grains."""
+    rows: list[list[Sound]] = [[] for _ in range(min(_N_TEXTURES, len(experiment.test)))]
+    for name, label, theta, grains in examples(experiment, trainers):
         audio = experiment.synth(theta, grains).cpu()
         for row, values, samples in zip(rows, theta.tolist(), audio, strict=True):
             row.append(Sound(name, label, (values[0], values[1]), samples))
@@ -109,9 +132,7 @@ def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int) -> li
     return paths
 
 
-def write_figure(
-    path: Path, experiment: Experiment, trainers: dict[str, Trainer], rows: list[list[Sound]]
-) -> None:
+def draw_figure(experiment: Experiment, trainers: dict[str, Trainer], rows: list[list[Sound]]) -> Figure:
     curves = [Curve(name, trainer.objective.label, trainer.history) for name, trainer in trainers.items()]
     panels = [
         [
@@ -128,30 +149,35 @@ def write_figure(
         objective: Any = trainers["scrapl"].objective
         path_map = objective.jtfs.paths, objective.path_counts(trainers["scrapl"].history[-1]["step"])
     preset = experiment.preset
-    figure = draw_report(
+    return draw_report(
         curves, panels, experiment.front_end.frequencies, preset.n_samples / preset.sample_rate, path_map
     )
-    write_atomically(path, lambda beside: figure.savefig(beside))
 
 
 def table_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Header and one row per loss."""
-    header = ("loss", "theta L1", "density", "slope", "steps", "seconds", "ms/step")
-    return [
-        header,
-        *(
-            (
-                r["label"],
-                f"{r['test']['mean']:.1f}",
-                f"{r['test']['density']:.1f}",
-                f"{r['test']['slope']:.1f}",
-                str(r["steps"]),
-                f"{r['seconds']:.0f}",
-                f"{r['ms_per_step']:.1f}",
-            )
-            for r in results["losses"].values()
-        ),
+    """Header and one row per loss, then what chance gives."""
+    header = ("loss", "theta L1 (per mille)", "density", "slope", "steps", "seconds", "ms/step")
+    rows = [
+        (
+            r["label"],
+            f"{r['test']['mean']:.1f}",
+            f"{r['test']['density']:.1f}",
+            f"{r['test']['slope']:.1f}",
+            str(r["steps"]),
+            f"{r['seconds']:.0f}",
+            f"{r['ms_per_step']:.1f}",
+        )
+        for r in results["losses"].values()
     ]
+    chance = f"{results['chance']:.1f}"
+    return [header, *rows, ("chance (always 0.5)", chance, chance, chance, "", "", "")]
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """The outcome in a sentence: errors over chance, from the smallest."""
+    found = sorted((r["test"]["mean"], r["label"]) for r in results["losses"].values())
+    parts = [f"{label} leaves {error / results['chance']:.0%} of the error of chance" for error, label in found]
+    return "; ".join(parts) + "."
 
 
 def format_table(results: dict[str, Any]) -> str:
@@ -168,7 +194,6 @@ def format_table(results: dict[str, Any]) -> str:
 
 def html_page(folder: Path, results: dict[str, Any], rows: list[list[Sound]], wavs: list[list[Path]]) -> str:
     """A page that needs no network: the figure is embedded, the players point to the WAV files beside it."""
-    figure = base64.b64encode((folder / "report.png").read_bytes()).decode()
     header, *body = table_rows(results)
     players = "".join(
         "<tr>"
@@ -185,22 +210,32 @@ def html_page(folder: Path, results: dict[str, Any], rows: list[list[Sound]], wa
     )
     return _PAGE.format(
         preset=html.escape(results["configuration"]["name"]),
-        figure=figure,
+        verdict=html.escape(verdict(results)),
+        figure=html_figure(folder / _PICTURE),
         players=players,
         settings=settings,
-        head="".join(f"<th>{cell}</th>" for cell in header),
+        head="".join(f"<th>{html.escape(cell)}</th>" for cell in header),
         body="".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body),
     )
 
 
+def html_figure(picture: Path) -> str:
+    if not picture.exists():
+        return f"<p>{picture.name} could not be drawn; the same command draws it again.</p>"
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    return f'<img alt="Validation error, paths drawn, spectrograms" src="data:image/png;base64,{encoded}">'
+
+
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Sound matching: {preset}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Sound matching: {preset}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse; margin: 1rem 0 }}
 th, td {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd }}
 .figures td:not(:first-child) {{ text-align: right; font-variant-numeric: tabular-nums }}
-img {{ max-width: 100% }} audio {{ width: 13rem }} pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto }}
+img {{ max-width: 100% }} audio {{ width: 13rem }} .wide {{ overflow-x: auto }}
+pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto }}
 </style>
 <h1>Unsupervised sound matching of a granular synthesizer</h1>
 <p>An encoder sees the constant-Q spectrogram of a texture and guesses the density and slope of its grains. The
@@ -208,11 +243,13 @@ synthesizer renders the guess with other grains, and a loss on the two sounds tr
 merit is the mean absolute error of the parameters on unseen textures, in thousandths of their range: always
 answering 0.5 gives 250.</p>
 <h2>Unseen test textures</h2>
-<table class="figures"><tr>{head}</tr>{body}</table>
-<img alt="Validation error, paths drawn, spectrograms" src="data:image/png;base64,{figure}">
+<p><strong>{verdict}</strong></p>
+<div class="wide"><table class="figures"><tr>{head}</tr>{body}</table></div>
+{figure}
 <h2>Listen</h2>
 <p>Grains differ in time and pitch by design; listen to how many there are and whether they rise or fall.</p>
-<table>{players}</table>
-<h2>Settings</h2><pre>{settings}</pre>
+<div class="wide"><table>{players}</table></div>
+<h2>Settings</h2><details><summary>Everything that is needed to repeat this run</summary>
+<pre>{settings}</pre></details>
 </html>
 """
