@@ -20,6 +20,7 @@ from scrapl_optim.path_state import (
     get_row,
     has_started,
     is_own,
+    keeps_sum,
     params_by_id,
     row_layout,
     row_part,
@@ -161,7 +162,7 @@ def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], 
     layout = row_layout(param, group, "saga_sum" in saved)
     shape = tuple(as_real(param.detach()).shape)
     kept: dict[str, tuple[int, ...]] = {"step": (n_paths,), "scale": (n_paths,)}
-    if "saga_sum" in saved:
+    if "saga_sum" in saved or keeps_sum(group):
         kept["saga_sum"] = shape
     _check_shapes(saved, kept, param_id, n_paths, param)
     check_numbers({key: saved[key] for key in kept}, param_id)

@@ -395,6 +395,19 @@ def test_an_entry_that_is_no_tensor_gets_the_message_on_shapes(key, value):
     assert_same_snapshot(optimizer, before)
 
 
+@pytest.mark.parametrize("key", ["step", "scale", "saga_sum", "update.1", "rms.1"])
+def test_a_missing_entry_is_found_before_anything_changes(key):
+    params = make_params(shapes=[(3,)])
+    optimizer = PathAdamSAGA(params, N_PATHS)
+    run(optimizer, params, [1, 0])
+    before = snapshot(optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+    del saved["state"][0][key]
+    with pytest.raises(ValueError, match=f"state '{key}' of parameter 0 .* has shape None, expected"):
+        optimizer.load_state_dict(saved)
+    assert_same_snapshot(optimizer, before)
+
+
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 @pytest.mark.parametrize("n_paths", [1, 3])
 def test_a_parameter_listed_twice_loads_what_it_saved(n_paths):

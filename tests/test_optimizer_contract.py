@@ -30,11 +30,11 @@ BAD_PATHS = [
     (torch.tensor([1]), TypeError, "0-dim"),
     (torch.tensor(1.0), TypeError, "integer"),
     ("1", TypeError, "integer"),
-    ([1, 2], TypeError, "one path.*call step once for each"),
-    ((1,), TypeError, "one path"),
-    (range(2), TypeError, "one path"),
-    (np.array([1, 2]), TypeError, "one path"),
-    (torch.tensor([1, 2]), TypeError, "one path"),
+    ([1, 2], TypeError, "one integer.*add_path"),
+    ((1,), TypeError, "one integer"),
+    (range(2), TypeError, "one integer"),
+    (np.array([1, 2]), TypeError, "one integer"),
+    (torch.tensor([1, 2]), TypeError, "one integer"),
 ]
 
 # ---------------------------------------------------------------- which path

@@ -223,7 +223,7 @@ def test_errors_name_what_is_wrong():
         optimizer.add_path()
     with pytest.raises(IndexError, match=r"\[0, 3\)"):
         optimizer.add_path(3)
-    with pytest.raises(TypeError, match="one path"):
+    with pytest.raises(TypeError, match="one integer"):
         optimizer.add_path([0, 1])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="weight"):
         optimizer.add_path(0, weight=-1.0)
