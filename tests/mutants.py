@@ -148,7 +148,7 @@ def floored_draws() -> None:
 
 def path_loss_gradient() -> None:
     """The weighted gradient of a JTFS path loss is that of the full tree, the sum over paths, on average."""
-    jtfs = JTFSPath(32, J=3, Q=(1, 1), J_fr=1).double()
+    jtfs = JTFSPath(32, J=3, Q=(1, 1), J_fr=1, T=4).double()
     loss_fn = JTFSPathLoss(jtfs)
     known: dict[int, tuple[list[Tensor], Tensor]] = {}
 

@@ -145,7 +145,7 @@ def test_other_numbers_take_a_norm_and_no_bar() -> None:
 
 
 def test_many_rates_share_labels() -> None:
-    jtfs, ax = JTFSPath(8192, J=11, Q=(8, 4), J_fr=4, Q_fr=4, sample_rate=8192), axes()
+    jtfs, ax = JTFSPath(8192, J=11, Q=(8, 4), J_fr=4, Q_fr=4, T="global", sample_rate=8192), axes()
     draw_rate_scale(ax, jtfs.paths, [1] * jtfs.n_paths)
     assert len(ax.get_xticks()) <= 12
     assert "0" in [text.get_text() for text in ax.get_yticklabels()]

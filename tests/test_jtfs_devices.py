@@ -23,6 +23,9 @@ from torch import Tensor
 import scrapl_jtfs
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, draw_distribution
 
+# Short signals on purpose, whose averages hear reflections.
+pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
+
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
 OPTIONS: dict[str, Any] = dict(orders=(1, 2), oversampling=2, smoothing=1e-4, memory=100_000)
 

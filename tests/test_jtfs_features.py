@@ -299,6 +299,7 @@ def test_reprs_say_what_axes_stand_for() -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"T": 0}, {"T": "global"}, {"oversampling": 1}, {"n_samples": 3001}, {"smoothing": 0.1}]
 )
+@pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 @pytest.mark.parametrize("hop", [None, 1, 4, 64])
 def test_scalogram_is_that_of_its_definition(settings: dict[str, Any], hop: int | None) -> None:
     jtfs = small(**settings)
@@ -317,6 +318,7 @@ def test_scalogram_is_that_of_its_definition(settings: dict[str, Any], hop: int 
     assert found.frequencies.tolist() == [psi.xi * RATE for psi in bank]
 
 
+@pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 def test_scalogram_of_short_and_of_many_signals_and_its_gradient() -> None:
     jtfs = JTFSPath(64, J=4, Q=(4, 1), J_fr=1).double()
     x = noise(2, 1, 3, 64).requires_grad_()

@@ -14,7 +14,7 @@ from scrapl_jtfs import Importance, JTFSPath, JTFSPathLoss, PathTaylor, importan
 from scrapl_optim import PathSampler, Progress, probabilities, theta_importance
 
 N, E = 256, 4
-JTFS = JTFSPath(N, J=5, Q=(2, 1), J_fr=1, T=64, F=1, sample_rate=512)
+JTFS = JTFSPath(N, J=5, Q=(2, 1), J_fr=1, T=32, F=1, sample_rate=512)
 LOSS = JTFSPathLoss(JTFS)
 TIGHT = 1e-9
 TIME = torch.arange(N) / 512

@@ -13,6 +13,9 @@ from literal_jtfs import LiteralJTFS
 
 from scrapl_jtfs import JTFSPath
 
+# Short signals on purpose, whose averages hear reflections.
+pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
+
 REFERENCES = sorted((Path(__file__).parent / "reference").glob("*.npz"))
 
 

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
+# Short signals on purpose, whose averages hear reflections.
+pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
+
 TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, T=32, F=2, orders=(1, 2))
 OPTIONS: dict[str, Any] = dict(smoothing=1e-5, oversampling=2, memory=100_000)

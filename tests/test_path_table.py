@@ -158,7 +158,7 @@ def test_every_path_is_the_nearest_to_its_own_place() -> None:
 
 
 def test_a_path_says_what_it_listens_to() -> None:
-    paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, orders=(1, 2), sample_rate=16000).paths
+    paths = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", orders=(1, 2), sample_rate=16000).paths
     said = [str(paths[p]) for p in (0, 3, 5, 7, 12, 17, 35)]
     assert said == [
         "path 0: order 1, 0 cycles/octave",

@@ -62,7 +62,7 @@ def test_a_weighted_jtfs_path_loss_has_the_gradient_of_the_full_tree(pi: Any, si
 @settings(modest, max_examples=5)
 @given(distributions(5, 5), st.integers(0, 2))
 def test_two_weighted_paths_a_step_have_the_gradient_of_the_full_tree(pi: Any, signal_seed: int) -> None:
-    jtfs = JTFSPath(32, J=3, Q=(1, 1), J_fr=1).double()
+    jtfs = JTFSPath(32, J=3, Q=(1, 1), J_fr=1, T=4).double()
     loss_fn = JTFSPathLoss(jtfs)
     x, y = torch.randn(2, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(signal_seed))
     x.requires_grad_()
