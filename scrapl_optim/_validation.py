@@ -141,8 +141,8 @@ def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
     """
     if _is_several(value):
         raise TypeError(
-            f"Invalid path_idx: {value!r}; expected one integer, since a path updates a row of its own; for several "
-            "in a step, call add_path(...) after the backward pass of each, then step()"
+            f"Invalid path_idx: {value!r}; expected one integer, since a path updates a row of its own; for "
+            "several in a step, call add_path(...) after the backward pass of each, then step()"
         )
     path_idx = as_int(value, "path_idx")
     if not 0 <= path_idx < n_paths:
