@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .sound_matching.files import write_atomically
+from scrapl_jtfs.commands.files import write_atomically
 
 __all__ = [
     "SOURCE",

@@ -10,10 +10,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from scrapl_jtfs.commands.command_line import say, shown
+from scrapl_jtfs.commands.drawing import PictureError, drawing
+from scrapl_jtfs.commands.files import write_text
+
 from .pictures import write_picture
-from .sound_matching.command_line import say, shown
-from .sound_matching.drawing import PictureError, drawing
-from .sound_matching.files import write_text
 from .speed.processes import WorkerError
 
 __all__ = ["COMMITTED", "benchmark_parser", "guarded", "partial_file", "warn_of_load", "write_report"]

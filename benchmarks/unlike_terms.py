@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
 from scrapl_optim import PathAdamSAGA, PathSampler
-
-from .sound_matching.files import write_text
-from .sound_matching.provenance import machine, versions
 
 __all__ = ["ARMS", "Arm", "HeatEquation", "main", "make_network", "train"]
 

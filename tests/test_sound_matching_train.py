@@ -9,10 +9,10 @@ from torch import Tensor
 
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
-from benchmarks.sound_matching.files import write_atomically
 from benchmarks.sound_matching.losses import build_objective
 from benchmarks.sound_matching.presets import PRESETS, Preset, check_run_folder
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
+from scrapl_jtfs.commands.files import write_atomically
 
 TINY: Preset = replace(
     PRESETS["small"],

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from ..pictures import write_picture
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import machine, versions
 from .plots import draw_figure
 from .studies import LAYERS, SMALL, Selection, quick, study_compact, study_smoothing
 from .tables import compact_table, gradient_table, layers_table, smoothing_table, training_table

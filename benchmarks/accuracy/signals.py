@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..sound_matching.synth import GranularSynth
+from scrapl_jtfs.commands.granular import GranularSynth
+
 from .chirplet import chirplet
 
 __all__ = ["CLEAN_SOUNDS", "SOUNDS", "Pair", "normalized"]

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from ..pictures import write_picture
-from ..sound_matching.files import write_text
 from ..sound_matching.presets import configuration
-from ..sound_matching.provenance import machine, versions
 from ..sound_matching.train import EpochRecord
 from ..storage.runs import finished_result
 from .arms import ARMS, REFERENCE, run_configuration

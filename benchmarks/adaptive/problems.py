@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs import JTFSPath
+from scrapl_jtfs.commands.granular import draw_grains
 
 from ..accuracy.chirplet import Chirplet
 from ..accuracy.signals import normalized
 from ..sound_matching.data import build_front_end, build_synth, make_splits
 from ..sound_matching.presets import PRESETS, Preset
-from ..sound_matching.synth import draw_grains
 from ..sound_matching.train import Experiment
 
 __all__ = ["PROBLEMS", "ChirpletSynth", "Problem", "ProblemExperiment", "build_jtfs", "quick"]

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from scrapl_jtfs import JTFSPathLoss
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import CONFIGURATION, machine, versions
 from scrapl_optim import AdaptivePathSampler, PathSampler, theta_importance
 
 from ..sound_matching.data import match_seeds
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import CONFIGURATION, machine, versions
 from ..sound_matching.train import EpochRecord, ParameterError, Trainer, parameter_error
 from ..storage.arms import run_hash
 from ..storage.runs import RESULT, finished_result

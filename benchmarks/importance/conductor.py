@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from scrapl_jtfs import JTFSPath
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
 
-from ..sound_matching.files import write_text
 from ..sound_matching.front_end import LogCQT
-from ..sound_matching.provenance import machine, versions
 from ..speed.processes import Worker, WorkerError, cores_for
 from .plan import Plan, Sized
 from .problem import Scale, make_audio

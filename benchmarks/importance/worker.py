@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..sound_matching.provenance import versions
+from scrapl_jtfs.commands.provenance import versions
+
 from ..speed.worker import serve
 from .contenders import Ours, Peer, Values
 from .problem import scale_from_json

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import machine, versions
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from ..speed.processes import Worker, cores_for
 from .contenders import OURS, PEER, TORCH
 from .models import MODELS

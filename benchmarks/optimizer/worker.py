@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..sound_matching.provenance import versions
+from scrapl_jtfs.commands.provenance import versions
+
 from ..speed.measure import peak_memory, time_once, wake_libraries
 from ..speed.worker import serve
 from .answers import check_ours, check_peer

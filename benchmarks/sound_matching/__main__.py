@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from .command_line import Parser, check_name, parse_device, say, set_threads, shown
+from scrapl_jtfs.commands.command_line import Parser, check_name, parse_device, say, set_threads, shown
+from scrapl_jtfs.commands.drawing import PictureError
+
 from .data import check_seed
-from .drawing import PictureError
 from .losses import OBJECTIVES
 from .presets import PRESETS, USUAL, Preset, check_run_folder
 from .report import format_table, verdict, write_report, write_results

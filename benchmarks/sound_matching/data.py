@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs.commands.granular import GranularSynth
+
 from .front_end import LogCQT
 from .presets import Preset
-from .synth import GranularSynth
 
 __all__ = [
     "Batch",

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .files import write_text
-from .provenance import CONFIGURATION, check_configuration
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration
 
 __all__ = ["PRESETS", "USUAL", "Preset", "Usual", "check_run_folder"]
 

@@ -14,12 +14,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from scrapl_jtfs.commands.drawing import drawing
+from scrapl_jtfs.commands.files import write_atomically, write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from .data import synth_seeds
-from .drawing import drawing
 from .figures import CHANCE, Curve, Panel, draw_report
-from .files import write_atomically, write_text
 from .presets import configuration
-from .provenance import machine, versions
 from .train import Experiment, Trainer, parameter_error, predict
 
 __all__ = ["format_table", "verdict", "write_report", "write_results"]

@@ -11,12 +11,13 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs.commands.files import save_checkpoint
+from scrapl_jtfs.commands.progress import Progress
+
 from .data import Batch, Textures, build_front_end, build_synth, epoch_batches, make_splits, match_seeds
 from .encoder import Encoder
-from .files import save_checkpoint
 from .losses import Objective, build_objective
 from .presets import Preset, configuration_hash
-from .progress import Progress
 
 __all__ = [
     "DivergedError",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.sound_matching.files import write_text
-from benchmarks.sound_matching.provenance import machine, versions
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
 
 from .cases import PAPER_SETTINGS, Case
 from .contenders import OURS, build, work

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import machine, versions
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from .answers import TOLERANCES, compare_contenders
 from .cases import PAPER_SETTINGS, Case
 from .contenders import CONTENDERS, OURS, WITHOUT_PATHS

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import machine, versions
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
+
 from .answers import TOLERANCES, AnswersDiffer, relative_distance
 from .cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from .contenders import OURS, WITHOUT_PATHS, Contender, build, noise, work

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sound_matching.provenance import versions
+from scrapl_jtfs.commands.provenance import versions
+
 from .cases import Case, Settings
 from .contenders import CONTENDERS, Contender, build, noise, work
 from .measure import peak_memory, time_once, wake_libraries

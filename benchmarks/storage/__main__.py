@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import machine, versions
 from scrapl_optim.checkpoint import load_checkpoint
 
 from ..pictures import write_picture
-from ..sound_matching.files import write_text
 from ..sound_matching.presets import Preset, configuration
-from ..sound_matching.provenance import machine, versions
 from ..sound_matching.train import checkpoint_path
 from .arms import ARMS, GROUPS, PRESET, QUICK, REFERENCE, run_configuration, run_hash
 from .parallel import Job, RunError, run_jobs

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 import scrapl_optim
+from scrapl_jtfs.commands.files import write_text
+from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration, machine, versions
 
-from ..sound_matching.files import write_text
-from ..sound_matching.provenance import CONFIGURATION, check_configuration, machine, versions
 from ..sound_matching.scrapl import Scrapl
 from ..sound_matching.train import EpochRecord, Experiment, Trainer, checkpoint_path, parameter_error
 from .arms import Arm, ArmObjective, run_configuration, run_hash

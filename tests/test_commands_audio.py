@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks.sound_matching.recording_audio import LEVEL, MAX_RATE, read_recording
+from scrapl_jtfs.commands.audio import LEVEL, MAX_RATE, read_recording
 
 RATE = 16384
 ROOT = Path(__file__).parents[1]
@@ -242,7 +242,7 @@ def write_header(path: Path, n_bytes: int, rate: int, channels: int, samples: np
 GROWTH = """
 import resource, sys
 from pathlib import Path
-from benchmarks.sound_matching.recording_audio import read_recording
+from scrapl_jtfs.commands.audio import read_recording
 small, large, rate = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 read_recording(small, rate, 2.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

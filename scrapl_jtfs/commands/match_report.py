@@ -1,7 +1,6 @@
 """What a match leaves behind: result.json, match.wav, target.wav, and last report.png."""
 
 import json
-import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,18 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
+from ..figures import draw_scalogram
+from .audio import Recording, write_audio
 from .drawing import drawing, plain_title
-from .figures import Panel, draw_spectrogram
 from .files import write_atomically, write_text
-from .front_end import LogCQT
+from .fit import History, make_jtfs
 from .provenance import CONFIGURATION, machine, versions
-from .recording_audio import Recording, write_audio
-from .recording_fit import History
 
 __all__ = ["PICTURE", "Match", "draw_report", "write_match"]
 
 PICTURE = "report.png"
-_PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs", "nnaudio2")
+_PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs")
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,9 @@ def describe(match: Match) -> dict[str, Any]:
 
 
 def draw_match(match: Match) -> Figure:
-    """Target, start and match as constant-Q spectrograms on one colour scale; below, the error against steps."""
+    """Scalograms of target, start and match, each in dB below its loudest point; under them the error by steps."""
     rate, n = match.recording.sample_rate, match.recording.samples.shape[-1]
-    # the lowest bin stays where its filter, 17 periods, is shorter than the sound
-    octaves = max(3, min(7, int(math.log2(n / 36))))
-    front_end = LogCQT(rate, octaves=octaves, hop=max(32, n // 256))
+    jtfs = make_jtfs(n, rate, invariant=True)
     sounds = {"target": match.recording.samples, "start": match.start, "match": match.match}
     best, curve = match.history.best, match.history.curve
     errors = {
@@ -97,19 +93,14 @@ def draw_match(match: Match) -> Figure:
         "start": f", error {curve[0][1][best]:.3f}",
         "match": f", error {curve[-1][1][best]:.3f}",
     }
-    panels = [
-        Panel(f"{name}{errors[name]}", front_end(audio[None])[0, 0].numpy()) for name, audio in sounds.items()
-    ]
     figure = Figure(figsize=(13, 7), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2, 3, height_ratios=(3, 2))
-    top = max(float(panel.spectrogram.max()) for panel in panels)
     cells = [figure.add_subplot(grid[0, k]) for k in range(3)]
-    for cell, panel in zip(cells, panels, strict=True):
-        draw_spectrogram(cell, panel, front_end.frequencies, n / rate, top)
-        cell.set_xlabel("time (s)", fontsize=9)
-        cell.set_title(panel.title, fontsize=10)
-    cells[0].set_ylabel("frequency (Hz)", fontsize=9)
-    figure.colorbar(cells[0].images[0], ax=cells, label=f"log(1 + {front_end.gain:g} |CQT|)")
+    pairs = zip(cells, sounds.values(), strict=True)
+    meshes = [draw_scalogram(cell, jtfs, audio, label=None) for cell, audio in pairs]
+    for cell, name in zip(cells, sounds, strict=True):
+        cell.set_title(f"{name}{errors[name]}", fontsize=10)
+    figure.colorbar(meshes[0], ax=cells, label="dB below its loudest point")
     draw_error(figure.add_subplot(grid[1, :]), match.history)
     settings, steps = match.configuration, match.history.done
     title = f"{plain_title(settings['file'])}, {settings['mode']}, {steps} steps, seed {settings['seed']}"

@@ -3,12 +3,23 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 import torch
 
-__all__ = ["Parser", "check_name", "one_line", "parse_device", "say", "set_threads", "shown"]
+__all__ = [
+    "Parser",
+    "check_name",
+    "guarded",
+    "named_file",
+    "one_line",
+    "parse_device",
+    "say",
+    "set_threads",
+    "shown",
+]
 
 _MAX_THREADS = max(256, os.cpu_count() or 1)
 
@@ -48,6 +59,28 @@ def say(text: str, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run a command; what the user can mend is told in a sentence, with exit code 2, and ctrl-C with 130."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        say("\nInterrupted.", sys.stderr)
+        return 130
+    except BrokenPipeError:  # who reads has enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, ImportError, OSError) as error:
+        say(f"error: {error}", sys.stderr)
+        return 2
+
+
+def named_file(text: str) -> Path:
+    """An argument that names a file: an empty one would be the current folder's."""
+    if not text:
+        raise argparse.ArgumentTypeError("no recording is named; name a WAV or FLAC file")
+    return Path(text)
 
 
 def check_name(path: Path, what: str) -> None:

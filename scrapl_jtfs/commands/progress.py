@@ -33,6 +33,7 @@ class Progress:
         total: steps, those of earlier sittings included.
         done: steps of earlier sittings.
         label: what is trained.
+        unit: what a step is.
         disable: draw nothing; None where stderr is no terminal.
         clock: seconds, for tests.
     """
@@ -43,6 +44,7 @@ class Progress:
         done: int = 0,
         *,
         label: str = "",
+        unit: str = "steps",
         disable: bool | None = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,7 +61,8 @@ class Progress:
             # every step may draw: an interval in steps, tqdm's habit, stands still when steps become slow
             miniters=1,
             mininterval=0.1 if sys.stderr.isatty() else 30,
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]",
+            unit=unit,
+            bar_format="{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}{postfix}]",
         )
 
     def step(self) -> None:

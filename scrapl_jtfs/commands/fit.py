@@ -13,6 +13,7 @@ gradients.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathSampler
 
+from ..transform import JTFSPath
+from .audio import LEVEL, Recording
+from .granular import GranularSynth
 from .progress import Progress
-from .recording_audio import LEVEL, Recording
-from .synth import GranularSynth
 
 __all__ = ["FITS", "MAX_STEPS", "FitSettings", "Grains", "History", "Model", "Target", "Waveform", "descend"]
 
@@ -48,7 +49,7 @@ class FitSettings:
     invariant: bool  # average over the whole signal, or over half a second
 
 
-# The figures behind each choice are in benchmarks/results/recordings.json.
+# The figures behind each choice are in the repository, benchmarks/results/recordings.json.
 FITS = {
     "texture": FitSettings(0.05 * LEVEL, 1000, 1, 1, 10, 16384, False),
     "granular": FitSettings(0.2, 150, 4, 16, 3, 8192, True),
@@ -58,16 +59,19 @@ FITS = {
 def make_jtfs(n_samples: int, sample_rate: int, invariant: bool) -> JTFSPath:
     """Wavelets up to half a second, 8 per octave of pitch; order 1 carries the spectrum."""
     octaves = int(math.log2(min(n_samples, sample_rate / 2)))
-    return JTFSPath(
-        n_samples,
-        J=octaves,
-        Q=(8, 1),
-        J_fr=3,
-        T="global" if invariant else 2**octaves,
-        F=8,
-        sample_rate=sample_rate,
-        orders=(1, 2),
-    )
+    with warnings.catch_warnings():
+        # Of an average that hears the reflection: a waveform has the recording's own, and no direction to tell.
+        warnings.simplefilter("ignore", UserWarning)
+        return JTFSPath(
+            n_samples,
+            J=octaves,
+            Q=(8, 1),
+            J_fr=3,
+            T="global" if invariant else 2**octaves,
+            F=8,
+            sample_rate=sample_rate,
+            orders=(1, 2),
+        )
 
 
 class Target:

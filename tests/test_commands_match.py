@@ -13,11 +13,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from benchmarks.sound_matching import recording as command
-from benchmarks.sound_matching import recording_audio, recording_fit
-from benchmarks.sound_matching.recording import match
-from benchmarks.sound_matching.recording_audio import LEVEL, Recording, read_recording, resample
-from benchmarks.sound_matching.recording_fit import FITS, Grains, Target, Waveform, descend, eval_seeds, make_jtfs
+from scrapl_jtfs.commands import audio, fit, main
+from scrapl_jtfs.commands import match as command
+from scrapl_jtfs.commands.audio import LEVEL, Recording, read_recording, resample
+from scrapl_jtfs.commands.fit import FITS, Grains, Target, Waveform, descend, eval_seeds, make_jtfs
+from scrapl_jtfs.commands.match import match
 
 RATE = 4096
 FILES = {"config.json", "match.wav", "target.wav", "report.png", "result.json"}
@@ -50,10 +50,9 @@ def wav(tmp_path: Path) -> Path:
     return write_wav(tmp_path / "sound.wav")
 
 
-def run(file: Path, out: Path, *extra: str) -> int:
-    return command.main(
-        [str(file), "--mode", "texture", "--out", str(out), "--rate", str(RATE), "--seconds", "0.5", *extra]
-    )
+def run(file: Path, out: Path, *extra: str, mode: str = "texture") -> int:
+    name = {"texture": "resynthesize", "granular": "match"}[mode]
+    return main([name, str(file), "--out", str(out), "--rate", str(RATE), "--seconds", "0.5", *extra])
 
 
 # --- the descents ---
@@ -101,7 +100,7 @@ def test_the_error_is_that_of_the_definition() -> None:
 
 def test_evaluations_hear_grains_that_no_step_hears() -> None:
     settings = FITS["granular"]
-    steps = {s for step in range(1000) for s in recording_fit.step_seeds(3, step, settings.seeds)}
+    steps = {s for step in range(1000) for s in fit.step_seeds(3, step, settings.seeds)}
     assert len(steps) == 1000 * settings.seeds
     assert not steps & set(eval_seeds(3, settings))
 
@@ -114,8 +113,8 @@ def test_doubts_are_told() -> None:
     assert "slope is at the end" in slope
     assert "opposite signs" in signs
     assert len(grains.doubts(1)) == 1
-    assert "does not determine theta" in recording_fit.fall_doubts(0.01, 0.02)[0]
-    assert recording_fit.fall_doubts(0.05, 0.02) == []
+    assert "does not determine theta" in fit.fall_doubts(0.01, 0.02)[0]
+    assert fit.fall_doubts(0.05, 0.02) == []
 
 
 def test_the_fall_of_the_error_is_judged_by_groups_of_seeds() -> None:
@@ -178,7 +177,7 @@ def test_a_match_writes_everything(
     tmp_path: Path, wav: Path, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert run(wav, out, "--mode", mode, "--steps", "4", "--seed", "1") == 0
+    assert run(wav, out, "--steps", "4", "--seed", "1", mode=mode) == 0
     assert {path.name for path in out.iterdir()} == FILES
     result = json.loads((out / "result.json").read_text())
     assert result["configuration"]["mode"] == mode
@@ -194,7 +193,7 @@ def test_a_match_writes_everything(
     printed = capsys.readouterr().out
     assert "Relative JTFS error" in printed
     assert ("octaves per second" in printed) == (mode == "granular")
-    assert run(wav, out, "--mode", mode, "--steps", "4", "--seed", "1") == 0  # the same settings: written anew
+    assert run(wav, out, "--steps", "4", "--seed", "1", mode=mode) == 0  # the same settings: written anew
     np.testing.assert_array_equal(soundfile.read(out / "match.wav")[0], sound)
 
 
@@ -310,6 +309,6 @@ def test_without_soundfile(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'scrapl-jtfs\[audio\]'"):
-        recording_audio.read_recording(wav, RATE, 0.5)
+        audio.read_recording(wav, RATE, 0.5)
     assert run(wav, tmp_path / "out") == 2
     assert "soundfile" in capsys.readouterr().err

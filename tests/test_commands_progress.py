@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sound_matching import progress, recording_fit, train
-from benchmarks.sound_matching.progress import Progress, rough_duration
+from benchmarks.sound_matching import train
 from benchmarks.sound_matching.train import Experiment, checkpoint_path
+from scrapl_jtfs.commands import fit, progress
+from scrapl_jtfs.commands.progress import Progress, rough_duration
 from tests.test_sound_matching_train import TINY
 
 
@@ -136,4 +137,4 @@ def test_training_moves_the_bar_with_its_steps(tmp_path: Path, monkeypatch: pyte
 
 
 def test_recordings_and_training_share_the_bar() -> None:
-    assert recording_fit.Progress is train.Progress is progress.Progress
+    assert fit.Progress is train.Progress is progress.Progress

@@ -16,15 +16,16 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks.sound_matching import command_line, recording_report
-from benchmarks.sound_matching import recording as command
-from benchmarks.sound_matching.command_line import one_line, say, shown
-from benchmarks.sound_matching.drawing import PictureError, plain_title
-from benchmarks.sound_matching.files import claimed_folder
-from benchmarks.sound_matching.recording import default_folder, match
-from benchmarks.sound_matching.recording_audio import Recording
-from benchmarks.sound_matching.recording_fit import History
-from benchmarks.sound_matching.recording_report import Match, draw_match, draw_report
+from benchmarks.sound_matching import recording
+from scrapl_jtfs.commands import command_line, main, match_report
+from scrapl_jtfs.commands import match as command
+from scrapl_jtfs.commands.audio import Recording
+from scrapl_jtfs.commands.command_line import one_line, say, shown
+from scrapl_jtfs.commands.drawing import PictureError, plain_title
+from scrapl_jtfs.commands.files import claimed_folder
+from scrapl_jtfs.commands.fit import History
+from scrapl_jtfs.commands.match import default_folder, match
+from scrapl_jtfs.commands.match_report import Match, draw_match, draw_report
 
 RATE = 4096
 ROOT = Path(__file__).parents[1]
@@ -71,8 +72,8 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(file: Path | str, *options: str, rate: int = RATE) -> int:
     """One step at a low rate, unless the options say otherwise."""
-    standard = ["--mode=texture", f"--rate={rate}", "--seconds=0.5", "--steps=1"]
-    return command.main([*standard, *options, "--", str(file)])
+    standard = [f"--rate={rate}", "--seconds=0.5", "--steps=1"]
+    return main(["resynthesize", *standard, *options, "--", str(file)])
 
 
 def made_match(name: str) -> Match:
@@ -230,7 +231,6 @@ def assert_one_sentence(capsys: pytest.CaptureFixture[str], said: str) -> None:
         (f"--steps={10**12}", "Invalid steps"),
         ("--seed=-1", "Invalid seed: -1; expected 0 to"),
         (f"--seed={2**31}", f"Invalid seed: {2**31}; expected 0 to"),
-        ("--mode=both", "argument --mode: invalid choice: 'both'"),
         ("--loud", "unrecognized arguments: --loud"),
         ("--two\nlines", "unrecognized arguments: --two lines"),
     ],
@@ -335,7 +335,7 @@ def test_no_fit_is_lost_to_a_failing_picture(
     sound = soundfile.read(out / "match.wav")[0]
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(recording_report, "draw_match", failing(SyntaxError("expected a symbol,\nfound $")))
+        patch.setattr(match_report, "draw_match", failing(SyntaxError("expected a symbol,\nfound $")))
         assert run(wav, f"--out={out}") == 1
     # the earlier picture would pass for this run's
     assert {path.name for path in out.iterdir()} == FILES - {"report.png"}
@@ -359,7 +359,7 @@ def test_the_result_is_there_before_the_picture_is_begun(
         seen.append({path.name for path in out.iterdir()})
         raise ValueError("no picture")
 
-    monkeypatch.setattr(recording_report, "draw_match", draw_match)
+    monkeypatch.setattr(match_report, "draw_match", draw_match)
     with pytest.raises(PictureError, match="could not be drawn"):
         match(wav, "texture", out, steps=1, rate=RATE, seconds=0.5)
     assert seen == [FILES - {"report.png"}]
@@ -368,7 +368,7 @@ def test_the_result_is_there_before_the_picture_is_begun(
 def test_ctrl_c_while_drawing_keeps_the_match(
     tmp_path: Path, wav: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(recording_report, "draw_match", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(match_report, "draw_match", failing(KeyboardInterrupt()))
     assert run(wav, f"--out={tmp_path / 'out'}") == 130
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"report.png"}
     assert "Interrupted while drawing report.png: the match is whole" in capsys.readouterr().err
@@ -460,7 +460,9 @@ def test_make_passes_strings_on_as_they_are(arguments_of: Callable[..., list[str
     assert not (ROOT / "x").exists()
 
 
-def test_make_passes_every_option_on(arguments_of: Callable[..., list[str]]) -> None:
+def test_make_passes_every_option_on(
+    arguments_of: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"START": "1.5", "SECONDS": "4", "RATE": "44100", "STEPS": "20", "SEED": "3", "THREADS": "2"}
     found = arguments_of(
         "match-recording", "FILE=a b.wav", "MODE=granular", "OUT=/x y", *(f"{k}={v}" for k, v in options.items())
@@ -471,10 +473,21 @@ def test_make_passes_every_option_on(arguments_of: Callable[..., list[str]]) -> 
     }
     assert set(found[2:-2]) == wanted
     assert found[-2:] == ["--", "a b.wav"]
-    parsed = command.parse_arguments(found[2:])
+    asked: list[list[str]] = []
+    monkeypatch.setattr(recording.commands, "main", lambda arguments: asked.append(arguments) or 0)
+    assert recording.main(found[2:]) == 0
+    assert asked[0][0] == "match"
+    parsed = command.parse_arguments(asked[0][1:], "granular")
     assert (parsed.file, parsed.out, parsed.start, parsed.seconds) == (Path("a b.wav"), Path("/x y"), 1.5, 4.0)
-    assert (parsed.rate, parsed.steps, parsed.mode) == (44100, 20, "granular")
+    assert (parsed.rate, parsed.steps) == (44100, 20)
     assert arguments_of("match-recording", "FILE=rain.wav")[2:] == ["--mode=texture", "--", "rain.wav"]
+
+
+def test_a_mode_of_make_is_one_of_two(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--mode=both", "--", "a.wav"], ["--", "a.wav", "--mode=texture"]):
+        with pytest.raises(SystemExit, match="2"):
+            recording.main(wrong)
+        assert_one_sentence(capsys, "--mode")
 
 
 @pytest.mark.parametrize(("target", "preset"), [("match", "small"), ("match-quick", "quick")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.signal import hilbert
 from torch import Tensor
 
-from benchmarks.sound_matching.synth import GranularSynth, draw_grains, smooth_step
+from scrapl_jtfs.commands.granular import GranularSynth, draw_grains, smooth_step
 
 
 def small_synth(**changes: float) -> GranularSynth:

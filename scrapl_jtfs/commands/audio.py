@@ -1,11 +1,13 @@
-"""A recording of the user's, made ready for matching: mono, resampled, cropped or padded, at a known level."""
+"""Recordings of the user's, made ready for work: mono, resampled, cropped or padded, at a known level."""
 
 import hashlib
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +15,21 @@ from torch import Tensor
 from .command_line import check_name, one_line, shown
 from .files import write_atomically
 
-__all__ = ["LEVEL", "MAX_RATE", "MIN_SAMPLES", "Recording", "read_recording", "resample", "write_audio"]
+__all__ = [
+    "LEVEL",
+    "MAX_RATE",
+    "MIN_SAMPLES",
+    "Format",
+    "Recording",
+    "Sound",
+    "read_format",
+    "read_recording",
+    "read_sound",
+    "resample",
+    "write_audio",
+]
 
-LEVEL = 0.1  # RMS that everything works at: the synthesizer's, and what LogCQT's gain is made for
+LEVEL = 0.1  # RMS that everything works at: that of the synthesizer, too
 MIN_SAMPLES = 1024  # below this no wavelet is slow enough to hear a texture with
 MAX_RATE = 96000  # Hz, of the working sample rate
 _SILENCE = 1e-5  # RMS of full scale, -100 dB
@@ -45,6 +59,29 @@ class Recording:
     sha256: str
     notes: tuple[str, ...]
     lost_energy: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Mono samples (n,) in float64 at their own level, without mean; what was done to them, and what was lost."""
+
+    samples: Tensor
+    sample_rate: int
+    sha256: str
+    conversions: tuple[str, ...]
+    losses: tuple[str, ...]
+    lost_energy: float
+
+
+class Format(NamedTuple):
+    """Of a file: sample rate in Hz, and length in samples."""
+
+    rate: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
 
 
 @dataclass(frozen=True)
@@ -88,6 +125,18 @@ def pad_length(x: Tensor, wanted: int) -> Tensor:
     return torch.nn.functional.pad(x, (0, n - x.shape[-1]))
 
 
+def read_format(path: Path, start: float = 0.0) -> Format:
+    """What the header of a file says.
+
+    Raises:
+        ImportError: soundfile is not installed.
+        ValueError: the file is missing, no audio, empty, or ends before the start.
+    """
+    with _opened(path) as file:
+        _check_start(path, file, start)
+        return Format(int(file.samplerate), int(file.frames))
+
+
 def read_recording(path: Path, sample_rate: int, seconds: float, start: float = 0.0) -> Recording:
     """Read about `seconds` from `start` of a WAV, FLAC or other file that libsndfile knows.
 
@@ -100,20 +149,31 @@ def read_recording(path: Path, sample_rate: int, seconds: float, start: float = 
             samples, or all of its sound lies above half the sample rate.
     """
     wanted = 1 << round(math.log2(max(seconds * sample_rate, MIN_SAMPLES)))
-    segment = _decode(path, sample_rate, start, wanted / sample_rate)
-    sound, loss = _prepare(path, segment, sample_rate, wanted, start)
-    samples = pad_length(sound, wanted)
+    sound = read_sound(path, sample_rate, wanted, start)
+    samples = pad_length(sound.samples, wanted)
     gain = _rms(samples) / LEVEL
     notes = (
-        "mono" if segment.channels == 1 else f"{segment.channels} channels averaged to mono",
-        f"at {sample_rate} Hz"
-        if segment.rate == sample_rate
-        else f"resampled from {segment.rate} Hz to {sample_rate} Hz",
-        _length_note(sound.shape[-1], samples.shape[-1], sample_rate, start),
+        *sound.conversions,
+        _length_note(sound.samples.shape[-1], samples.shape[-1], sample_rate, start),
         f"scaled to an RMS of {LEVEL:g} for matching and back afterwards",
-        *loss.notes(),
+        *sound.losses,
     )
-    return Recording((samples / gain).float(), sample_rate, gain, segment.sha256, notes, loss.energy)
+    return Recording((samples / gain).float(), sample_rate, gain, sound.sha256, notes, sound.lost_energy)
+
+
+def read_sound(path: Path, sample_rate: int, n_samples: int, start: float = 0.0) -> Sound:
+    """Read up to `n_samples` at the sample rate from `start` of a file, at its own level, without its mean.
+
+    Raises:
+        ImportError, ValueError: as for `read_recording`.
+    """
+    segment = _decode(path, sample_rate, start, n_samples / sample_rate)
+    samples, loss = _prepare(path, segment, sample_rate, n_samples, start)
+    channels = "mono" if segment.channels == 1 else f"{segment.channels} channels averaged to mono"
+    rate = f"at {sample_rate} Hz"
+    if segment.rate != sample_rate:
+        rate = f"resampled from {segment.rate} Hz to {sample_rate} Hz"
+    return Sound(samples, sample_rate, segment.sha256, (channels, rate), tuple(loss.notes()), loss.energy)
 
 
 def _prepare(path: Path, segment: _Segment, sample_rate: int, wanted: int, start: float) -> tuple[Tensor, "_Loss"]:
@@ -230,8 +290,9 @@ def _resample_segment(segment: _Segment, offset: float, sample_rate: int) -> Ten
     return resample(x, segment.rate, sample_rate)[lead * sample_rate // segment.rate :]
 
 
-def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segment:
-    """`seconds` from `start`, and up to the margins around; nothing else of the file is kept in memory."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as soundfile has it; whatever libsndfile or the system refuses inside is told as a ValueError."""
     soundfile = _soundfile()
     check_name(path, "file name")
     try:
@@ -239,20 +300,30 @@ def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segm
             kind = "not a file" if path.exists() else "no such file"
             raise ValueError(f"{shown(path)}: {kind}; name an audio file")
         with soundfile.SoundFile(os.fsencode(path)) as file:
-            rate, length = int(file.samplerate), int(file.frames)
-            if length == 0 or start >= length / rate:
-                past = f"--start {start:g} s is past its end, {length / rate:g} s"
-                raise ValueError(f"{shown(path)}: empty audio, {past if length else 'it holds no samples'}")
-            first = round(start * rate)
-            before = min(first, _lead(rate, sample_rate))
-            file.seek(first - before)
-            mono = _read_mono(file, before + math.ceil((seconds + _MARGIN) * rate))
-            bits = _BITS.get(file.subtype, 16)
-            channels = file.channels
-        sha256 = _hash(path)
+            yield file
     except (RuntimeError, TypeError, OSError) as error:  # soundfile's own are RuntimeErrors; raw files a TypeError
         reason = getattr(error, "error_string", error)
         raise ValueError(f"{shown(path)}: cannot be read as audio: {one_line(reason)}") from error
+
+
+def _check_start(path: Path, file: Any, start: float) -> None:
+    rate, length = int(file.samplerate), int(file.frames)
+    if length == 0 or start >= length / rate:
+        past = f"--start {start:g} s is past its end, {length / rate:g} s"
+        raise ValueError(f"{shown(path)}: empty audio, {past if length else 'it holds no samples'}")
+
+
+def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segment:
+    """`seconds` from `start`, and up to the margins around; nothing else of the file is kept in memory."""
+    with _opened(path) as file:
+        _check_start(path, file, start)
+        rate = int(file.samplerate)
+        first = round(start * rate)
+        before = min(first, _lead(rate, sample_rate))
+        file.seek(first - before)
+        mono = _read_mono(file, before + math.ceil((seconds + _MARGIN) * rate))
+        bits, channels = _BITS.get(file.subtype, 16), file.channels
+        sha256 = _hash(path)
     if mono.shape[-1] <= before:
         raise ValueError(f"{shown(path)}: empty audio, --start {start:g} s is past its end")
     return _Segment(mono, before, rate, channels, max(_SILENCE, 0.5 * 2.0 ** (1 - bits)), sha256)

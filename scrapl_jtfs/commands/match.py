@@ -1,0 +1,332 @@
+"""scrapl-jtfs resynthesize and match: descend to a recording on one random path per step."""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .audio import MAX_RATE, MIN_SAMPLES, Recording, read_recording
+from .command_line import Parser, check_name, named_file, say, set_threads, shown
+from .drawing import PictureError
+from .files import claimed_folder
+from .fit import (
+    FITS,
+    MAX_STEPS,
+    FitSettings,
+    Grains,
+    History,
+    Model,
+    Target,
+    Waveform,
+    descend,
+    eval_seeds,
+    fall_doubts,
+    make_jtfs,
+)
+from .match_report import PICTURE, Match, draw_report, write_match
+from .provenance import check_configuration
+
+__all__ = ["Job", "match", "match_grains", "prepare", "resynthesize"]
+
+_VERSION = 2  # raise it when the same settings give another result
+_MAX_SECONDS = 60.0
+_MAX_SEED = 2**31
+_SLUG_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be matched, how, and where the result goes."""
+
+    configuration: dict[str, Any]
+    recording: Recording
+    settings: FitSettings
+    out: Path
+
+    def fit(self) -> Match:
+        """Descend; ctrl-C after the first step ends it early."""
+        fit = fit_texture if self.configuration["mode"] == "texture" else fit_granular
+        return fit(self.configuration, self.recording, self.settings, self.configuration["seed"])
+
+
+def match(
+    file: Path,
+    mode: str,
+    out: Path | None = None,
+    *,
+    steps: int | None = None,
+    seconds: float = 2.0,
+    start: float = 0.0,
+    rate: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Match one recording and write result.json, match.wav, target.wav and report.png, in this order.
+
+    Args:
+        file: WAV, FLAC or another file that libsndfile knows.
+        mode: "granular" fits the two parameters of the granular synthesizer, "texture" a waveform from noise.
+        out: folder, new or with an earlier result of the same settings; None for one in runs/ that no other
+            recording and no other settings share.
+        steps: of gradient descent, one JTFS path each; None for the mode's own.
+        seconds: length to match; the power of two of samples nearest to it is taken.
+        start: where in the recording, in seconds.
+        rate: working sample rate in Hz; None for the mode's own.
+        seed: of noise, grains and paths.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        ValueError: a setting is out of range, the recording cannot be used, or `out` belongs to other settings.
+        ImportError: soundfile is not installed.
+        OSError: `out` cannot be written to.
+        PictureError: report.png could not be drawn; everything else is written.
+    """
+    job = prepare(file, mode, out, steps=steps, seconds=seconds, start=start, rate=rate, seed=seed)
+    with claimed_folder(job.out):
+        found = job.fit()
+        result = write_match(job.out, found)
+        draw_report(job.out, found)
+    return result
+
+
+def prepare(
+    file: Path,
+    mode: str,
+    out: Path | None = None,
+    *,
+    steps: int | None = None,
+    seconds: float = 2.0,
+    start: float = 0.0,
+    rate: int | None = None,
+    seed: int = 0,
+) -> Job:
+    """Check everything that `match` takes and read the recording, before any work; writes nothing."""
+    settings = fit_settings(mode, steps, rate)
+    check_times(seconds, start, seed)
+    if out is not None:
+        check_name(out, "--out")
+    recording = read_recording(file, settings.sample_rate, seconds, start)
+    configuration = {
+        "version": _VERSION,
+        "file": file.name,
+        "sha256": recording.sha256,
+        "mode": mode,
+        "steps": settings.steps,
+        "seconds": seconds,
+        "start": start,
+        "rate": settings.sample_rate,
+        "seed": seed,
+    }
+    folder = default_folder(configuration) if out is None else out
+    check_configuration(folder, configuration)
+    check_not_overwritten(file, folder)
+    return Job(configuration, recording, settings, folder)
+
+
+def check_not_overwritten(file: Path, folder: Path) -> None:
+    for path in (folder / "match.wav", folder / "target.wav"):
+        if path.exists() and path.samefile(file):
+            raise ValueError(
+                f"Invalid --out: {shown(folder)}; the match would overwrite the recording {shown(path)}; "
+                "name another folder"
+            )
+
+
+def check_times(seconds: float, start: float, seed: int) -> None:
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError(f"Invalid seconds: {seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
+    if not 0 <= start < math.inf:
+        raise ValueError(f"Invalid start: {start:g}; expected seconds from the beginning, 0 or more")
+    if not 0 <= seed < _MAX_SEED:
+        raise ValueError(f"Invalid seed: {seed}; expected 0 to {_MAX_SEED - 1}")
+
+
+def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
+    """The settings of a mode, with some of the user's own."""
+    if mode not in FITS:
+        raise ValueError(f"Invalid mode: {mode!r}; mode must be one of {', '.join(FITS)}")
+    default = FITS[mode]
+    changed = replace(
+        default,
+        steps=default.steps if steps is None else steps,
+        sample_rate=default.sample_rate if rate is None else rate,
+    )
+    if not 1 <= changed.steps <= MAX_STEPS:
+        raise ValueError(
+            f"Invalid steps: {changed.steps}; expected 1 to {MAX_STEPS}; the default is {default.steps}"
+        )
+    if not 2 * MIN_SAMPLES <= changed.sample_rate <= MAX_RATE:
+        raise ValueError(
+            f"Invalid rate: {changed.sample_rate}; expected {2 * MIN_SAMPLES} to {MAX_RATE} Hz; the default is "
+            f"{default.sample_rate}"
+        )
+    return changed
+
+
+def default_folder(configuration: dict[str, Any]) -> Path:
+    """A folder in runs/ for these settings alone: a harmless form of the file's name, and a hash of everything.
+
+    >>> folder = default_folder({"file": "../My rain (1)...wav", "mode": "texture"})
+    >>> folder.parent.name, folder.name.rpartition("-")[0]
+    ('runs', 'My_rain_1-texture')
+    """
+    name = re.sub(r"\W+", "_", Path(configuration["file"]).stem).strip("_")[:_SLUG_LENGTH]
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    return Path("runs") / f"{name or 'recording'}-{configuration['mode']}-{digest[:8]}"
+
+
+def fit_texture(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
+    target, model = make_target(recording, settings), Waveform(recording, seed)
+    start = model.samples.detach().clone()
+    history, seconds = timed_descent(target, model, settings, seed)
+    sound = model.samples.detach()
+    figures = {
+        "n_paths": target.jtfs.n_paths,
+        "median_path_error_start": target.median_path_error(start[None, None]),
+        "median_path_error_match": target.median_path_error(sound[None, None]),
+        "seconds": seconds,
+    }
+    return Match(configuration, recording, start, sound, history, figures)
+
+
+def fit_granular(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
+    target, model = make_target(recording, settings), Grains(recording)
+    heard = eval_seeds(seed, settings)
+    theta_start, start = model.theta.detach(), model(heard).detach()
+    history, seconds = timed_descent(target, model, settings, seed)
+    theta, sound = model.theta.detach(), model(heard).detach()
+    best, synth = history.best, model.synth
+    fall = target.fall(start[best], sound[best])
+    figures = {
+        "n_paths": target.jtfs.n_paths,
+        "theta": model.physical(theta[best]),
+        "theta_start": model.physical(theta_start[best]),
+        "error_fall": {"mean": fall[0], "standard_error": fall[1]},
+        "doubts": model.doubts(best) + fall_doubts(*fall),
+        "theta_of_all_starts": [model.physical(row) for row in theta],
+        "synthesizer": {
+            "n_grains": synth.n_grains,
+            "grain_seconds": synth.grain_samples / synth.sample_rate,
+            "min_pitch": synth.min_pitch,
+            "max_pitch": synth.max_pitch,
+            "max_slope": synth.max_slope,
+        },
+        "median_path_error_start": target.median_path_error(start[best][None]),
+        "median_path_error_match": target.median_path_error(sound[best][None]),
+        "seconds": seconds,
+    }
+    return Match(configuration, recording, start[best, 0], sound[best, 0], history, figures)
+
+
+def make_target(recording: Recording, settings: FitSettings) -> Target:
+    n = recording.samples.shape[-1]
+    return Target(make_jtfs(n, recording.sample_rate, settings.invariant), recording.samples)
+
+
+def timed_descent(target: Target, model: Model, settings: FitSettings, seed: int) -> tuple[History, float]:
+    """The history, and the seconds that it took with its evaluations."""
+    started = time.perf_counter()
+    history = descend(target, model, settings, seed)
+    return history, time.perf_counter() - started
+
+
+def resynthesize(argv: Sequence[str]) -> int:
+    """The command of the same name."""
+    return command(argv, "texture")
+
+
+def match_grains(argv: Sequence[str]) -> int:
+    """The command match."""
+    return command(argv, "granular")
+
+
+def parse_arguments(argv: Sequence[str], mode: str) -> argparse.Namespace:
+    name, what = {
+        "texture": ("resynthesize", "Resynthesise a recording as a texture from noise"),
+        "granular": ("match", "Fit the density and slope of a granular synthesizer to a recording"),
+    }[mode]
+    default = FITS[mode]
+    parser = Parser(
+        prog=f"scrapl-jtfs {name}",
+        description=f"{what}, by gradient descent on one random JTFS path per step. Ctrl-C keeps what there is.",
+    )
+    parser.add_argument("file", type=named_file, help="WAV, FLAC or another file that libsndfile knows")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the result (default: one in runs/ for these settings)"
+    )
+    parser.add_argument("--steps", type=int, help=f"one JTFS path each (default: {default.steps})")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length to match (default: 2)")
+    parser.add_argument("--start", type=float, default=0.0, help="where in the recording, in seconds (default: 0)")
+    parser.add_argument("--rate", type=int, help=f"working sample rate in Hz (default: {default.sample_rate})")
+    parser.add_argument("--seed", type=int, default=0, help="of noise, grains and paths (default: 0)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1; more rarely help)")
+    return parser.parse_args(argv)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What the user wants to know, for the terminal."""
+    lines = [
+        f"Relative JTFS error {result['error_start']:.3f} -> {result['error_match']:.3f} "
+        f"in {result['steps_done']} steps, {result['seconds']:.0f} s"
+    ]
+    if "theta" in result:
+        theta = result["theta"]
+        lines.append(
+            f"Density {theta['density']:.2f} = {theta['grains_per_second']:.1f} grains per second, "
+            f"slope {theta['slope']:.2f} = {theta['octaves_per_second']:+.1f} octaves per second"
+        )
+    return "\n".join([*lines, *(f"Note: {doubt}" for doubt in result.get("doubts", []))])
+
+
+def command(argv: Sequence[str], mode: str) -> int:
+    """Exit code 0, 1 for a picture that failed, 130 after ctrl-C; see `guarded` for what the user can mend."""
+    a = parse_arguments(argv, mode)
+    set_threads(a.threads)
+    try:
+        job = prepare(
+            a.file, mode, a.out, steps=a.steps, seconds=a.seconds, start=a.start, rate=a.rate, seed=a.seed
+        )
+        with claimed_folder(job.out):
+            return run(job)
+    except KeyboardInterrupt:
+        say("\nInterrupted before a match was written: there is nothing to keep.", sys.stderr)
+        return 130
+
+
+def run(job: Job) -> int:
+    """Fit, write and tell; returns the exit code."""
+    say(f"{shown(job.configuration['file'])}, {job.configuration['mode']}, {job.settings.steps} steps")
+    for note in job.recording.notes:
+        say(f"  {note}")
+    found = job.fit()
+    result = write_match(job.out, found)
+    say(summary(result))
+    out = shown(job.out)
+    say(f"Listen to  {out}/target.wav and {out}/match.wav\nFigures    {out}/result.json")
+    return draw(job.out, found)
+
+
+def draw(out: Path, found: Match) -> int:
+    """The picture, when everything else is on the disk; returns the exit code."""
+    code = 0
+    try:
+        draw_report(out, found)
+        say(f"Look at    {shown(out / PICTURE)}")
+    except PictureError as error:
+        say(f"error: {error}; the match is whole in match.wav and result.json", sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        say(f"\nInterrupted while drawing {PICTURE}: the match is whole in match.wav and result.json.", sys.stderr)
+        return 130
+    if found.history.interrupted:
+        say(f"Interrupted after {found.history.done} steps: this is what there was.", sys.stderr)
+        return 130
+    return code
