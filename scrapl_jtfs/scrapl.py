@@ -28,7 +28,7 @@ class SCRAPL(nn.Module):
 
     ::
 
-        scrapl = SCRAPL(16000, J=12, Q=(8, 2), J_fr=3, sample_rate=16000, rates=(2, 50), seed=0)
+        scrapl = SCRAPL(16000, J=12, Q=(8, 2), J_fr=3, T="global", sample_rate=16000, rates=(2, 50))
         optimizer = scrapl.optimizer(model.parameters(), lr=5e-4)
         for x in batches:
             loss = scrapl(model(x), x)

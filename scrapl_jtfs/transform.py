@@ -6,7 +6,6 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,8 +22,10 @@ from .checks import (
     checked_signal,
     is_number,
 )
+from .choice import settings_for_sounds
 from .constants import make_constants
-from .effort import check_options, first_effort, second_effort
+from .describe import Description, describe, warn_of_long_average
+from .effort import check_options, check_orders, first_effort, second_effort
 from .features import Features, Kept, Scalogram
 from .filters import Filters
 from .geometry import Support, make_geometry
@@ -86,7 +87,10 @@ class JTFSPath(nn.Module):
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
         with T near ``n_samples`` hears as much of the reflection as of the signal and cannot tell the spin of a
-        texture; "global" averages over the signal alone.
+        texture; "global" averages over the signal alone. One longer than an eighth of the signal warns, a
+        UserWarning.
+
+        :meth:`for_sounds` chooses J, Q, J_fr, Q_fr and T by what is to be heard, :meth:`describe` tells what is.
 
     Attributes:
         paths: the table of paths, a :class:`PathTable`: a tuple of :class:`Path` to print and to choose from.
@@ -129,10 +133,7 @@ class JTFSPath(nn.Module):
         check_options(oversampling, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
-        if not isinstance(orders, Collection) or not all(isinstance(order, Real) for order in orders):
-            raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
-        if not set(orders) or not set(orders) <= {1, 2}:
-            raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
+        check_orders(orders)
         self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
         self.sample_rate = float(sample_rate)
         self.oversampling, self.smoothing, self.memory = oversampling, smoothing, memory
@@ -154,6 +155,105 @@ class JTFSPath(nn.Module):
             self._build_constants()
         if device.type != "cpu":
             self.to(device)
+        warn_of_long_average(self.geometry)
+
+    @classmethod
+    def for_sounds(
+        cls,
+        seconds: float,
+        sample_rate: float,
+        rates: tuple[float, float] = (2.0, 20.0),
+        n_paths: int = 100,
+        *,
+        orders: Collection[int] = (2,),
+        oversampling: float | None = None,
+        smoothing: float = 0.0,
+        memory: int | None = None,
+    ) -> JTFSPath:
+        """Return the transform for sounds of a length, whose rates reach from the slowest to the fastest wanted.
+
+        J is the smallest whose slowest rate is at most the slowest wanted, Q1 is 8 and F is 2**J_fr. T is 2**J, or
+        "global" where that is more than an eighth of the sound. Of Q2 in 1, 2, 3, 4, 6, 8, J_fr in 2, 3, 4, 5 and
+        Q_fr in 1, 2, 3, 4 it takes those that bring the number of paths nearest to ``n_paths``; of two as near
+        those with J_fr nearer to 3, then the smaller Q2. J_fr = 1, whose scales end at 1.4 cycles per octave, is
+        taken only where all others make more paths than wanted. Faster rates than wanted are among the paths, up
+        to what the sample rate allows; ``paths.where(rate=rates)`` keeps those between. What was chosen is in the
+        ``repr`` and in :meth:`describe`.
+
+        Args:
+            seconds: length of the sounds; n_samples is the nearest to ``seconds * sample_rate``.
+            sample_rate: in Hz.
+            rates: (slowest, fastest) modulation to hear, in Hz.
+            n_paths: P that is wanted.
+            orders: of :class:`JTFSPath`, with 2 among them.
+            oversampling: of :class:`JTFSPath`.
+            smoothing: the same.
+            memory: the same.
+
+        Raises:
+            TypeError: ``n_paths`` is not an integer.
+            ValueError: a value is out of its domain, a sound has less than one period of the slowest rate, or the
+                fastest is too fast for the sample rate.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> jtfs = JTFSPath.for_sounds(1.0, 16000, rates=(2, 20), n_paths=100)
+            >>> jtfs.paths
+            PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
+        """
+        chosen = settings_for_sounds(seconds, sample_rate, rates, n_paths, orders)
+        return cls(
+            **chosen,
+            sample_rate=sample_rate,
+            orders=orders,
+            oversampling=oversampling,
+            smoothing=smoothing,
+            memory=memory,
+        )
+
+    def describe(
+        self,
+        steps: int | None = None,
+        n_parameters: int | None = None,
+        paths: PathIndices | Iterable[Path] | None = None,
+    ) -> Description:
+        r"""Describe what the transform hears and what training on it takes; ``print`` shows it as text.
+
+        The cost of a step is a count of operations relative to the mean path, as seconds depend on the machine.
+
+        With Q2 = 1 the slowest rate is :math:`0.35 f_s / 2^J`. In general, with :math:`\xi, \sigma` centre and
+        bandwidth of the fastest wavelet of the second order, :math:`\xi = \max(0.35, 1 / (1 + 2^{3/Q_2}))` and
+        :math:`\sigma = \frac{\xi}{\sqrt{\ln 2}} \frac{1 - 2^{-1/Q_2}}{1 + 2^{-1/Q_2}}`, it is
+
+        .. math:: \frac{f_s \xi}{Q_2} 2^{-k / Q_2} , \qquad k = \lceil Q_2 \log_2 (10 \, \sigma 2^J) \rceil - 1 .
+
+        Args:
+            steps: of training, to be told how often they visit each path.
+            n_parameters: of the model, to be told what PathAdamSAGA's state takes for it.
+            paths: the paths that are drawn, ids or paths of the table; by default all.
+
+        Raises:
+            TypeError: a number is not an integer.
+            ValueError: a number is not positive, or there are no such paths.
+
+        Example:
+            >>> from scrapl_jtfs import JTFSPath
+            >>> jtfs = JTFSPath(16000, J=12, Q=(8, 1), J_fr=3, T="global", sample_rate=16000)
+            >>> print(jtfs.describe(steps=1920, n_parameters=600_000))  # doctest: +ELLIPSIS
+            90 paths of order 2, for signals of 16000 samples = 1 s
+            10 rates: 1.37 to 700 Hz, 3.32 a decade; the slowest makes 1.37 periods in the signal
+            4 scales: 0.35 to 2.80 cycles/octave, 1 an octave; and 0, the low-pass
+            first order: 1.01 to 6966 Hz, 8 an octave
+            average along time: over the whole signal (T='global'), 16000 samples = 1 s
+            steps: 1920 visit each path 21.3 times on average; 25 visits of each path take 2250 steps
+            cost of a step, in mean paths of the transform: 0.723 (path 0: ...) to 1.21 (path ...), 1 on average
+            PathAdamSAGA's state once all were drawn, bytes a parameter (and for 600000 parameters):
+              float32 724 (434 MB)
+              bfloat16 364 (218 MB)
+              int8 186.8 (112 MB)
+              drawing bundles of one rate keeps 10 rows in place of 90
+        """
+        return describe(self, steps, n_parameters, paths)
 
     def _build_constants(self) -> None:
         self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
@@ -296,8 +396,8 @@ class JTFSPath(nn.Module):
 
         Example:
             >>> from scrapl_jtfs import JTFSPath
-            >>> JTFSPath(16000, J=11, Q=(8, 1), J_fr=3, sample_rate=16000).frame_times(0)[:3]
-            tensor([0.1160, 0.2440, 0.3720], dtype=torch.float64)
+            >>> JTFSPath(16384, J=11, Q=(8, 1), J_fr=3, sample_rate=16384).frame_times(0)[:3]
+            tensor([0.0000, 0.1250, 0.2500], dtype=torch.float64)
         """
         return features.frame_times(self, path_idx)
 

@@ -1,0 +1,388 @@
+"""What a transform says of itself, how one is chosen for sounds, and the warning of averages that are too long."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from scrapl_jtfs import SCRAPL, JTFSPath
+from scrapl_jtfs.choice import FREQUENTIAL, OCTAVES, SECOND_ORDER
+from scrapl_jtfs.describe import Description, consequence
+from scrapl_optim import PathAdamSAGA
+
+PAPER: dict[str, Any] = dict(n_samples=32768, J=12, Q=(8, 2), J_fr=3, Q_fr=2, T=4096, F=8, sample_rate=8192)
+
+
+@pytest.fixture(scope="module")
+def paper() -> JTFSPath:
+    return JTFSPath(**PAPER)
+
+
+def lines(description: Description) -> dict[str, str]:
+    """Its lines by what they begin with."""
+    return {line.split(":")[0].strip(): line for line in str(description).splitlines()}
+
+
+# --- what it says, against the table and closed forms ---
+
+
+def slowest_rate(sample_rate: float, J: int, Q2: int) -> float:
+    """The closed form in the documentation of JTFSPath.describe."""
+    xi = max(0.35, 1 / (1 + 2 ** (3 / Q2)))
+    sigma = xi / math.sqrt(math.log(2)) * (1 - 2 ** (-1 / Q2)) / (1 + 2 ** (-1 / Q2))
+    k = math.ceil(Q2 * math.log2(10 * sigma * 2**J)) - 1
+    return sample_rate * xi / Q2 * 2 ** (-k / Q2)
+
+
+@pytest.mark.parametrize("Q2", [1, 2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("J", [5, 8, 11])
+def test_the_slowest_rate_has_a_closed_form(J: int, Q2: int) -> None:
+    found = JTFSPath(2**14, J=J, Q=(8, Q2), J_fr=2, T=0, sample_rate=16000).describe()
+    assert found.rates[0] == pytest.approx(slowest_rate(16000, J, Q2), rel=1e-12)
+    if Q2 == 1:
+        assert found.rates[0] == pytest.approx(0.35 * 16000 / 2**J, rel=1e-12)
+    assert found.periods == pytest.approx(found.rates[0] * 2**14 / 16000)
+
+
+def test_rates_and_scales_are_those_of_the_table(paper: JTFSPath) -> None:
+    found = paper.describe()
+    assert set(found.rates) == {path.rate for path in paper.paths}
+    assert set(found.scales) == {path.scale for path in paper.paths}
+    assert list(found.rates) == sorted(found.rates)
+    assert (found.n_paths, found.n_drawn, found.orders) == (315, 315, (2,))
+    per_decade = (len(found.rates) - 1) / math.log10(found.rates[-1] / found.rates[0])
+    assert found.rates_per_decade == pytest.approx(per_decade)
+
+
+def test_densities_of_wavelets_an_octave_apart() -> None:
+    found = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, sample_rate=4096).describe()
+    assert found.rates_per_decade == pytest.approx(1 / math.log10(2))
+    assert found.scales_per_octave == pytest.approx(1.0)
+    assert found.scales == pytest.approx([0.0, 0.35, 0.7, 1.4, 2.8])
+
+
+def test_the_first_order_reaches_from_the_lowest_to_the_highest_row() -> None:
+    jtfs = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, F=0, orders=(1, 2), sample_rate=4096)
+    found, rows = jtfs.describe(), jtfs.row_frequencies(1)
+    assert found.first_order[1] == pytest.approx(float(rows[0]))
+    assert float(rows[-1]) == pytest.approx(found.first_order[0], rel=0.1)  # kymatio keeps a row beyond it
+    assert found.first_order_per_octave == 8
+
+
+def test_costs_are_those_of_the_table(paper: JTFSPath) -> None:
+    found, costs = paper.describe(), [path.cost for path in paper.paths]
+    assert (found.cheapest.cost, found.dearest.cost) == (min(costs), max(costs))
+    assert found.mean_cost == pytest.approx(1.0)
+    few = paper.describe(paths=[3, 200])
+    assert few.mean_cost == pytest.approx((costs[3] + costs[200]) / 2)
+    assert {few.cheapest.index, few.dearest.index} == {3, 200}
+
+
+def test_visits(paper: JTFSPath) -> None:
+    found = paper.describe(steps=1920)
+    assert (found.visits, found.wanted_steps) == (pytest.approx(1920 / 315), 25 * 315)
+    assert lines(found)["steps"].startswith("steps: 1920 visit each path 6.1 times on average; 25 visits of each")
+    unsaid = paper.describe()
+    assert (unsaid.steps, unsaid.visits) == (None, None)
+    assert lines(unsaid)["steps"] == "steps: 25 visits of each path take 7875 steps"
+
+
+def test_only_some_paths_are_drawn(paper: JTFSPath) -> None:
+    keep = paper.paths.where(rate=(2, 20), spin=1)
+    found = paper.describe(steps=1000, n_parameters=1 << 20, paths=keep)
+    assert (found.n_paths, found.n_drawn) == (315, len(keep))
+    assert 2 <= found.rates[0] <= found.rates[-1] <= 20
+    assert found.visits == pytest.approx(1000 / len(keep))
+    assert found.bytes_per_parameter["float32"] == 8 * len(keep) + 4
+    assert found.n_rates == len(paper.paths.bundles("rate", within=keep))
+    assert str(found).startswith(f"{len(keep)} of 315 paths of order 2, ")
+    assert found == paper.describe(steps=1000, n_parameters=1 << 20, paths=[paper.paths[p] for p in keep])
+
+
+@pytest.mark.parametrize(("storage", "row"), [("float32", 8.0), ("bfloat16", 4.0), ("int8", 2 + 8 / 256)])
+def test_memory_is_what_the_optimizer_takes(storage: str, row: float) -> None:
+    jtfs = JTFSPath(512, J=5, Q=(4, 1), J_fr=2)
+    found = jtfs.describe(n_parameters=256 * 64)
+    assert found.bytes_per_parameter[storage] == row * jtfs.n_paths + 4
+    assert found.bytes_in_all is not None
+    optimizer = PathAdamSAGA([nn.Parameter(torch.ones(64, 256))], jtfs.n_paths, storage=storage)
+    optimizer.materialize()
+    (state,) = optimizer.state.values()
+    assert found.bytes_in_all[storage] == sum(tensor.nbytes for tensor in state.values())
+
+
+def test_text_of_the_papers_transform(paper: JTFSPath) -> None:
+    found = lines(paper.describe(n_parameters=9_000_000))
+    assert "315 paths of order 2, for signals of 32768 samples = 4 s" in found
+    assert found["21 rates"].startswith("21 rates: 0.495 to 717 Hz, ")
+    assert found["average along time"] == ("average along time: T = 4096 samples = 0.5 s, 12.5 % of the signal")
+    assert found["float32 2524 (22.7 GB)"]
+    assert "drawing bundles of one rate keeps 21 rows in place of 315" in found
+
+
+def test_text_without_a_sample_rate() -> None:
+    text = str(JTFSPath(512, J=5, Q=(4, 1), J_fr=2).describe())
+    assert "without a sample_rate no Hz are known" in text
+    assert " Hz," not in text
+    assert " s\n" not in text
+    assert "cycles/sample" in text
+
+
+def test_text_of_order_one_alone_and_of_one_scale() -> None:
+    jtfs = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, orders=(1, 2), sample_rate=1000)
+    found = jtfs.describe(paths=[0])
+    assert (found.orders, found.rates, found.periods, found.scales, found.scales_per_octave) == (
+        (1,), (), None, (0.0,), None,
+    )  # fmt: skip
+    assert "rates" not in str(found).replace("of one rate", "")
+    assert "\n1 scale: 0, the low-pass\n" in str(found)
+    assert "keeps 1 row in place of 1" in str(found)
+    one = jtfs.describe(paths=[jtfs.paths.where(order=2, spin=1)[0]])
+    assert (one.rates_per_decade, one.scales_per_octave) == (None, None)
+    assert lines(one)["1 rate"].startswith("1 rate: ")
+    assert jtfs.describe().n_rates == 1 + len(jtfs.describe().rates)
+
+
+@pytest.mark.parametrize(
+    ("T", "averaging", "average", "text"),
+    [
+        ("global", "global", 512, "over the whole signal (T='global'), 512 samples = 0.512 s"),
+        (0, "none", 0, "none (T=0)"),
+        (64, "local", 64, "T = 64 samples = 0.064 s, 12.5 % of the signal"),
+        (12.5, "local", 12.5, "T = 12.5 samples = 0.0125 s, 2.44 % of the signal"),
+    ],
+)
+def test_text_of_averages(T: Any, averaging: str, average: float, text: str) -> None:
+    found = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=T, sample_rate=1000).describe()
+    assert (found.averaging, found.average, found.is_too_long) == (averaging, average, False)
+    assert lines(found)["average along time"] == f"average along time: {text}"
+
+
+@pytest.mark.filterwarnings("ignore:T = 65 samples")
+def test_text_of_a_long_average_says_what_follows() -> None:
+    found = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=65).describe()
+    assert found.is_too_long
+    line = lines(found)["average along time"]
+    assert "12.7 % of the signal, more than an eighth: it hears the signal's reflection" in line
+    assert line.endswith("use T='global', or T up to 64")
+
+
+def test_the_object_shows_as_its_text(paper: JTFSPath) -> None:
+    assert repr(paper.describe()) == str(paper.describe())
+    assert all(len(line) < 200 for line in str(paper.describe()).splitlines())
+
+
+@pytest.mark.parametrize("name", ["steps", "n_parameters"])
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_wrong_numbers(paper: JTFSPath, name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"Invalid {name}: {value}"):
+        paper.describe(**{name: value})
+
+
+def test_wrong_paths(paper: JTFSPath) -> None:
+    with pytest.raises(IndexError, match="315"):
+        paper.describe(paths=[315])
+    with pytest.raises(ValueError, match="Invalid paths: none"):
+        paper.describe(paths=[])
+
+
+# --- for_sounds ---
+
+
+def test_two_to_twenty_hertz_in_a_second() -> None:
+    jtfs = JTFSPath.for_sounds(1.0, 16000)
+    assert jtfs.geometry.n_samples == 16000
+    assert (jtfs.geometry.J, jtfs.geometry.Q, jtfs.geometry.J_fr, jtfs.geometry.Q_fr) == (12, (8, 1), 3, 1)
+    assert (jtfs.n_paths, jtfs.geometry.time.averaging) == (90, "global")
+    assert jtfs.sample_rate == 16000
+    assert jtfs(torch.randn(16000), 89).isfinite().all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(0.05, 3.0),
+    st.sampled_from([4000, 8192.0, 16000, 44100]),
+    st.floats(1.0, 30.0),
+    st.floats(1.0, 20.0),
+    st.integers(1, 400),
+    st.booleans(),
+)
+def test_what_was_asked_for_is_heard(
+    seconds: float, sample_rate: float, periods: float, span: float, n_paths: int, both: bool
+) -> None:
+    slowest = periods / seconds
+    rates = slowest, min(span * slowest, 0.04 * sample_rate)
+    if rates[1] < slowest:
+        return
+    orders = (1, 2) if both else (2,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jtfs = JTFSPath.for_sounds(seconds, sample_rate, rates, n_paths, orders=orders)
+    g, found = jtfs.geometry, jtfs.describe()
+    assert g.n_samples == round(seconds * sample_rate)
+    assert found.rates[0] <= rates[0] <= rates[1] <= found.rates[-1]
+    assert found.orders == orders
+    assert found.averaging == "global" or (found.averaging == "local" and found.average <= g.n_samples / 8)
+    if g.J > 1:  # and no J less would do
+        assert slowest_rate(sample_rate, g.J - 1, g.Q[1]) > rates[0] or g.J - 1 < 3
+
+
+@pytest.mark.parametrize("orders", [(2,), (1, 2)])
+@pytest.mark.parametrize("n_paths", [1, 40, 70, 100, 135, 315, 1000, 5000])
+def test_no_choice_has_a_number_of_paths_nearer(n_paths: int, orders: tuple[int, ...]) -> None:
+    chosen = JTFSPath.for_sounds(1.0, 8000, (4, 40), n_paths, orders=orders)
+    numbers = {}
+    for Q2 in SECOND_ORDER:
+        J = next(J for J in range(1, 13) if slowest_rate(8000, J, Q2) <= 4)
+        for J_fr in (1, *OCTAVES):
+            for Q_fr in FREQUENTIAL:
+                table = small_table(J, Q2, J_fr, Q_fr, orders)
+                numbers[J, Q2, J_fr, Q_fr] = table
+    usual = [n for (_, _, J_fr, _), n in numbers.items() if J_fr > 1]
+    allowed = usual if n_paths >= min(usual) else list(numbers.values())
+    assert abs(chosen.n_paths - n_paths) == min(abs(n - n_paths) for n in allowed)
+    g = chosen.geometry
+    assert numbers[g.J, g.Q[1], g.J_fr, g.Q_fr] == chosen.n_paths
+
+
+def small_table(J: int, Q2: int, J_fr: int, Q_fr: int, orders: tuple[int, ...]) -> int:
+    """Number of paths by the table itself, without filters."""
+    from scrapl_jtfs.geometry import make_geometry
+    from scrapl_jtfs.paths import list_paths, make_banks
+
+    geometry = make_geometry(8000, J, (8, Q2), J_fr, Q_fr, "global", None)
+    return len(list_paths(geometry, make_banks(geometry), 8000, orders))
+
+
+def test_of_two_as_near_the_usual_scales() -> None:
+    jtfs = JTFSPath.for_sounds(1.0, 16000, n_paths=100)  # 110 with J_fr=4, and with J_fr=2, Q_fr=2
+    assert jtfs.describe().scales[1] == pytest.approx(0.35)
+
+
+def test_a_long_sound_has_a_local_average() -> None:
+    jtfs = JTFSPath.for_sounds(4.0, 8192, (2, 20))
+    assert (jtfs.geometry.J, jtfs.geometry.time.averaging, jtfs.geometry.time.support) == (11, "local", 2048)
+    assert "T=2048" in repr(jtfs)
+
+
+def test_options_reach_the_transform() -> None:
+    jtfs = JTFSPath.for_sounds(0.5, 8000, (4, 40), oversampling=2, smoothing=1e-4, memory=10**6)
+    assert (jtfs.oversampling, jtfs.smoothing, jtfs.memory) == (2, 1e-4, 10**6)
+
+    class Mine(JTFSPath):
+        pass
+
+    assert type(Mine.for_sounds(0.5, 8000, (4, 40))) is Mine
+
+
+def test_a_sound_of_exactly_one_period_is_long_enough() -> None:
+    assert JTFSPath.for_sounds(0.1, 16000, (10, 20)).describe().rates[0] <= 10
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(seconds=0.4), ValueError, r"Invalid seconds: 0\.4; .* least 0\.5 s, .*2 Hz; .* from 2\.5 Hz on"),
+        (dict(rates=(0.5, 20)), ValueError, r"Invalid seconds: 1\.0; expected at least 2 s"),
+        (dict(seconds=0), ValueError, "Invalid seconds: 0; expected a positive number"),
+        (dict(seconds=math.inf), ValueError, "Invalid seconds: inf"),
+        (dict(seconds=math.nan), ValueError, "Invalid seconds: nan"),
+        (dict(seconds="1"), ValueError, "Invalid seconds: '1'"),
+        (dict(seconds=1e9), ValueError, r"Invalid seconds: 1000000000\.0; expected 6\.25e-05 to 1\.68e\+04"),
+        (dict(seconds=1e-9), ValueError, r"Invalid seconds: 1e-09; expected"),
+        (dict(sample_rate=0), ValueError, "Invalid sample_rate: 0; expected a positive number of Hz"),
+        (dict(sample_rate=None), ValueError, "Invalid sample_rate: None"),
+        (dict(rates=(20, 2)), ValueError, r"Invalid rates: \(20, 2\); expected \(slowest, fastest\)"),
+        (dict(rates=5), ValueError, "Invalid rates: 5"),
+        (dict(rates=(2,)), ValueError, "Invalid rates"),
+        (dict(rates=(0, 20)), ValueError, "Invalid rates"),
+        (dict(rates=(None, 20)), ValueError, "Invalid rates"),
+        (dict(rates=(2, math.inf)), ValueError, "Invalid rates"),
+        (dict(rates=(2, 7000)), ValueError, r"Invalid rates: \(2, 7000\); 16000 samples at .* have"),
+        (dict(n_paths=0), ValueError, "Invalid n_paths: 0"),
+        (dict(n_paths=10.0), TypeError, r"Invalid n_paths: 10\.0"),
+        (dict(orders=(1,)), ValueError, r"Invalid orders: \(1,\); .*as order 1 has no rates"),
+        (dict(orders=(3,)), ValueError, r"Invalid orders: \(3,\)"),
+        (dict(orders=2), TypeError, "Invalid orders: 2"),
+        (dict(smoothing=-1), ValueError, "Invalid smoothing: -1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        JTFSPath.for_sounds(**{"seconds": 1.0, "sample_rate": 16000} | change)
+
+
+# --- the warning ---
+
+
+@contextmanager
+def warned() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+@pytest.mark.parametrize("options", [dict(T=65), dict(T=64.5), dict(J=7), dict(T=512)])
+def test_a_long_local_average_warns_once_where_it_is_made(options: dict[str, Any]) -> None:
+    with warned() as caught:
+        jtfs = JTFSPath(**{**dict(n_samples=512, J=5, Q=(4, 1), J_fr=2), **options})
+    (warning,) = caught
+    assert warning.category is UserWarning
+    assert Path(warning.filename) == Path(__file__)
+    assert str(warning.message).endswith("use T='global', or T up to 64.")
+    assert str(warning.message).startswith(f"T = {jtfs.geometry.time.support:g} samples, ")
+    with warned() as caught:  # not again for what is made of it
+        for made in (copy.deepcopy(jtfs), pickle.loads(pickle.dumps(jtfs)), jtfs.double(), jtfs.to("meta")):
+            made.describe()
+    assert not caught
+
+
+def test_it_points_at_the_caller_of_whatever_makes_one() -> None:
+    class Mine(JTFSPath):
+        def __init__(self) -> None:
+            super().__init__(512, J=7, Q=(4, 1), J_fr=2)
+
+    for make in (Mine, lambda: SCRAPL(512, J=7, Q=(4, 1), J_fr=2)):
+        with warned() as caught:
+            make()
+        assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+
+
+@pytest.mark.parametrize("options", [dict(T=64), dict(), dict(J=6), dict(J=7, T="global"), dict(J=7, T=0)])
+def test_no_other_average_warns(options: dict[str, Any]) -> None:
+    with warned() as caught:
+        JTFSPath(**{**dict(n_samples=512, J=5, Q=(4, 1), J_fr=2), **options})
+    assert not caught
+
+
+def test_the_papers_transform_is_silent() -> None:
+    with warned() as caught:
+        JTFSPath(**PAPER)
+    assert not caught
+
+
+def test_errors_come_before_the_warning() -> None:
+    with warned() as caught, pytest.raises(ValueError, match="Invalid J_fr"):
+        JTFSPath(512, J=7, Q=(1, 1), J_fr=9)
+    assert not caught
+
+
+def test_a_signal_under_eight_samples_is_not_told_of_a_shorter_average() -> None:
+    with pytest.raises(ValueError, match="leaves no path"):
+        JTFSPath(7, J=2, Q=(1, 1), J_fr=1)
+    assert consequence(7).endswith("use T='global'")
+    assert consequence(8).endswith("use T='global', or T up to 1")
