@@ -111,7 +111,11 @@ class Arena:
             joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
         else:
             home = torch.device("cpu") if host else self.device
-            joined = torch.cat([part.reshape(-1).to(home) for part in parts if part is not None])
+            # Of parameters that share a clock one may have rows of paths never drawn, after materialize().
+            zeros = (torch.zeros(n, dtype=dtype, device=home) for n in self._sizes)
+            joined = torch.cat(
+                [z if part is None else part.reshape(-1).to(home) for part, z in zip(parts, zeros, strict=True)]
+            )
         if host:
             joined = on_host(joined, self.device)
         views = self.split(joined)

@@ -262,6 +262,7 @@ class PathAdamSAGA(Optimizer):
             self._know_clocks()
         self._rows.forget()
         self._plans.clear()
+        self._parts.clear()
         self._awaits_load = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -422,16 +423,16 @@ class PathAdamSAGA(Optimizer):
         the paths counts as having a zero gradient for the others.
 
         Gradients wait in memory of their own, K times that of the parameters, so that ``step`` checks all before
-        it changes anything; it uses them up, also if it raises an error. They are no part of state dicts or
-        copies. GradScaler, which looks for gradients at the parameters, finds none: use bfloat16, or one path per
-        step.
+        it changes anything; it uses them up, also if it raises an error, and :meth:`drop_paths` forgets them. They
+        are no part of state dicts or copies, and loading one forgets them, too. GradScaler, which looks for
+        gradients at the parameters, finds none: use bfloat16, or one path per step.
 
         Args:
             path_idx: path of the gradients; the announced one (:meth:`set_path`) if ``None``.
             weight: importance weight of the path, with ``unbiased=True``; the announced one, or 1, if ``None``.
 
         Raises:
-            RuntimeError: if no parameter has a gradient, or the path is not known.
+            RuntimeError: if no parameter has a gradient, one is sparse, or the path is not known.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if it is not in ``[0, n_paths)``.
             ValueError: if ``weight`` is not usable, or differs from that of an earlier draw of the path.
@@ -452,6 +453,7 @@ class PathAdamSAGA(Optimizer):
             raise RuntimeError(
                 f"no gradient for path {path}, expected those of its loss; call backward() before add_path()"
             )
+        Gradients(self.param_groups)  # refuses what no step could take
         same = [i for i, part in enumerate(self._parts) if part.path == path]
         if same and self._parts[same[0]].weight != weight:
             raise ValueError(
@@ -469,11 +471,17 @@ class PathAdamSAGA(Optimizer):
             p.grad = None
         self._announced.clear()
 
-    def _parts_of_step(self, path_idx: PathIdx | None, weight: float | None) -> list[_Part]:
+    def drop_paths(self) -> None:
+        """Forget the gradients that :meth:`add_path` took, for a step that is given up.
+
+        ``zero_grad`` leaves them alone, since it may come before each of the backward passes of a step.
+        """
+        self._parts.clear()
+
+    def _parts_of_step(self, parts: list[_Part], path_idx: PathIdx | None, weight: float | None) -> list[_Part]:
         """Return what :meth:`add_path` took, completed by zeros, or else the one path of this step."""
-        if not self._parts:
+        if not parts:
             return [_Part(*self._resolve_path(path_idx, weight))]
-        parts, self._parts = self._parts, []
         if path_idx is not None or weight is not None or self._announced:
             raise RuntimeError(
                 f"Invalid path_idx: {path_idx!r} after add_path; expected step() alone, since the paths of the "
@@ -605,6 +613,7 @@ class PathAdamSAGA(Optimizer):
     @torch._disable_dynamo
     def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
         """Check everything, then advance the clocks; returns what is left to compute, path by path."""
+        added, self._parts = self._parts, []
         checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         clocks: dict[str, Tensor] = {}
         if self._is_state_init(path_idx):
@@ -613,7 +622,7 @@ class PathAdamSAGA(Optimizer):
             state_dict.complete_rows(self)
             self._awaits_load = True
             return []
-        parts = self._parts_of_step(path_idx, weight)
+        parts = self._parts_of_step(added, path_idx, weight)
         gradients = []
         for part in parts:
             with part.handed_out():

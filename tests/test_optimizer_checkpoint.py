@@ -368,6 +368,22 @@ def test_materialize_allocates_for_trained_parameters_alone():
     assert state_bytes(optimizer.state) == 2000 * 4 * (2 * 30 + 1) + 30 * 16
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_parameter_that_starts_after_others_were_materialized(storage):
+    """Its clock is theirs, but it has no rows yet."""
+    results = []
+    for materialized in (True, False):
+        params = make_params(dtype=torch.float32, shapes=[(70, 70), (3,)])
+        params[1].requires_grad_(False)
+        optimizer = PathAdamSAGA(params, 3, storage=storage)
+        if materialized:
+            optimizer.materialize()
+        params[1].requires_grad_(True)
+        run(optimizer, params, [1, 0, 1])
+        results.append(clones(params))
+    assert_bitwise(*results)
+
+
 def test_materialized_rows_of_a_cast_model_are_refused():
     (param,) = make_params(dtype=torch.float32, shapes=[(4,)])
     optimizer = PathAdamSAGA([param], 3)

@@ -269,3 +269,34 @@ def test_resume_between_steps_of_several_paths(variant):
     steps(optimizer, params, 4)
     steps(other, copies, 4)
     assert_bitwise(copies, params)
+
+
+def test_a_step_that_is_given_up_leaves_nothing_behind():
+    """By a call, by a load, and by a step that failed for another reason; zero_grad may come before each path."""
+    for way in ("drop_paths", "load", "bad lr"):
+        optimizer, params = added()
+        set_grads(params, 0)
+        optimizer.add_path(1)
+        if way == "drop_paths":
+            optimizer.drop_paths()
+        elif way == "load":
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        else:
+            optimizer.param_groups[0]["lr"] = math.nan
+            with pytest.raises(ValueError, match="lr"):
+                optimizer.step()
+            optimizer.param_groups[0]["lr"] = 0.1
+        for path in (2, 0):
+            optimizer.zero_grad()
+            set_grads(params, path)
+            optimizer.add_path(path)
+        optimizer.step()
+        assert optimizer.state[params[0]]["step"].tolist() == [3, 2, 3]
+
+
+def test_sparse_gradients_are_refused_by_name():
+    embedding = torch.nn.Embedding(4, 2, sparse=True)
+    optimizer = PathAdamSAGA(embedding.parameters(), 3)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+        optimizer.add_path(1)
