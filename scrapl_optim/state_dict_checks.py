@@ -16,9 +16,8 @@ _LARGEST_UNIT = 2.0**960
 # Attributes of parameters that FSDP1 holds, with use_orig_params and without, and who gathers their state
 _FSDP1_MARKS = ("_fsdp_flattened", "_is_flat_param")
 _FSDP1_GATHERS = {
-    ("torch.distributed.fsdp.fully_sharded_data_parallel", "optim_state_dict"),
-    ("torch.distributed.checkpoint.state_dict", "get_optimizer_state_dict"),
-    ("torch.distributed.checkpoint.state_dict", "get_state_dict"),
+    "torch.distributed.fsdp.fully_sharded_data_parallel": ("optim_state_dict",),
+    "torch.distributed.checkpoint.state_dict": ("get_optimizer_state_dict", "get_state_dict"),
 }
 
 
@@ -101,7 +100,8 @@ def refuse_fsdp1(params: list[Tensor]) -> None:
         return
     frame = sys._getframe()
     while frame is not None:
-        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _FSDP1_GATHERS:
+        gathers = _FSDP1_GATHERS.get(frame.f_globals.get("__name__", ""), ())
+        if any(name in frame.f_code.co_name for name in gathers):
             raise RuntimeError(
                 "FullyShardedDataParallel (FSDP1) cannot gather the state of PathAdamSAGA, expected FSDP2; shard "
                 "with torch.distributed.fsdp.fully_shard, or save optimizer.state_dict() on each rank and resume "

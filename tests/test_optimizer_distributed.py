@@ -153,8 +153,13 @@ def fsdp1_trains_resumes_by_rank_and_refuses_to_gather(rank: int, tmp_path: Path
     model, optimizer = make()
     train(model, optimizer, PATHS[:4])
     saved = copy.deepcopy(optimizer.state_dict())  # of this rank: nobody gathers
-    with pytest.raises(RuntimeError, match=r"FSDP1.*fully_shard.*each rank"):
-        FullyShardedDataParallel.optim_state_dict(model, optimizer)
+    gathers = [
+        "optim_state_dict",
+        *(() if use_orig_params else ("full_optim_state_dict", "sharded_optim_state_dict")),
+    ]
+    for gather in gathers:
+        with pytest.raises(RuntimeError, match=r"FSDP1.*fully_shard.*each rank"):
+            getattr(FullyShardedDataParallel, gather)(model, optimizer)
     with pytest.raises(RuntimeError, match=r"FSDP1.*fully_shard.*each rank"):
         get_optimizer_state_dict(model, optimizer)
     other, resumed = make()
