@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -297,10 +299,13 @@ class JTFSPathLoss(nn.Module):
         """
         indices = self._named_paths(path_idx)
         factors = _factors(weights, len(indices))
-        pairs = self._pairs(x, target, indices)
-        distances = [self._distance(a, b) for a, b in pairs]
-        total = sum((w * d for w, d in zip(factors, distances, strict=True)), torch.zeros_like(distances[0]))
-        return self._reduce(total / len(indices))
+        return self._reduce(self._weighted_sum(x, target, indices, factors) / len(indices))
+
+    @torch._disable_dynamo
+    def _weighted_sum(self, x: Any, target: Any, indices: list[int], factors: list[float | Tensor]) -> Tensor:
+        # One after the other, since coefficients of all paths may not fit into memory.
+        distances = (self._distance(a, b) for a, b in self._pairs(x, target, indices))
+        return reduce(operator.add, (w * d for w, d in zip(factors, distances, strict=True)))
 
     def full(
         self,
@@ -350,7 +355,7 @@ class JTFSPathLoss(nn.Module):
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
         return indices
 
-    def _pairs(self, x: Any, target: Any, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+    def _pairs(self, x: Any, target: Any, indices: list[int]) -> Iterable[tuple[Tensor, Tensor]]:
         if isinstance(x, PreparedTarget):
             raise TypeError(
                 "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)."
@@ -362,6 +367,8 @@ class JTFSPathLoss(nn.Module):
         check_shapes(dense(x, "x").shape, signal.shape)
         if prepared:
             return list(zip(self.jtfs.select(x, indices), target.coefficients(indices, self.jtfs), strict=True))
+        if all(map(operator.lt, indices, indices[1:])):
+            return ((a, b) for _, a, b in self.jtfs.stream_pairs(x, target, indices))
         return self.jtfs.select_pairs(x, target, indices)
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:

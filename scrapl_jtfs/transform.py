@@ -491,16 +491,25 @@ class JTFSPath(nn.Module):
             ValueError: the signals differ in shape, or the target alone requires a gradient.
         """
         wanted = checked_indices(path_indices, self.n_paths)
+        done = {p: (a, b) for p, a, b in self.stream_pairs(x, target, wanted)}
+        return [done[p] for p in wanted]
+
+    def stream_pairs(
+        self, x: Tensor, target: Tensor, path_indices: PathIndices
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield (path_idx, coefficients of x, of the target) as in :meth:`select_pairs`, by ascending id.
+
+        Without gradients, a caller need not hold them all.
+        """
+        wanted = checked_indices(path_indices, self.n_paths)
         flat, batch_shape = self._checked_signal(x)
         flat_target, _ = self._checked_signal(target, "target")
         check_shapes(x.shape, target.shape)
         check_not_swapped(x, target)
         layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
-        done: dict[int, tuple[Tensor, Tensor]] = {}
         for path_idx, both in self._coefficients(layer, wanted):
             split = both.unflatten(0, (2, *batch_shape))
-            done[path_idx] = split[0], split[1].detach()
-        return [done[p] for p in wanted]
+            yield path_idx, split[0], split[1].detach()
 
     @_eager
     def first_layer(self, x: Tensor, path_indices: PathIndices | None = None) -> FirstLayer:

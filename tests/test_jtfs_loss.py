@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -179,3 +181,23 @@ def test_bad_calls(jtfs: JTFSPath) -> None:
         loss_fn(x, y, [])
     with pytest.raises(IndexError, match="out of range"):
         loss_fn(x, y, jtfs.n_paths)
+
+
+def test_the_full_tree_without_gradients_holds_the_paths_of_one_rate_at_a_time() -> None:
+    jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2, T=0)
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    class Watched(JTFSPathLoss):
+        def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+            nonlocal most
+            alive.append(weakref.ref(a))
+            most = max(most, sum(ref() is not None for ref in alive))
+            return super()._distance(a, b)
+
+    x, y = torch.randn(2, 2, 2048, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        loss = Watched(jtfs).full(x, y)
+    assert most <= max(len(bundle) for bundle in jtfs.paths.bundles("rate"))
+    assert len(alive) == jtfs.n_paths > most
+    torch.testing.assert_close(loss, JTFSPathLoss(jtfs)(x, y, list(reversed(range(jtfs.n_paths)))))
