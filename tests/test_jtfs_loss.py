@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, path_distance
 from scrapl_jtfs.loss import Reduction
