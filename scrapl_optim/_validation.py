@@ -181,7 +181,9 @@ def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for key in HYPERPARAMETERS:
         value = group.get(key)
-        if key == "betas" and isinstance(value, (list, tuple)):
+        if key == "betas" and isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
+            plain[key] = value if isinstance(value, Tensor) and value.is_meta else tuple(value.tolist())
+        elif key == "betas" and isinstance(value, (list, tuple)):
             numbers = [plain_value(beta) for beta in value]
             if any(number is not beta for number, beta in zip(numbers, value, strict=True)):
                 plain[key] = numbers if isinstance(value, list) else tuple(numbers)

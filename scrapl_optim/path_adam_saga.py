@@ -460,7 +460,8 @@ class PathAdamSAGA(Optimizer):
                 f"Invalid weight: {weight} for path {path}; expected {self._parts[same[0]].weight}, as for its "
                 "earlier draw in this step"
             )
-        grads = {p: steps.kept_apart(p.grad) for p in params if p.grad is not None}
+        # Copies: DDP and trainers write the next gradients into the same memory.
+        grads = {p: p.grad.clone() for p in params if p.grad is not None}
         if same:
             earlier = self._parts.pop(same[0])
             grads = steps.added(earlier.grads or {}, grads)

@@ -16,7 +16,7 @@ from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.path_state import Visit
 from scrapl_optim.pieces import Scratch, Work, in_pieces
-from scrapl_optim.storage import local, salt_of
+from scrapl_optim.storage import salt_of
 
 State = dict[Any, Any]
 ClockId = tuple[int, ...]
@@ -88,6 +88,11 @@ def take_clocks_home(params: list[Tensor], states: list[dict[str, Any]], known: 
 
 
 def _home(param: Tensor, key: str, clock: Tensor, known: Clocks) -> Tensor:
+    if not isinstance(clock, Tensor):
+        raise RuntimeError(
+            f"Invalid state {key!r} of a parameter: {clock!r}; expected the tensor that was there; load a state "
+            "dict with load_state_dict"
+        )
     if not clock.is_meta:
         return path_state.as_clock(key, clock)
     if param not in known:
@@ -211,11 +216,6 @@ class Turn(NamedTuple):
     share: float = 1.0
     first: bool = True
     last: bool = True
-
-
-def kept_apart(grad: Tensor) -> Tensor:
-    """Return a gradient in memory of its own: DDP's lie in buckets that the next backward pass writes to."""
-    return grad.clone() if local(grad).untyped_storage().nbytes() > local(grad).nbytes else grad
 
 
 def added(first: dict[Tensor, Tensor], second: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:

@@ -165,3 +165,16 @@ def test_a_clock_without_numbers_is_refused_by_name() -> None:
     with pytest.raises(RuntimeError, match=r"'step'.*meta.*load_state_dict"):
         optimizer.step(path_idx=0)
     assert weight.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("clock", [[0, 0, 0], 3, None])
+def test_a_clock_that_is_no_tensor_is_refused_by_name(clock: Any) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = PathAdamSAGA([weight], n_paths=3)
+    weight.grad = torch.ones(3)
+    optimizer.step(path_idx=0)
+    before = weight.tolist()
+    optimizer.state[weight]["step"] = clock
+    with pytest.raises(RuntimeError, match=r"Invalid state 'step' of a parameter"):
+        optimizer.step(path_idx=1)
+    assert weight.tolist() == before

@@ -124,7 +124,9 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
     *((key, torch.tensor(math.nan)) for key in ("lr", "eps", "weight_decay", "saga")),
     ("betas", (np.float64(0.9), np.float64(1.0))),
     ("betas", (torch.tensor(0.9), torch.tensor(-0.1))),
-    ("betas", torch.tensor([0.9, 0.99])),
+    ("betas", torch.tensor([0.9, 0.99, 0.999])),
+    ("betas", torch.ones(2, device="meta")),
+    ("betas", np.array([[0.9, 0.99]])),
     ("lr", torch.ones(2)),
     ("lr", torch.ones(0)),
     ("eps", torch.ones(2)),
@@ -208,6 +210,14 @@ def test_a_learning_rate_tensor_is_the_one_that_was_given() -> None:
     assert optimizer.param_groups[0]["lr"] is lr
     copied = copy.deepcopy(optimizer.state_dict())["param_groups"][0]["lr"]
     assert torch.equal(copied, lr)
+
+
+@pytest.mark.parametrize("betas", [torch.tensor([0.5, 0.75]), np.array([0.5, 0.75])])
+def test_betas_in_one_tensor_or_array(betas: Any) -> None:
+    optimizer = PathAdamSAGA(make_params(shapes=SHAPES), 3, betas=betas)
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.75)
+    optimizer.param_groups[0]["betas"] = betas
+    assert optimizer.state_dict()["param_groups"][0]["betas"] == (0.5, 0.75)
 
 
 def test_fractions_are_numbers() -> None:

@@ -173,15 +173,18 @@ def test_parts_of_a_batch_at_the_price_of_one():
         torch.testing.assert_close(p.detach(), q.detach() - 0.1 * q.grad)
 
 
-def test_gradients_in_a_bucket_are_copied():
+@pytest.mark.parametrize("n_params", [1, 2])
+def test_gradients_in_a_bucket_are_copied(n_params):
+    """A bucket may hold one parameter alone."""
     bucket = torch.ones(6)
-    params = [Parameter(torch.zeros(3)), Parameter(torch.zeros(3))]
+    params = [Parameter(torch.zeros(6 // n_params)) for _ in range(n_params)]
     optimizer = PathAdamSAGA(params, 2, lr=1.0, path_adam=False, saga=0.0, weight_decay=0.0)
-    params[0].grad, params[1].grad = bucket[:3], bucket[3:]
+    for p, part in zip(params, bucket.chunk(n_params), strict=True):
+        p.grad = part
     optimizer.add_path(0)
     bucket.fill_(100.0)
     optimizer.step()
-    assert params[0].tolist() == [-1, -1, -1]
+    assert all(torch.equal(p.detach(), -torch.ones_like(p)) for p in params)
 
 
 def added(variant: Variant = VARIANTS[0], **options: Any) -> tuple[PathAdamSAGA, list[Parameter]]:
