@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .cascade import FirstLayer
 from .checks import PathIndices, check_shapes, checked_index, checked_indices, dense, is_number, is_several
+from .path_table import PathTable
 from .paths import Path
 from .transform import JTFSPath
 
@@ -266,6 +267,16 @@ class JTFSPathLoss(nn.Module):
         self.log1p_eps = log1p_eps
         self.path_scale = path_scale
         self.reduction = reduction
+
+    @property
+    def paths(self) -> PathTable:
+        """The table of the transform's paths."""
+        return self.jtfs.paths
+
+    @property
+    def n_paths(self) -> int:
+        """P, the number of paths."""
+        return self.jtfs.n_paths
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""

@@ -3,8 +3,9 @@
 # Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -143,6 +144,17 @@ class PathSampler:
             ValueError: if ``step`` is negative or not below ``2**64``.
         """
         return self.sample(step, 1)[0]
+
+    def steps(self, start: SupportsIndex | Tensor = 0) -> Iterator[tuple[int, int]]:
+        """Yield (step, path of the step) from ``start`` on, without end.
+
+        Example:
+            >>> for step, path in PathSampler(n_paths=3, cover_first=True).steps(start=1):
+            ...     if step == 2:
+            ...         break
+        """
+        for step in itertools.count(as_uint64(start, "start")):
+            yield step, self(step)
 
     def sample(
         self,

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import pickle
 import subprocess
 import sys
@@ -416,3 +417,15 @@ def test_help_fits_a_screen():
     """Annotations of arrays, spelt out by help(), filled half of one."""
     for documented in (PathSampler, AdaptivePathSampler, assert_unbiased, assert_draws_follow):
         assert len(str(inspect.signature(documented))) < 450
+
+
+@pytest.mark.parametrize("start", [0, 5, 2**40])
+def test_steps_are_the_paths_of_each_step_from_the_start_on(start):
+    sampler = PathSampler(n_paths=7, seed=3)
+    found = list(itertools.islice(sampler.steps(start), 4))
+    assert found == [(step, sampler(step)) for step in range(start, start + 4)]
+
+
+def test_steps_of_a_bad_start():
+    with pytest.raises(ValueError, match="start"):
+        next(PathSampler(n_paths=7).steps(-1))
