@@ -89,6 +89,7 @@ def check(archive: Path, folder: Path, python: str, torch: str, with_tests: bool
     if fastest["found"] or fastest["ours"] > SECONDS or any("site-packages" not in p for p in fastest["places"]):
         sys.exit(f"{archive.name}: {fastest}; expected no {FORBIDDEN}, at most {SECONDS} s, and site-packages")
     loop = run(inside, "-c", readme_loop(), cwd=folder)
+    check_command(inside.parent / "scrapl-jtfs", folder)
     result: dict[str, object] = {
         "archive": archive.name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -102,6 +103,16 @@ def check(archive: Path, folder: Path, python: str, torch: str, with_tests: bool
     if with_tests:
         result["tests"] = run_tests(inside, folder)
     return result
+
+
+def check_command(command: Path, folder: Path) -> None:
+    """The command that is installed describes without any extra, and names the extra that another needs."""
+    described = run(command, "describe", "--seconds", "1", "--rate", "16000", cwd=folder)
+    if "JTFSPath(16000," not in described or " paths of order 2" not in described:
+        sys.exit(f"scrapl-jtfs describe printed {described}")
+    done = subprocess.run([command, "match", "a.wav"], cwd=folder, capture_output=True, text=True)
+    if done.returncode != 2 or "pip install 'scrapl-jtfs[commands]'" not in done.stderr:
+        sys.exit(f"scrapl-jtfs match without extras: exit code {done.returncode}, {done.stderr}")
 
 
 def run_tests(inside: Path, folder: Path) -> str:

@@ -47,7 +47,7 @@ def test_there_is_python_and_it_is_marked_as_such() -> None:
     assert len(INDENTED) >= 4
     for block in INDENTED:
         lines = block.splitlines()
-        is_shell = all(re.match(r"(make|pip|python -m) |\s*#", line) for line in lines if line)
+        is_shell = all(re.match(r"(make|pip|python -m|scrapl-jtfs) |\s*#", line) for line in lines if line)
         with pytest.raises(SyntaxError):
             compile(block, "README.md", "exec")
         assert is_shell or "─►" in block, block

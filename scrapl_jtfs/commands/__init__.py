@@ -66,8 +66,9 @@ def call(name: str, rest: Sequence[str]) -> int:
         module = import_module(f".{command.module}", __package__)
         return getattr(module, command.function)(rest)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
         raise ImportError(
-            f"scrapl-jtfs {name} needs the package {error.name}: pip install 'scrapl-jtfs[commands]'"
+            f"scrapl-jtfs {name} needs the package {package}: pip install 'scrapl-jtfs[commands]'"
         ) from error

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     draw = None if a.picture is None else prepared_picture(a.picture, (a.a, a.b))
     pair = read_pair(a)
     seconds = pair.samples.shape[-1] / pair.sample_rate
-    say(f"{pair.names[0]} and {pair.names[1]}, {seconds:g} s from {a.start:g} s on, at {pair.sample_rate} Hz")
+    say(f"{pair.names[0]} and {pair.names[1]}, {seconds:.4g} s from {a.start:g} s on, at {pair.sample_rate} Hz")
     for note in pair.notes:
         say(f"  {note}")
     jtfs = make_jtfs(pair.samples.shape[-1], pair.sample_rate, invariant=True)
@@ -186,7 +187,7 @@ def prepared_picture(path: Path, files: Sequence[Path]) -> Callable[[JTFSPath, P
                 figure = draw_comparison(jtfs, pair.samples, pair.names, found)
                 write_atomically(path, lambda beside: figure.savefig(beside, format=path.suffix[1:].lower()))
         except PictureError as error:
-            say(f"error: {error}; all figures are above")
+            say(f"error: {error}; all figures are above", sys.stderr)
             return 1
         say(f"Look at    {shown(path)}")
         return 0

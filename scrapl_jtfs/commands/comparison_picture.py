@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from .drawing import plain_title
 
 __all__ = ["FORMATS", "draw_comparison"]
 
-FORMATS = tuple(sorted(FigureCanvasBase.get_supported_filetypes()))
+FORMATS = ("jpg", "pdf", "png", "svg")
 
 
 def draw_comparison(jtfs: JTFSPath, samples: Tensor, names: Sequence[str], found: Comparison) -> Figure:

@@ -41,8 +41,9 @@ def main(argv: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a long average, which the description tells, too
         jtfs = Outline(**settings, sample_rate=length.sample_rate, orders=orders)
+    described = jtfs.describe(steps=a.steps, n_parameters=a.parameters)
     say(as_python({**settings, "sample_rate": length.sample_rate, "orders": orders}))
-    say(str(jtfs.describe(steps=a.steps, n_parameters=a.parameters)))
+    say(str(described))
     if a.table:
         say(f"\n{jtfs.paths}")
     return 0
