@@ -91,9 +91,8 @@ def run(preset: Preset, names: Sequence[str], folder: Path, seed: int, device: t
     train_all(experiment, names, folder)
     trainers = finished_trainers(experiment, folder)
     results = write_results(folder, experiment, trainers)
-    say("\nError of the parameters on unseen textures, per mille (chance 250):\n")
-    say(f"{format_table(results)}\n\n{verdict(results)}\n\nFigures    {shown(folder / 'results.json')}")
-    write_report(folder, experiment, trainers, results)
+    say(f"\n{format_table(results)}\n\n{verdict(results)}\n\nFigures    {shown(folder / 'results.json')}")
+    write_report(folder, results)
     say(
         f"Listen to  {shown(folder / 'wav')}\nLook at    {shown(folder / 'report.html')}\n"
         f"           {shown(folder / 'report.png')}"

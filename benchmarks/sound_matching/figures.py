@@ -1,37 +1,39 @@
-"""The figure of the report: curves, map of paths, spectrograms."""
+"""What the report draws: curves, guesses against true controls, spectrograms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 from .train import EpochRecord
 
-__all__ = ["CHANCE", "Curve", "Panel", "draw_report"]
+__all__ = [
+    "CHANCE",
+    "CONTROLS",
+    "Curve",
+    "Panel",
+    "curve_figure",
+    "curves_of",
+    "draw_curves",
+    "draw_guesses",
+    "draw_spectrogram",
+    "guesses_figure",
+    "spectrogram_figure",
+]
 
-CHANCE = 250.0  # theta L1 per mille of always answering 0.5
+CHANCE = 250.0  # mean absolute error of always answering 0.5, in thousandths of the controls' range
+CONTROLS = ("density", "slope")
 
 # Okabe and Ito's colours, distinguishable with any colour vision, and dashes for print
 _STYLES = {"scrapl": ("#0072B2", "-"), "mss": ("#D55E00", "--"), "p_loss": ("#009E73", "-.")}
 _OCTAVE_TICKS = [128, 256, 512, 1024, 2048, 4096]
-
-
-class PathLike(Protocol):
-    """What a row of the path table tells about a path; order-1 paths have no rate."""
-
-    @property
-    def order(self) -> int: ...
-    @property
-    def spin(self) -> Any: ...
-    @property
-    def rate(self) -> Any: ...
-    @property
-    def scale(self) -> Any: ...
+_XLABELS = {"step": "optimizer steps", "seconds": "training time (s)"}
+# Inches. A page shows pictures this wide in columns of 290 to 400 px (guesses: 370 to 420), text about as it is.
+_NARROW, _WIDE = 3.2, 4.2
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,54 @@ class Panel:
     spectrogram: np.ndarray
 
 
+def curves_of(results: dict[str, Any]) -> list[Curve]:
+    return [Curve(name, loss["label"], loss["history"]) for name, loss in results["losses"].items()]
+
+
 def draw_curves(axes: Axes, curves: Sequence[Curve], against: str) -> None:
     """Validation error against "step" or "seconds"; thin lines are density and slope, the thick one their mean."""
     for curve in curves:
         color, dashes = _STYLES[curve.name]
-        x = [record["step"] if against == "step" else record["seconds"] for record in curve.history]
         for key, width, alpha in (("density", 0.8, 0.5), ("slope", 0.8, 0.5), ("mean", 2.2, 1.0)):
             style = {"density": ":", "slope": "--", "mean": dashes}[key]
-            axes.plot(
-                x,
-                [record["val"][key] for record in curve.history],
-                style,
-                color=color,
-                lw=width,
-                alpha=alpha,
-                label=curve.label if key == "mean" else None,
-            )
+            label = curve.label if key == "mean" else None
+            axes.plot(*_points(curve, against, key), style, color=color, lw=width, alpha=alpha, label=label)
+    _draw_chance(axes)
+    axes.set(
+        xlabel=_XLABELS[against],
+        ylabel=r"validation $\theta$ L1 ($\times 10^{-3}$)",
+        ylim=(0, max(1.15 * CHANCE, axes.get_ylim()[1])),
+        xlim=(0, None),
+    )
+    axes.set_title("Parameter error against " + ("steps" if against == "step" else "wall-clock time"), fontsize=11)
+    axes.grid(alpha=0.25)
+
+
+def curve_figure(curves: Sequence[Curve], key: str, against: str) -> Figure:
+    """Validation error of one control, or of both ("mean"), with a thick line for each loss."""
+    figure = Figure(figsize=(_NARROW, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    for curve in curves:
+        color, dashes = _STYLES[curve.name]
+        axes.plot(*_points(curve, against, key), dashes, color=color, lw=2, label=curve.label)
+    axes.axhline(CHANCE, color="0.35", lw=1, label="chance (always 0.5)")
+    axes.set(ylim=(0, max(1.15 * CHANCE, axes.get_ylim()[1])), xlim=(0, None))
+    axes.set_xlabel(_XLABELS[against], fontsize=9)
+    axes.set_ylabel("error (thousandths)", fontsize=9)
+    axes.set_title("Both controls" if key == "mean" else key.capitalize(), fontsize=10)
+    axes.tick_params(labelsize=9)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
+    return figure
+
+
+def _points(curve: Curve, against: str, key: str) -> tuple[list[float], list[float]]:
+    """x and y of a history."""
+    x = [record["step"] if against == "step" else record["seconds"] for record in curve.history]
+    return x, [record["val"][key] for record in curve.history]
+
+
+def _draw_chance(axes: Axes) -> None:
     axes.axhline(CHANCE, color="0.35", lw=1)
     axes.annotate(
         "chance (always 0.5)",
@@ -78,39 +112,35 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], against: str) -> None:
         fontsize=8,
         color="0.35",
     )
-    axes.set(
-        xlabel="optimizer steps" if against == "step" else "training time (s)",
-        ylabel=r"validation $\theta$ L1 ($\times 10^{-3}$)",
-        ylim=(0, max(1.15 * CHANCE, axes.get_ylim()[1])),
-        xlim=(0, None),
-    )
-    axes.set_title("Parameter error against " + ("steps" if against == "step" else "wall-clock time"), fontsize=11)
-    axes.grid(alpha=0.25)
 
 
-def draw_path_map(axes: Axes, paths: Sequence[PathLike], counts: Sequence[int]) -> None:
-    """How often each second-order path was drawn, over rate and signed scale."""
-    rows = [
-        (path.rate, abs(path.scale) * (path.spin or 0), count)
-        for path, count in zip(paths, counts, strict=True)
-        if path.order == 2
-    ]
-    rate, scale, count = np.array(rows, dtype=float).T
-    points = axes.scatter(rate, scale, c=count, s=34, cmap="cividis", edgecolors="0.4", linewidths=0.3)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("symlog", base=2, linthresh=0.125)
-    _plain_ticks(axes.xaxis, [2.0**k for k in range(int(np.log2(rate.min())), int(np.log2(rate.max())) + 2, 2)])
-    _plain_ticks(axes.yaxis, [-8, -4, -2, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
-    edge = max(1.4 * np.abs(scale).max(), 0.25)
-    axes.set(xlabel="rate (Hz)", ylabel="scale (cycles/octave), signed by spin", ylim=(-edge, edge))
-    axes.set_title(f"Paths drawn by SCRAPL ({int(count.sum())} steps)", fontsize=11)
-    axes.get_figure().colorbar(points, ax=axes, label="times drawn", ticks=MaxNLocator(integer=True))  # type: ignore[union-attr]
+def draw_guesses(axes: Axes, name: str, true: ArrayLike, guessed: ArrayLike) -> None:
+    """One control of all unseen textures (n,): a point for each, a line where guesses are right, one at chance."""
+    true = np.asarray(true)
+    axes.plot([0, 1], [0, 1], color="0.35", lw=1)
+    axes.plot([0, 1], [0.5, 0.5], ":", color="0.35", lw=1)
+    size = float(np.clip(1500 / len(true), 2, 12))
+    axes.scatter(true, guessed, s=size, color=_STYLES[name][0], alpha=0.6, linewidths=0, clip_on=False)
+    ticks = [0, 0.5, 1]
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=ticks, yticks=ticks)
+    axes.set_xticklabels(["0", "0.5", "1"])
+    axes.set_yticklabels(["0", "0.5", "1"])
+    axes.tick_params(labelsize=9)
 
 
-def _plain_ticks(axis: Any, values: Sequence[float]) -> None:
-    axis.set_major_locator(FixedLocator(list(values)))
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_formatter(NullFormatter())
+def guesses_figure(results: dict[str, Any], name: str) -> Figure:
+    """Guessed against true density and slope of one loss, with its errors."""
+    loss, theta = results["losses"][name], results["evaluation"]["theta"]
+    true, guessed = np.array(theta["target"]), np.array(theta[name])
+    figure = Figure(figsize=(_WIDE, 2.55), layout="constrained")
+    figure.suptitle(loss["label"], fontsize=10)
+    for k, (axes, control) in enumerate(zip(figure.subplots(1, 2, sharey=True), CONTROLS, strict=True)):
+        draw_guesses(axes, name, true[:, k], guessed[:, k])
+        axes.set_title(f"{control}: error {loss['test'][control]:.0f}", fontsize=9)
+        axes.set_xlabel("true", fontsize=9)
+        if k == 0:
+            axes.set_ylabel("guessed", fontsize=9)
+    return figure
 
 
 def draw_spectrogram(axes: Axes, panel: Panel, frequencies: Sequence[float], duration: float, top: float) -> None:
@@ -135,33 +165,14 @@ def draw_spectrogram(axes: Axes, panel: Panel, frequencies: Sequence[float], dur
     axes.tick_params(labelsize=8)
 
 
-def draw_report(
-    curves: Sequence[Curve],
-    panels: Sequence[Sequence[Panel]],
-    frequencies: Sequence[float],
-    duration: float,
-    path_map: tuple[Sequence[PathLike], Sequence[int]] | None,
+def spectrogram_figure(
+    spectrogram: np.ndarray, frequencies: Sequence[float], duration: float, top: float
 ) -> Figure:
-    """Curves and map on top, below one row of spectrograms for each unseen texture."""
-    n_rows, n_columns = len(panels), len(panels[0])
-    figure = Figure(figsize=(15, 4.6 + 2.3 * n_rows), layout="constrained", dpi=110)
-    halves = figure.add_gridspec(2, 1, height_ratios=(4.6, 2.3 * n_rows))
-    top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-    axes = top.subplots(1, 2 if path_map is None else 3)
-    draw_curves(axes[0], curves, "step")
-    draw_curves(axes[1], curves, "seconds")
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles += [Line2D([], [], color="0.3", ls=ls, lw=0.8) for ls in (":", "--")]
-    top.legend(handles, [*labels, "density", "slope"], loc="outside lower center", ncols=len(handles), fontsize=9)
-    if path_map is not None:
-        draw_path_map(axes[2], *path_map)
-    bottom.suptitle("Unseen textures and their matches: constant-Q spectrograms, log(1 + gain |CQT|)", fontsize=11)
-    grid = bottom.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
-    for row, line in zip(grid, panels, strict=True):
-        limit = max(float(panel.spectrogram.max()) for panel in line)
-        for cell, panel in zip(row, line, strict=True):
-            draw_spectrogram(cell, panel, frequencies, duration, limit)
-        row[0].set_ylabel("frequency (Hz)", fontsize=9)
-    for cell in grid[-1]:
-        cell.set_xlabel("time (s)", fontsize=9)
+    """One spectrogram with its axes; what it shows is said beside it."""
+    figure = Figure(figsize=(_NARROW, 1.9), layout="constrained")
+    axes = figure.add_subplot()
+    draw_spectrogram(axes, Panel("", spectrogram), frequencies, duration, top)
+    axes.set_xlabel("time (s)", fontsize=9)
+    axes.set_ylabel("frequency (Hz)", fontsize=9)
+    axes.tick_params(labelsize=9)
     return figure

@@ -3,78 +3,73 @@
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from ..pictures import new_figure
-from .data import build_front_end, build_synth, synth_seeds
-from .figures import Curve, Panel, draw_curves, draw_spectrogram
-from .presets import Preset
+from .data import build_front_end
+from .examples import Sound, preset_of, render_examples
+from .figures import CONTROLS, Panel, curves_of, draw_curves, draw_guesses, draw_spectrogram
 
 __all__ = ["draw_results"]
 
 
-def draw_results(results: dict[str, Any]) -> Figure:
-    """Curves as recorded; textures rendered anew from the controls under "examples" and their seeds.
+def draw_results(results: dict[str, Any], rows: list[list[Sound]] | None = None) -> Figure:
+    """Curves, guesses where they were kept, and `rows` of textures (None: those of the results, rendered anew).
 
     Raises:
-        ValueError: the results were written before controls of examples were kept.
+        ValueError: the textures cannot be rendered from these results.
     """
-    examples = results.get("examples")
-    if examples is None:
-        raise ValueError("Invalid results: no examples; expected controls of the textures shown; repeat the run")
-    rows = len(examples["theta"]["target"])
-    figure = new_figure(4.0 + 1.55 * rows)
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=[3.7, 0.3 + 1.55 * rows]))  # type: ignore[arg-type]
-    _draw_curves(top, results)
-    _draw_textures(bottom, results, rows)
+    rows = render_examples(results) if rows is None else rows
+    heights, painters = [3.7], [_draw_curves]
+    if "evaluation" in results:
+        heights.append(4.9)
+        painters.append(_draw_guesses)
+    if rows:
+        heights.append(0.3 + 1.55 * len(rows))
+        painters.append(lambda part, results: _draw_textures(part, results, rows))
+    figure = new_figure(sum(heights))
+    parts = np.ravel(figure.subfigures(len(heights), 1, height_ratios=heights))  # type: ignore[arg-type]
+    for part, paint in zip(parts, painters, strict=True):
+        paint(part, results)
     return figure
 
 
 def _draw_curves(part: SubFigure, results: dict[str, Any]) -> None:
-    curves = [Curve(name, loss["label"], loss["history"]) for name, loss in results["losses"].items()]
     panels = part.subplots(1, 2, sharey=True)
     for axes, against in zip(panels, ("step", "seconds"), strict=True):
-        draw_curves(axes, curves, against)
+        draw_curves(axes, curves_of(results), against)
     panels[1].set_ylabel("")
     handles, labels = panels[0].get_legend_handles_labels()
     handles += [Line2D([], [], color="0.3", ls=ls, lw=0.8) for ls in (":", "--")]
     part.legend(handles, [*labels, "density", "slope"], loc="outside lower center", ncols=5, fontsize=9)
 
 
-def _draw_textures(part: SubFigure, results: dict[str, Any], rows: int) -> None:
+def _draw_guesses(part: SubFigure, results: dict[str, Any]) -> None:
+    """A column for each loss, a row for each control."""
+    theta, losses = results["evaluation"]["theta"], results["losses"]
+    part.suptitle(f"Guessed against true controls of {len(theta['target'])} unseen textures", fontsize=10)
+    grid = part.subplots(len(CONTROLS), len(losses), squeeze=False, sharex=True, sharey=True)
+    for k, (control, cells) in enumerate(zip(CONTROLS, grid, strict=True)):
+        for cell, (name, loss) in zip(cells, losses.items(), strict=True):
+            draw_guesses(cell, name, np.array(theta["target"])[:, k], np.array(theta[name])[:, k])
+            cell.set_title(f"{loss['label']}, {control}: error {loss['test'][control]:.0f}", fontsize=8.5)
+        cells[0].set_ylabel(f"guessed {control}", fontsize=9)
+    for cell in grid[-1]:
+        cell.set_xlabel("true", fontsize=9)
+
+
+def _draw_textures(part: SubFigure, results: dict[str, Any], rows: list[list[Sound]]) -> None:
     """One row for each texture, on a colour scale of its own."""
-    preset, seed = _preset(results["configuration"])
-    columns = results["examples"]["theta"]
+    preset, _ = preset_of(results)
     part.suptitle("Unseen textures and their matches: constant-Q spectrograms, log(1 + gain |CQT|)", fontsize=10)
-    grid = part.subplots(rows, len(columns), squeeze=False, sharex=True, sharey=True)
-    found = [_spectrograms(preset, seed, theta, is_target=name == "target") for name, theta in columns.items()]
+    grid = part.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
     frequencies, duration = build_front_end(preset).frequencies, preset.n_samples / preset.sample_rate
-    for row, cells in enumerate(grid):
-        top = max(float(spectrograms[row].max()) for spectrograms in found)
-        for cell, spectrograms, (name, theta) in zip(cells, found, columns.items(), strict=True):
-            label = "target" if name == "target" else results["losses"][name]["label"]
-            title = f"{label}\ndensity {theta[row][0]:.2f}, slope {theta[row][1]:.2f}"
-            draw_spectrogram(cell, Panel(title, spectrograms[row].numpy()), frequencies, duration, top)
+    for cells, row in zip(grid, rows, strict=True):
+        top = max(float(sound.spectrogram.max()) for sound in row)
+        for cell, sound in zip(cells, row, strict=True):
+            panel = Panel(f"{sound.label}\n{sound.values}", sound.spectrogram)
+            draw_spectrogram(cell, panel, frequencies, duration, top)
         cells[0].set_ylabel("Hz", fontsize=9)
     for cell in grid[-1]:
         cell.set_xlabel("time (s)", fontsize=9)
-
-
-def _preset(configuration: dict[str, Any]) -> tuple[Preset, int]:
-    """Of a recorded configuration, with the seed."""
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in configuration.items()}
-    seed = fields.pop("seed")
-    del fields["version"]
-    return Preset(**fields), seed
-
-
-@torch.no_grad()
-def _spectrograms(preset: Preset, seed: int, theta: list[list[float]], *, is_target: bool) -> torch.Tensor:
-    """(n, bins, frames) of the first test textures, or of matches, whose grains are others."""
-    if is_target:
-        seeds = synth_seeds(seed, "target", preset.n_train + preset.n_val, len(theta))
-    else:
-        seeds = synth_seeds(seed, "report", 0, len(theta))
-    return build_front_end(preset)(build_synth(preset)(torch.tensor(theta), seeds))[:, 0]

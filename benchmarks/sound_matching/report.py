@@ -1,9 +1,12 @@
-"""What a run leaves behind: results.json, report.html, report.png and WAV files."""
+"""What a run leaves behind: results.json, report.html, report.png and WAV files.
 
-import base64
-import html
+python -m benchmarks.sound_matching.report FOLDER: the same report anew from FOLDER/results.json, without training.
+"""
+
+import io
 import json
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,37 +14,28 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from scrapl_jtfs.commands.drawing import drawing
+from scrapl_jtfs.commands.command_line import Parser, say, shown
+from scrapl_jtfs.commands.drawing import PictureError, drawing
 from scrapl_jtfs.commands.files import write_atomically, write_text
 from scrapl_jtfs.commands.provenance import machine, versions
 
-from .data import synth_seeds
-from .figures import CHANCE, Curve, Panel, draw_report
+from .data import build_front_end
+from .examples import Sound, preset_of, render_examples
+from .figures import CHANCE, CONTROLS, curve_figure, curves_of, guesses_figure, spectrogram_figure
+from .page import UNIT, Pictures, html_page, table_rows
 from .presets import configuration
-from .train import Experiment, Trainer, parameter_error, predict
+from .redraw import draw_results
+from .train import Experiment, Trainer, error_of, predict
+from .verdict import verdict
 
-__all__ = ["format_table", "verdict", "write_report", "write_results"]
+__all__ = ["collect_results", "format_table", "main", "read_results", "verdict", "write_report", "write_results"]
 
 _PACKAGES = ("torch", "numpy", "scrapl-jtfs", "kymatio", "auraloss", "nnaudio2")
 _N_TEXTURES = 4
 _PICTURE = "report.png"
-
-
-@dataclass(frozen=True)
-class Sound:
-    """One texture, target or match."""
-
-    name: str
-    label: str
-    theta: tuple[float, float]
-    audio: Tensor
-
-    @property
-    def values(self) -> str:
-        return f"density {self.theta[0]:.2f}, slope {self.theta[1]:.2f}"
 
 
 def write_results(folder: Path, experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
@@ -51,33 +45,58 @@ def write_results(folder: Path, experiment: Experiment, trainers: dict[str, Trai
     return results
 
 
-def write_report(
-    folder: Path, experiment: Experiment, trainers: dict[str, Trainer], results: dict[str, Any]
-) -> None:
-    """Write the sounds, report.png and report.html into `folder`, in this order.
+def read_results(folder: Path) -> dict[str, Any]:
+    """Of a run, this one's or an earlier one's.
 
     Raises:
-        PictureError: report.png could not be drawn; the page is written without it.
+        OSError: there is no results.json, or it cannot be read.
+        ValueError: it is not that of a run of this benchmark.
     """
-    rows = render_examples(experiment, trainers)
-    wavs = [write_sounds(folder / "wav", k, row, experiment.preset.sample_rate) for k, row in enumerate(rows)]
-    path = folder / _PICTURE
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except ValueError as error:  # of characters or of JSON
+        raise ValueError(f"Invalid results.json in {shown(folder)}: {error}; repeat the run") from error
+    if not isinstance(results, dict) or not {"losses", "chance", "configuration"} <= set(results):
+        raise ValueError(f"Invalid FOLDER: {shown(folder)}; expected one with results of a sound-matching run")
+    return results
+
+
+def write_report(folder: Path, results: dict[str, Any]) -> None:
+    """Write the sounds, report.png and report.html into `folder`, in this order.
+
+    Results without guesses, as older runs wrote them, give a report without them; so do those whose textures this
+    program cannot render, which give one without sounds.
+
+    Raises:
+        PictureError: report.png or a picture of the page could not be drawn; the page is written without pictures.
+    """
+    try:
+        rows = render_examples(results)
+    except ValueError as error:
+        say(f"No sounds: {error}", sys.stderr)
+        rows = []
+    wavs = [write_sounds(folder / "wav", k, row, preset_of(results)[0].sample_rate) for k, row in enumerate(rows)]
+    path, pictures = folder / _PICTURE, None
     try:
         with drawing(path):
-            figure = draw_figure(experiment, trainers, rows)
+            figure = draw_results(results, rows)
+            pictures = draw_pictures(results, rows)
             write_atomically(path, lambda beside: figure.savefig(beside))
     finally:
-        write_text(folder / "report.html", html_page(folder, results, rows, wavs))
+        players = [[wav.relative_to(folder).as_posix() for wav in line] for line in wavs]
+        write_text(folder / "report.html", html_page(results, rows, players, pictures))
 
 
 def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
     """Every figure of the run, with what is needed to judge and repeat it."""
-    losses = {}
+    test, losses = experiment.test, {}
+    theta = {"target": test.theta.tolist()}
     for name, trainer in trainers.items():
-        last = trainer.history[-1]
+        last, guesses = trainer.history[-1], predict(trainer.encoder, test.spectrograms)
+        theta[name] = guesses.tolist()
         losses[name] = {
             "label": trainer.objective.label,
-            "test": parameter_error(trainer.encoder, experiment.test),
+            "test": error_of(guesses, test.theta),
             "steps": last["step"],
             "seconds": last["seconds"],
             "ms_per_step": 1000 * last["seconds"] / last["step"],
@@ -85,39 +104,19 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
         }
         if hasattr(trainer.objective, "path_counts"):
             losses[name]["path_counts"] = trainer.objective.path_counts(last["step"])  # type: ignore[attr-defined]
+    about = f"controls {CONTROLS} of the test textures and what each encoder guesses of them"
     return {
         "unit": "mean absolute error of theta in [0, 1], per mille, at the last step",
         "chance": CHANCE,
         "losses": losses,
-        "examples": {"theta": {name: theta.tolist() for name, _, theta, _ in examples(experiment, trainers)}},
+        "examples": {"theta": {name: values[:_N_TEXTURES] for name, values in theta.items()}},
+        "evaluation": {"about": about, "theta": theta},
         "configuration": configuration(experiment.preset, experiment.seed),
         "n_parameters": sum(p.numel() for t in list(trainers.values())[:1] for p in t.encoder.parameters()),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(experiment.device),
         "versions": versions(_PACKAGES),
     }
-
-
-def examples(experiment: Experiment, trainers: dict[str, Trainer]) -> list[tuple[str, str, Tensor, list[int]]]:
-    """Name, label, theta (n, 2) and seeds of some test textures, then of what each encoder makes of them."""
-    test, n = experiment.test, min(_N_TEXTURES, len(experiment.test))
-    seeds = synth_seeds(experiment.seed, "report", 0, n)
-    matches = [
-        (name, trainer.objective.label, predict(trainer.encoder, test.spectrograms[:n]), seeds)
-        for name, trainer in trainers.items()
-    ]
-    return [("target", "target", test.theta[:n], test.seeds[:n]), *matches]
-
-
-@torch.no_grad()
-def render_examples(experiment: Experiment, trainers: dict[str, Trainer]) -> list[list[Sound]]:
-    """For some test textures: the target, then what each encoder makes of it, with other grains."""
-    rows: list[list[Sound]] = [[] for _ in range(min(_N_TEXTURES, len(experiment.test)))]
-    for name, label, theta, grains in examples(experiment, trainers):
-        audio = experiment.synth(theta, grains).cpu()
-        for row, values, samples in zip(rows, theta.tolist(), audio, strict=True):
-            row.append(Sound(name, label, (values[0], values[1]), samples))
-    return rows
 
 
 def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int) -> list[Path]:
@@ -133,124 +132,69 @@ def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int) -> li
     return paths
 
 
-def draw_figure(experiment: Experiment, trainers: dict[str, Trainer], rows: list[list[Sound]]) -> Figure:
-    curves = [Curve(name, trainer.objective.label, trainer.history) for name, trainer in trainers.items()]
-    panels = [
-        [
-            Panel(
-                f"{sound.label}\n{sound.values}",
-                experiment.front_end(sound.audio[None].to(experiment.device))[0, 0].cpu().numpy(),
-            )
-            for sound in row
-        ]
-        for row in rows
-    ]
-    path_map = None
-    if "scrapl" in trainers:
-        objective: Any = trainers["scrapl"].objective
-        path_map = objective.jtfs.paths, objective.path_counts(trainers["scrapl"].history[-1]["step"])
-    preset = experiment.preset
-    return draw_report(
-        curves, panels, experiment.front_end.frequencies, preset.n_samples / preset.sample_rate, path_map
+def draw_pictures(results: dict[str, Any], rows: list[list[Sound]]) -> Pictures:
+    """One small picture for each thing to look at, so that a page can arrange them in any width."""
+    curves = curves_of(results)
+    shown_curves = [("mean", "step"), *((control, "step") for control in CONTROLS), ("mean", "seconds")]
+    guesses = [guesses_figure(results, name) for name in results["losses"]] if "evaluation" in results else []
+    spectrograms = []
+    for row in rows:
+        preset, _ = preset_of(results)
+        frequencies, duration = build_front_end(preset).frequencies, preset.n_samples / preset.sample_rate
+        top = max(float(sound.spectrogram.max()) for sound in row)
+        spectrograms.append(
+            [_svg(spectrogram_figure(sound.spectrogram, frequencies, duration, top)) for sound in row]
+        )
+    return Pictures(
+        curves=[_svg(curve_figure(curves, key, against)) for key, against in shown_curves],
+        guesses=[_svg(figure) for figure in guesses],
+        spectrograms=spectrograms,
     )
 
 
-def table_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Header and one row per loss, then what chance gives."""
-    header = ("loss", "theta L1 (per mille)", "density", "slope", "steps", "seconds", "ms/step")
-    rows = [
-        (
-            r["label"],
-            f"{r['test']['mean']:.1f}",
-            f"{r['test']['density']:.1f}",
-            f"{r['test']['slope']:.1f}",
-            str(r["steps"]),
-            f"{r['seconds']:.0f}",
-            f"{r['ms_per_step']:.1f}",
-        )
-        for r in results["losses"].values()
-    ]
-    chance = f"{results['chance']:.1f}"
-    return [header, *rows, ("chance (always 0.5)", chance, chance, chance, "", "", "")]
-
-
-def verdict(results: dict[str, Any]) -> str:
-    """The outcome in a sentence: errors over chance, from the smallest."""
-    found = sorted((r["test"]["mean"], r["label"]) for r in results["losses"].values())
-    parts = [f"{label} leaves {error / results['chance']:.0%} of the error of chance" for error, label in found]
-    return "; ".join(parts) + "."
+def _svg(figure: Figure) -> bytes:
+    """Sharp at any size, and the same bytes each time."""
+    stream = io.BytesIO()
+    with rc_context({"svg.hashsalt": "report"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """For the terminal."""
-    rows = table_rows(results)
+    """For the terminal: errors, then costs."""
+    errors, costs = table_rows(results)
+    rows = [[*one, *other[1:]] for one, other in zip(errors, [*costs, ("",) * len(costs[0])], strict=True)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join(
+    lines = (
         "  ".join(
             cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     )
+    return f"Error on unseen textures, in {UNIT}:\n\n" + "\n".join(lines)
 
 
-def html_page(folder: Path, results: dict[str, Any], rows: list[list[Sound]], wavs: list[list[Path]]) -> str:
-    """A page that needs no network: the figure is embedded, the players point to the WAV files beside it."""
-    header, *body = table_rows(results)
-    players = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{html.escape(sound.label)}<br><small>{sound.values}</small>"
-            f'<br><audio controls preload="none" src="{wav.relative_to(folder).as_posix()}"></audio></td>'
-            for sound, wav in zip(row, files, strict=True)
-        )
-        + "</tr>"
-        for row, files in zip(rows, wavs, strict=True)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 for a picture that failed, 2 for something the user can mend."""
+    parser = Parser(
+        prog="python -m benchmarks.sound_matching.report",
+        description="Write the report of a run anew from its results.json, without training.",
     )
-    settings = html.escape(
-        json.dumps({k: results[k] for k in ("date", "machine", "versions", "configuration")}, indent=2)
-    )
-    return _PAGE.format(
-        preset=html.escape(results["configuration"]["name"]),
-        verdict=html.escape(verdict(results)),
-        figure=html_figure(folder / _PICTURE),
-        players=players,
-        settings=settings,
-        head="".join(f"<th>{html.escape(cell)}</th>" for cell in header),
-        body="".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body),
-    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the run")
+    folder: Path = parser.parse_args(argv).folder
+    torch.set_num_threads(1)
+    try:
+        results = read_results(folder)
+        write_report(folder, results)
+    except PictureError as error:
+        say(f"error: {error}", sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        say(f"error: {error}", sys.stderr)
+        return 2
+    say(f"{verdict(results)}\n\nLook at    {shown(folder / 'report.html')}")
+    return 0
 
 
-def html_figure(picture: Path) -> str:
-    if not picture.exists():
-        return f"<p>{picture.name} could not be drawn; the same command draws it again.</p>"
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    return f'<img alt="Validation error, paths drawn, spectrograms" src="data:image/png;base64,{encoded}">'
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Sound matching: {preset}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd }}
-.figures td:not(:first-child) {{ text-align: right; font-variant-numeric: tabular-nums }}
-img {{ max-width: 100% }} audio {{ width: 13rem }} .wide {{ overflow-x: auto }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto }}
-</style>
-<h1>Unsupervised sound matching of a granular synthesizer</h1>
-<p>An encoder sees the constant-Q spectrogram of a texture and guesses the density and slope of its grains. The
-synthesizer renders the guess with other grains, and a loss on the two sounds trains the encoder. The figure of
-merit is the mean absolute error of the parameters on unseen textures, in thousandths of their range: always
-answering 0.5 gives 250.</p>
-<h2>Unseen test textures</h2>
-<p><strong>{verdict}</strong></p>
-<div class="wide"><table class="figures"><tr>{head}</tr>{body}</table></div>
-{figure}
-<h2>Listen</h2>
-<p>Grains differ in time and pitch by design; listen to how many there are and whether they rise or fall.</p>
-<div class="wide"><table>{players}</table></div>
-<h2>Settings</h2><details><summary>Everything that is needed to repeat this run</summary>
-<pre>{settings}</pre></details>
-</html>
-"""
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,6 +26,7 @@ __all__ = [
     "ParameterError",
     "Trainer",
     "checkpoint_path",
+    "error_of",
     "parameter_error",
     "predict",
 ]
@@ -36,7 +37,7 @@ class DivergedError(RuntimeError):
 
 
 class ParameterError(TypedDict):
-    """Mean absolute error of theta in per mille; always answering 0.5 gives 250."""
+    """Mean absolute error of theta in thousandths of its range; always answering 0.5 gives 250."""
 
     mean: float
     density: float
@@ -64,7 +65,12 @@ def predict(encoder: nn.Module, spectrograms: Tensor, batch_size: int = 64) -> T
 
 
 def parameter_error(encoder: nn.Module, textures: Textures) -> ParameterError:
-    error = (predict(encoder, textures.spectrograms) - textures.theta).abs().mean(0).mul(1000).tolist()
+    return error_of(predict(encoder, textures.spectrograms), textures.theta)
+
+
+def error_of(theta_hat: Tensor, theta: Tensor) -> ParameterError:
+    """Of guesses (n, 2) of controls (n, 2)."""
+    error = (theta_hat - theta).abs().mean(0).mul(1000).tolist()
     return {"mean": sum(error) / 2, "density": error[0], "slope": error[1]}
 
 
@@ -175,7 +181,7 @@ class Trainer:
                 val = self.run_epoch(bar.step)["val"]
                 self.save(path)
                 bar.note(
-                    f"theta L1 {val['mean']:.0f} per mille (density {val['density']:.0f}, "
+                    f"error {val['mean']:.0f} thousandths (density {val['density']:.0f}, "
                     f"slope {val['slope']:.0f}; chance 250)"
                 )
 

@@ -1,0 +1,77 @@
+"""Sounds of a run from its results alone: controls and seeds are enough to render them anew."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import build_front_end, build_synth, synth_seeds
+from .presets import Preset, configuration
+
+__all__ = ["Sound", "preset_of", "render_examples"]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One texture, target or match: controls, audio (n_samples,), log-frequency spectrogram (bins, frames)."""
+
+    name: str
+    label: str
+    theta: tuple[float, float]
+    audio: Tensor
+    spectrogram: np.ndarray
+
+    @property
+    def values(self) -> str:
+        return f"density {self.theta[0]:.2f}, slope {self.theta[1]:.2f}"
+
+
+@torch.no_grad()
+def render_examples(results: dict[str, Any]) -> list[list[Sound]]:
+    """For each texture under "examples": the target, then what each encoder makes of it, with other grains.
+
+    Raises:
+        ValueError: the results hold no such controls, or another version of this program wrote them.
+    """
+    if "examples" not in results:
+        raise ValueError("Invalid results: no examples; expected controls of the textures shown; repeat the run")
+    preset, seed = preset_of(results)
+    synth, front_end = build_synth(preset), build_front_end(preset)
+    columns = results["examples"]["theta"]
+    rows: list[list[Sound]] = [[] for _ in columns["target"]]
+    for name, theta in columns.items():
+        label = "target" if name == "target" else results["losses"][name]["label"]
+        audio = synth(torch.tensor(theta), _seeds(preset, seed, len(theta), is_target=name == "target"))
+        spectrograms = front_end(audio)[:, 0].numpy()
+        for row, values, samples, spectrogram in zip(rows, theta, audio, spectrograms, strict=True):
+            row.append(Sound(name, label, (values[0], values[1]), samples, spectrogram))
+    return rows
+
+
+def preset_of(results: dict[str, Any]) -> tuple[Preset, int]:
+    """Of the recorded configuration, with the seed.
+
+    Raises:
+        ValueError: this program has settings of other names or meaning.
+    """
+    recorded = results["configuration"]
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
+    seed, version = fields.pop("seed", None), fields.pop("version", None)
+    try:
+        preset = Preset(**fields)
+    except TypeError:
+        preset = None
+    if preset is None or configuration(preset, seed) != recorded:
+        raise ValueError(
+            f"Invalid results: settings of version {version}; expected this program's; repeat the run"
+        )
+    return preset, seed
+
+
+def _seeds(preset: Preset, seed: int, count: int, *, is_target: bool) -> list[int]:
+    """Targets are the first test textures."""
+    if is_target:
+        return synth_seeds(seed, "target", preset.n_train + preset.n_val, count)
+    return synth_seeds(seed, "report", 0, count)

@@ -1,0 +1,166 @@
+"""report.html: a page that needs no network, on screens from 400 pixels on."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .examples import Sound
+from .verdict import verdict
+
+__all__ = ["UNIT", "Pictures", "html_page", "table_rows"]
+
+UNIT = "thousandths of the controls' range"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """SVG files: of errors while training, of guesses of each loss, of each sound in each row of textures."""
+
+    curves: list[bytes]
+    guesses: list[bytes]
+    spectrograms: list[list[bytes]]
+
+
+Table = list[tuple[str, ...]]
+
+
+def table_rows(results: dict[str, Any]) -> tuple[Table, Table]:
+    """Errors, with what chance gives in the last row; costs. Each with a header."""
+    errors: Table = [("loss", "both controls", "density", "slope")]
+    costs: Table = [("loss", "steps", "seconds", "ms/step")]
+    for loss in results["losses"].values():
+        test = loss["test"]
+        errors.append((loss["label"], f"{test['mean']:.1f}", f"{test['density']:.1f}", f"{test['slope']:.1f}"))
+        costs.append((loss["label"], str(loss["steps"]), f"{loss['seconds']:.0f}", f"{loss['ms_per_step']:.1f}"))
+    errors.append(("chance (always 0.5)", *[f"{results['chance']:.1f}"] * 3))
+    return errors, costs
+
+
+def html_page(
+    results: dict[str, Any],
+    rows: Sequence[Sequence[Sound]],
+    players: Sequence[Sequence[str]],
+    pictures: Pictures | None,
+) -> str:
+    """`players` are addresses of the sounds in `rows`, relative to the page; pictures (None: failed) embedded."""
+    errors, costs = table_rows(results)
+    settings = {k: results[k] for k in ("date", "machine", "versions", "configuration") if k in results}
+    return _PAGE.format(
+        preset=html.escape(str(results["configuration"].get("name", "unnamed preset"))),
+        verdict=html.escape(verdict(results)),
+        errors=_table(errors, f"Error on unseen textures, in {UNIT}"),
+        costs=_table(costs, "What training took"),
+        draws=html.escape(_draws(results)),
+        failed="" if pictures else "<p>report.png could not be drawn; the same command draws it again.</p>",
+        guesses=_guesses(results, pictures),
+        curves=_cards([_image(svg, "Validation error while training") for svg in pictures.curves])
+        if pictures
+        else "",
+        textures=_textures(rows, players, pictures),
+        settings=html.escape(json.dumps(settings, indent=2)),
+    )
+
+
+def _table(rows: Table, caption: str) -> str:
+    header, *body = ([html.escape(cell) for cell in row] for row in rows)
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    lines = "".join(
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+        for first, *rest in body
+    )
+    return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{lines}</table>"
+
+
+def _draws(results: dict[str, Any]) -> str:
+    counts = results["losses"].get("scrapl", {}).get("path_counts")
+    if not counts:
+        return ""
+    return f"SCRAPL drew each of its {len(counts)} paths {min(counts)} to {max(counts)} times."
+
+
+def _guesses(results: dict[str, Any], pictures: Pictures | None) -> str:
+    if pictures is None:
+        return ""
+    if not pictures.guesses:
+        return "<p>This run kept no guesses of single textures; a new run does.</p>"
+    n = len(results["evaluation"]["theta"]["target"])
+    images = [
+        _image(svg, f"{loss['label']}: guessed against true density and slope")
+        for svg, loss in zip(pictures.guesses, results["losses"].values(), strict=True)
+    ]
+    return (
+        f"<p>Each point is one of {n} unseen textures: on the slanted line where the guess is right, on the "
+        f"dotted line where the encoder answers 0.5.</p>{_cards(images, 'wide')}"
+    )
+
+
+def _textures(rows: Sequence[Sequence[Sound]], players: Sequence[Sequence[str]], pictures: Pictures | None) -> str:
+    """A player under each spectrogram, a heading over each row."""
+    parts = []
+    for k, (row, addresses) in enumerate(zip(rows, players, strict=True)):
+        cards = []
+        for i, (sound, address) in enumerate(zip(row, addresses, strict=True)):
+            what = html.escape(f"{sound.label}, {sound.values}")
+            image = _image(pictures.spectrograms[k][i], f"Spectrogram of {what}") if pictures else ""
+            player = f'<audio controls preload="none" aria-label="{what}" src="{html.escape(address)}"></audio>'
+            caption = f"<figcaption><b>{html.escape(sound.label)}</b><br>{sound.values}</figcaption>"
+            cards.append(f"<figure>{caption}{image}{player}</figure>")
+        parts.append(f"<h3>Texture {k + 1}</h3>{_cards(cards)}")
+    return "".join(parts) or "<p>The sounds of this run cannot be rendered anew by this program.</p>"
+
+
+def _cards(cards: Sequence[str], kind: str = "") -> str:
+    return f'<div class="{f"cards {kind}".strip()}">' + "".join(cards) + "</div>"
+
+
+def _image(svg: bytes, alt: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sound matching: {preset}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1rem auto; padding: 0 1rem; color: #222;
+  background: #fff; overflow-wrap: break-word }}
+h1 {{ line-height: 1.2 }} h3 {{ margin-bottom: .2rem }}
+.verdict {{ font-size: 1.15rem; font-weight: 600; border-left: .3rem solid #0072b2; padding-left: .8rem }}
+.tables {{ display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start }}
+table {{ border-collapse: collapse; margin: .5rem 0 1rem }}
+caption {{ text-align: left; font-size: .9rem; color: #555; padding-bottom: .3rem }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right }}
+td {{ font-variant-numeric: tabular-nums }}
+th:first-child {{ text-align: left; padding-left: 0 }} th[scope=row] {{ font-weight: normal }}
+.cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem }}
+.cards.wide {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)) }}
+.cards img {{ display: block; width: 100%; max-width: 27rem; height: auto }}
+figure {{ margin: 0; min-width: 0; max-width: 27rem }} figcaption {{ font-size: .9rem }}
+audio {{ display: block; width: 100%; height: 2.5rem }}
+pre {{ background: #f6f6f6; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }}
+summary {{ cursor: pointer }}
+@media (max-width: 40rem) {{ h1 {{ font-size: 1.5rem }} th, td {{ padding: .3rem .4rem; font-size: .9rem }} }}
+</style>
+<h1>Unsupervised sound matching of a granular synthesizer</h1>
+<p class="verdict">{verdict}</p>
+<p>An encoder sees the constant-Q spectrogram of a texture and guesses the density and slope of its grains. The
+synthesizer renders the guess with other grains, and a loss on the two sounds trains the encoder. The error is the
+mean absolute one of the controls, whose range is 0 to 1.</p>
+<div class="tables">{errors}{costs}</div>
+<p>{draws}</p>
+{failed}
+<h2>Guessed against true controls</h2>
+{guesses}
+<h2>While training</h2>
+<p>Error on the validation textures, in thousandths of the controls' range.</p>
+{curves}
+<h2>Look and listen</h2>
+<p>Unseen textures and their matches: log(1 + gain |constant-Q transform|), one colour scale for each texture.
+Grains differ in time and pitch by design; listen to how many there are and whether they rise or fall.</p>
+{textures}
+<h2>Settings</h2><details><summary>Everything that is needed to repeat this run</summary>
+<pre>{settings}</pre></details>
+</html>
+"""
