@@ -23,6 +23,7 @@ def test_import_brings_in_nothing_heavy(package: str) -> None:
     found = modules_after(f"import {package}")
     assert package in found
     assert not [name for name in found if name.split(".")[0] in FORBIDDEN]
+    assert not [name for name in found if name.startswith("scrapl_jtfs.commands") or name == "soundfile"]
 
 
 def test_the_optimizer_knows_nothing_of_audio() -> None:
