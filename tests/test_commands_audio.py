@@ -295,3 +295,11 @@ def test_what_libsndfile_refuses_is_told_in_a_sentence(tmp_path: Path, name: str
     with pytest.raises(ValueError, match=rf"{name}: cannot be read as audio: \S") as caught:
         read_recording(path, RATE, 1.0)
     assert "\n" not in str(caught.value)
+
+
+def test_the_names_before_it_became_part_of_the_package() -> None:
+    from benchmarks.sound_matching import recording_audio, synth
+    from scrapl_jtfs.commands import audio, granular
+
+    assert recording_audio.read_recording is audio.read_recording
+    assert synth.GranularSynth is granular.GranularSynth

@@ -1,0 +1,5 @@
+"""The granular synthesizer, under the name that it had before it became part of the package."""
+
+from scrapl_jtfs.commands.granular import GranularSynth, draw_grains
+
+__all__ = ["GranularSynth", "draw_grains"]
