@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
 
-PathIndices: TypeAlias = "Iterable[int] | NDArray[np.integer[Any]] | Tensor"
-"""Several path ids: a list, a range, a one-dimensional array or tensor of integers."""
+if TYPE_CHECKING:
+    from .paths import Path
+
+PathIndices: TypeAlias = "Iterable[int] | Iterable[Path] | NDArray[np.integer[Any]] | Tensor"
+"""Several paths: a list, a range, a one-dimensional array or tensor of ids, or a list of paths of the table."""
 
 
 def is_number(value: object, lowest: float, highest: float) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import scattering
-from .checks import PathIndices, checked_index, checked_indices, dense
+from .checks import PathIndices, checked_index, dense
 from .geometry import Geometry
 from .linear import full_precision
 from .paths import Path, make_banks, rate_unit
@@ -201,7 +201,7 @@ def features(
     """Compute paths as one tensor with named coordinates: see :meth:`scrapl_jtfs.JTFSPath.features`."""
     _check_kept(rows, "rows")
     _check_kept(frames, "frames")
-    ids = list(range(jtfs.n_paths)) if paths is None else checked_indices(paths, jtfs.n_paths)
+    ids = list(range(jtfs.n_paths)) if paths is None else jtfs.paths.indices(paths)
     if not ids:
         raise ValueError("Invalid paths: an empty sequence; expected at least one path, or None for all.")
     row_axis = None if rows == "mean" else _row_axis(jtfs, ids)

@@ -361,7 +361,7 @@ class JTFSPathLoss(nn.Module):
             )
         if not is_several(path_idx):
             return [checked_index(path_idx, self.jtfs.n_paths)]
-        indices = checked_indices(path_idx, self.jtfs.n_paths)
+        indices = self.jtfs.paths.indices(path_idx)
         if not indices:
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
         return indices

@@ -250,6 +250,18 @@ class PathTable(tuple[Path, ...]):
             )
         return tuple(indices)
 
+    def indices(self, paths: PathIndices | Iterable[Path]) -> list[int]:
+        """Return the ids of some paths in the order given, which may come twice: ids, or paths of this table.
+
+        Raises:
+            TypeError: an entry is neither an integer nor a path.
+            IndexError: an id is out of range.
+            ValueError: a path is of another transform.
+        """
+        if isinstance(paths, (list, tuple)):
+            paths = [self._own(path, "paths") if isinstance(path, Path) else path for path in paths]
+        return checked_indices(paths, len(self))
+
     def __repr__(self) -> str:
         """Return the number of paths and their ranges."""
         return f"PathTable({self._extent()})"

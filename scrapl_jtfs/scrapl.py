@@ -160,6 +160,7 @@ class SCRAPL(nn.Module):
         self.step = 0
         self._latest: tuple[int, Tensor] | None = None
         self._optimizer: weakref.ref[Optimizer] | None = None
+        self._watched: tuple[weakref.ref[Optimizer], ...] = ()  # those whose steps run this object's hooks
 
     @property
     def jtfs(self) -> JTFSPath:
@@ -225,6 +226,9 @@ class SCRAPL(nn.Module):
                     f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)."
                 )
         self._optimizer = weakref.ref(optimizer)
+        if any(ref() is optimizer for ref in self._watched):
+            return
+        self._watched = (*(ref for ref in self._watched if ref() is not None), self._optimizer)
         before, after = _step_hooks(weakref.ref(self))
         optimizer.register_step_pre_hook(before)
         optimizer.register_step_post_hook(after)
@@ -297,7 +301,7 @@ class SCRAPL(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has its own steps: it must not speak to the optimizer of the original.
-        return {**self.__dict__, "_optimizer": None, "_latest": None}
+        return {**self.__dict__, "_optimizer": None, "_watched": (), "_latest": None}
 
     def extra_repr(self) -> str:
         """Show what is drawn in ``repr``."""

@@ -341,7 +341,7 @@ class JTFSPath(nn.Module):
         Returns:
             Their coefficients in that order, each (..., rows, frames).
         """
-        wanted = checked_indices(path_indices, self.n_paths)
+        wanted = self.paths.indices(path_indices)
         done = dict(self._coefficients(x, wanted)) if wanted else {}
         return [done[p] for p in wanted]
 
@@ -490,7 +490,7 @@ class JTFSPath(nn.Module):
         Raises:
             ValueError: the signals differ in shape, or the target alone requires a gradient.
         """
-        wanted = checked_indices(path_indices, self.n_paths)
+        wanted = self.paths.indices(path_indices)
         done = {p: (a, b) for p, a, b in self.stream_pairs(x, target, wanted)}
         return [done[p] for p in wanted]
 
@@ -501,7 +501,7 @@ class JTFSPath(nn.Module):
 
         Without gradients, a caller need not hold them all.
         """
-        wanted = checked_indices(path_indices, self.n_paths)
+        wanted = self.paths.indices(path_indices)
         flat, batch_shape = self._checked_signal(x)
         flat_target, _ = self._checked_signal(target, "target")
         check_shapes(x.shape, target.shape)

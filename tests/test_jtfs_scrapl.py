@@ -411,6 +411,17 @@ def test_two_optimizers_on_one_scrapl() -> None:
     assert scrapl.step == 1
 
 
+def test_attaching_again_counts_steps_once() -> None:
+    scrapl, net = make(), model()
+    first = scrapl.optimizer(net.parameters())
+    second = torch.optim.SGD(net.parameters(), lr=0.1)
+    for optimizer in (first, second, first, first):
+        scrapl.attach(optimizer)
+    scrapl(net(batch(0)), batch(0)).backward()
+    first.step()
+    assert scrapl.step == 1
+
+
 @pytest.mark.parametrize("state", [None, {}, {"step": -1}, {"step": True}, {"step": 1.5}, 3])
 def test_bad_states(state: Any) -> None:
     with pytest.raises(ValueError, match="Invalid state of SCRAPL"):

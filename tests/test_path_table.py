@@ -417,3 +417,19 @@ def test_errors(call: Any, error: type[Exception], message: str) -> None:
 def test_a_path_is_still_a_plain_record() -> None:
     assert TABLE[5] == Path(**vars(TABLE[5]))
     assert TABLE.index(TABLE[5]) == 5
+
+
+def test_paths_serve_wherever_their_ids_do() -> None:
+    jtfs, other = (JTFSPath(2048, J=7, Q=(8, 1), J_fr=2, sample_rate=rate) for rate in (2048, 4096))
+    loss_fn, (x, y) = JTFSPathLoss(jtfs), torch.randn(2, 2, 2048, generator=torch.Generator().manual_seed(0))
+    some = jtfs.paths[3:6]
+    assert torch.equal(loss_fn(x, y, some), loss_fn(x, y, [3, 4, 5]))
+    assert torch.equal(jtfs.features(x, paths=some).values, jtfs.features(x, paths=[3, 4, 5]).values)
+    assert all(map(torch.equal, jtfs.select(x, some), jtfs.select(x, [3, 4, 5])))
+    for call in (
+        loss_fn,
+        lambda x, y, paths: jtfs.features(x, paths=paths),
+        lambda x, y, paths: jtfs.select(x, paths),
+    ):
+        with pytest.raises(ValueError, match="another transform"):
+            call(x, y, other.paths[3:6])
