@@ -134,18 +134,19 @@ class SCRAPL(nn.Module):
         jtfs = JTFSPath(
             n_samples,
             J,
-            tuple(Q) if isinstance(Q, Sequence) else Q,  # type: ignore[arg-type]
+            _plain(Q),
             J_fr,
             Q_fr,
             T,
             F,
             sample_rate=sample_rate,
-            orders=orders,
+            orders=_plain(orders),
             oversampling=oversampling,
             smoothing=smoothing,
             memory=memory,
         )
         self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps)
+        rates, scales, spins, paths, pi = map(_plain, (rates, scales, spins, paths, pi))
         choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
         self._choices = {name: value for name, value in choices.items() if value is not None}
         self.kept = _kept(jtfs, rates, scales, spins, paths)
@@ -320,7 +321,7 @@ def _kept(
     paths: Sequence[int] | None,
 ) -> tuple[int, ...]:
     """Return the ids of the paths that meet every condition, ascending."""
-    chosen = jtfs.paths.where(rate=_as_range(rates), scale=_as_range(scales), spin=spins)
+    chosen = jtfs.paths.where(rate=rates, scale=scales, spin=spins)
     if paths is None:
         return chosen
     sampler = PathSampler(n_paths=jtfs.n_paths, paths=paths)  # checks the ids
@@ -348,9 +349,9 @@ def _probs(jtfs: JTFSPath, pi: Any, kept: tuple[int, ...], min_prob_frac: float)
     return PathSampler(given.probs, paths=kept, min_prob_frac=min_prob_frac).probs
 
 
-def _as_range(value: Any) -> Any:
-    """Return a list of two, as YAML has it, as the tuple that the table takes."""
-    return tuple(value) if isinstance(value, list) else value
+def _plain(value: Any) -> Any:
+    """Return a list of any kind, such as those of configuration files, as a tuple."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _units(jtfs: JTFSPath, kept: tuple[int, ...], unit: str) -> tuple[tuple[int, ...], ...]:

@@ -6,6 +6,7 @@ import inspect
 import io
 import pickle
 import weakref
+from collections import UserList
 from typing import Any
 
 import lightning
@@ -326,6 +327,24 @@ def test_any_batch_shape(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(scrapl(x, y), flat)
 
 
+class Listed(UserList):
+    """A sequence that is no list, as configuration libraries make them."""
+
+
+@pytest.mark.parametrize("kind", [list, tuple, Listed])
+def test_lists_of_any_kind(kind: Any) -> None:
+    options = {
+        "Q": [8, 1],
+        "orders": [2],
+        "rates": [4, 100],
+        "scales": [0.5, None],
+        "spins": [1],
+        "pi": PI.tolist(),
+    }
+    scrapl = make(**{name: kind(value) for name, value in options.items()}, paths=kind(range(20)))
+    assert scrapl.kept == make(rates=(4, 100), scales=(0.5, None), spins=1, paths=range(20)).kept
+
+
 def test_arguments_of_a_file() -> None:
     """Numbers, strings and lists, as YAML has them; each is a named argument with its annotation."""
     options = {
@@ -347,7 +366,7 @@ def test_arguments_of_a_file() -> None:
     assert all(scrapl.jtfs.paths[p].rate >= 4 and scrapl.jtfs.paths[p].spin for p in scrapl.kept)
     signature = inspect.signature(SCRAPL)
     assert {name for name, p in signature.parameters.items() if p.annotation is inspect.Parameter.empty} == set()
-    assert "rates=[4, None]" in repr(scrapl)
+    assert "rates=(4, None)" in repr(scrapl)
     assert not [kind for kind, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
 
@@ -365,7 +384,7 @@ def test_arguments_of_a_file() -> None:
         (
             {"paths": [0], "rates": (2, 4)},
             ValueError,
-            r"Invalid paths: \[0\]; expected one that meets rates=\(2, 4\)",
+            r"Invalid paths: \(0,\); expected one that meets rates=\(2, 4\)",
         ),
         ({"unit": "octave"}, ValueError, r"Invalid unit: 'octave'; expected 'path', 'rate', 'scale' or 'spin'"),
         ({"pi": [0.5, 0.5]}, ValueError, r"Invalid pi: 2 probabilities; expected one for each of 42 paths"),
