@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .checks import is_number
@@ -73,7 +73,7 @@ def settings_for_sounds(
 
 def _checked_rates(rates: Any, seconds: float) -> tuple[float, float]:
     """Return the slowest and the fastest rate, of which the sound has a period."""
-    pair = tuple(rates) if isinstance(rates, (tuple, list)) else ()
+    pair = tuple(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else ()
     smallest, largest = math.ulp(0.0), math.nextafter(math.inf, 0.0)
     if len(pair) != 2 or not all(is_number(r, smallest, largest) for r in pair) or pair[0] > pair[1]:
         raise ValueError(

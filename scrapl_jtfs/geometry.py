@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -138,7 +139,7 @@ def make_geometry(
     n_samples = positive_int(n_samples, "n_samples", MOST_SAMPLES)
     J, J_fr = positive_int(J, "J"), positive_int(J_fr, "J_fr")
     Q_fr = positive_int(Q_fr, "Q_fr", MOST_FILTERS)
-    pair = Q if isinstance(Q, (tuple, list)) else (Q, 1)
+    pair = Q if isinstance(Q, Sequence) and not isinstance(Q, str) else (Q, 1)
     if len(pair) != 2:
         raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
     q1, q2 = positive_int(pair[0], "Q[0]", MOST_FILTERS), positive_int(pair[1], "Q[1]", MOST_FILTERS)

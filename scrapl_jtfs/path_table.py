@@ -6,7 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -293,7 +293,17 @@ class PathTable(tuple[Path, ...]):
         # Tables of signals of different lengths are the same but for costs.
         own = self[path.index] if 0 <= path.index < len(self) else None
         if own is None or replace(own, cost=path.cost) != path:
-            there = f"this one has {len(self)} paths" if own is None else f"here it is {str(own).split(': ')[1]}"
+            if own is None:
+                there = f"this one has {len(self)} paths"
+            else:
+                unlike = next(
+                    f.name
+                    for f in fields(own)
+                    if f.name != "cost" and getattr(own, f.name) != getattr(path, f.name)
+                )
+                there = (
+                    f"path {path.index} here has {unlike}={getattr(own, unlike)!r}, not {getattr(path, unlike)!r}"
+                )
             raise ValueError(
                 f"Invalid {name}: '{path}' is of another transform; {there}; choose from the table of this "
                 "transform, jtfs.paths."
@@ -345,7 +355,7 @@ def _within(wanted: Any, name: str, unit: str) -> Callable[[Path], bool]:
     value = operator.attrgetter(name)
     if is_number(wanted, 0.0, math.inf):
         return lambda path: math.isclose(value(path), float(wanted), rel_tol=_SAME, abs_tol=0.0)
-    pair = isinstance(wanted, (tuple, list, np.ndarray)) and len(wanted) == 2
+    pair = isinstance(wanted, (Sequence, np.ndarray)) and not isinstance(wanted, str) and len(wanted) == 2
     if not pair or not all(bound is None or is_number(bound, 0.0, math.inf) for bound in wanted):
         bounds = list(wanted) if pair else [wanted]
         numbers = all(

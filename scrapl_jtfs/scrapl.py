@@ -324,8 +324,7 @@ def _kept(
     chosen = jtfs.paths.where(rate=rates, scale=scales, spin=spins)
     if paths is None:
         return chosen
-    sampler = PathSampler(n_paths=jtfs.n_paths, paths=paths)  # checks the ids
-    both = tuple(sorted(set(chosen) & set(sampler.paths)))
+    both = tuple(sorted(set(chosen) & set(jtfs.paths.ids(paths))))
     if not both:
         raise ValueError(
             f"Invalid paths: {paths!r}; expected one that meets rates={rates!r}, scales={scales!r}, "

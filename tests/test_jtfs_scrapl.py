@@ -445,3 +445,16 @@ def test_attaching_again_counts_steps_once() -> None:
 def test_bad_states(state: Any) -> None:
     with pytest.raises(ValueError, match="Invalid state of SCRAPL"):
         make().set_extra_state(state)
+
+
+def test_lists_of_any_kind_for_the_transform() -> None:
+    assert JTFSPath(N, J=8, Q=Listed([8, 1]), J_fr=2).geometry.Q == (8, 1)  # type: ignore[arg-type]
+    chosen = JTFSPath.for_sounds(1, 4096, rates=Listed([2, 20]))  # type: ignore[arg-type]
+    assert chosen.paths.where(rate=Listed([2, None])) == chosen.paths.where(rate=(2, None))  # type: ignore[arg-type]
+
+
+def test_paths_of_the_table_and_of_another() -> None:
+    table, other = make().jtfs.paths, make(sample_rate=4096).jtfs.paths
+    assert make(paths=table[3:5]).kept == (3, 4)
+    with pytest.raises(ValueError, match=r"of another transform; path 3 here has rate=.*, not"):
+        make(paths=other[3:5])

@@ -401,7 +401,7 @@ OTHER = JTFSPath(512, J=6, Q=(8, 2), J_fr=3, sample_rate=RATE).paths
         (
             lambda: TABLE.bundles("rate", within=OTHER),
             ValueError,
-            "'path 0: .* is of another transform; here it is",
+            "'path 0: .* is of another transform; path 0 here has order=1, not 2",
         ),
         (lambda: PLAIN.ids(TABLE[-1:]), ValueError, f"is of another transform; this one has {len(PLAIN)} paths"),
         (lambda: PathTable(TABLE[3:]), ValueError, "path 3 in place 0; .* as a tuple"),
