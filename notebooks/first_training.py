@@ -24,7 +24,7 @@ torch.manual_seed(options.seed)
 encoder = Encoder()
 scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, oversampling=2, seed=options.seed, **HEARING)
 optimizer = scrapl.optimizer(encoder.parameters(), lr=1e-3)
-warm_up = 2 * scrapl.n_paths  # first visits of a unit are updates of full size
+warm_up = 2 * scrapl.n_drawn  # first visits of a unit are updates of full size
 scheduler = torch.optim.lr_scheduler.LambdaLR(
     optimizer, lambda k: min(1, (k + 1) / warm_up) * max(0.1, 1 - 0.9 * k / options.steps)
 )

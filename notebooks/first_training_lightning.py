@@ -35,7 +35,7 @@ class SoundMatcher(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = self.scrapl.optimizer(self.encoder.parameters(), lr=self.lr)
-        warm_up = 2 * self.scrapl.n_paths
+        warm_up = 2 * self.scrapl.n_drawn
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda k: min(1, (k + 1) / warm_up) * max(0.1, 1 - 0.9 * k / self.steps)
         )

@@ -140,6 +140,10 @@ def checked_index(path_idx: Any, n_paths: int, several: str = "") -> int:
         index = None if unfit or isinstance(path_idx, bool) else operator.index(path_idx)
     except TypeError:
         index = None
+    if index is None and hasattr(path_idx, "n2") and hasattr(path_idx, "index"):
+        raise TypeError(
+            f"Invalid path_idx: '{path_idx}'; expected its id, an integer from 0 to {n_paths - 1}: path.index."
+        )
     if index is None:
         remedy = f"; for several paths: {several}" if several and is_several(path_idx) else ""
         raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}{remedy}.")

@@ -23,6 +23,10 @@ from .transform import JTFSPath
 Bounds: TypeAlias = "Sequence[float | None] | float"
 
 
+# Which SCRAPL tells an optimizer its paths
+_OWNERS: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+
+
 class SCRAPL(nn.Module):
     r"""Scattering loss on one random path per optimizer step: transform, loss and sampler, with their optimizer.
 
@@ -74,8 +78,8 @@ class SCRAPL(nn.Module):
         sampler: the :class:`scrapl_optim.PathSampler`, over units.
         units: the path ids of each unit.
         kept: the ids of the paths that are drawn.
-        log: the :class:`scrapl_optim.PathLog` of the losses of all steps done: ``scrapl.log.estimate()`` is a
-            curve that can be read, ``print(scrapl.log.report())`` tells what goes wrong.
+        log: the :class:`scrapl_optim.PathLog` of the losses of all steps done: ``scrapl.log.estimate()`` is an
+            estimate of :meth:`full`, a curve to read; ``print(scrapl.log.report())`` tells what goes wrong.
         step: optimizer steps done.
 
     Raises:
@@ -149,17 +153,18 @@ class SCRAPL(nn.Module):
         rates, scales, spins, paths, pi = map(_plain, (rates, scales, spins, paths, pi))
         choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
         self._choices = {name: value for name, value in choices.items() if value is not None}
-        self.kept = _kept(jtfs, rates, scales, spins, paths)
+        chosen = _kept(jtfs, rates, scales, spins, paths)
+        probs = _probs(jtfs, pi, chosen, min_prob_frac)
+        self.kept = tuple(p for p in chosen if probs[p] > 0)
         self.unit = unit
         self.units = _units(jtfs, self.kept, unit)
-        probs = _probs(jtfs, pi, self.kept, min_prob_frac)
         self.sampler = PathSampler(
             [float(sum(probs[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
         )
         self.unbiased = unbiased
         self.log = PathLog(len(self.units), probs=self.sampler.probs)
         self.step = 0
-        self._latest: tuple[int, Tensor] | None = None
+        self._losses: list[Tensor] = []
         self._optimizer: weakref.ref[Optimizer] | None = None
         self._watched: tuple[weakref.ref[Optimizer], ...] = ()  # those whose steps run this object's hooks
 
@@ -172,6 +177,11 @@ class SCRAPL(nn.Module):
     def n_paths(self) -> int:
         """U, the number of units of sampling, which the optimizer calls paths: P, or the number of bundles."""
         return len(self.units)
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of units that can be drawn: of paths that are kept, or of bundles of them."""
+        return len(self.sampler.paths)
 
     @property
     def path(self) -> int:
@@ -211,10 +221,11 @@ class SCRAPL(nn.Module):
         which keeps no hooks. An optimizer attached before is let go; should it step again, that raises an error.
 
         Raises:
-            TypeError: it is no optimizer.
-            ValueError: it is a PathAdamSAGA of another number of paths, or biased where this is not.
+            TypeError: it is no optimizer, or one that a trainer wrapped.
+            ValueError: it is a PathAdamSAGA of another number of paths, biased where this is not, or attached to
+                another SCRAPL, whose paths it is told.
         """
-        if not isinstance(optimizer, Optimizer):
+        if not isinstance(optimizer, Optimizer) or not hasattr(optimizer, "_optimizer_step_pre_hooks"):
             raise TypeError(
                 f"Invalid optimizer: {type(optimizer).__name__}; expected a torch.optim.Optimizer, the inner one "
                 "where a trainer wraps it."
@@ -226,6 +237,7 @@ class SCRAPL(nn.Module):
                     f"Invalid optimizer: n_paths={found[0]}, unbiased={found[1]}; expected "
                     f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)."
                 )
+            self._check_alone(optimizer)
         self._optimizer = weakref.ref(optimizer)
         if any(ref() is optimizer for ref in self._watched):
             return
@@ -233,6 +245,18 @@ class SCRAPL(nn.Module):
         before, after = _step_hooks(weakref.ref(self))
         optimizer.register_step_pre_hook(before)
         optimizer.register_step_post_hook(after)
+
+    def _check_alone(self, optimizer: PathAdamSAGA) -> None:
+        owner = _OWNERS.get(optimizer, lambda: None)()
+        if owner is not None and owner is not self and owner._attached() is optimizer:
+            raise ValueError(
+                "Invalid optimizer: it is attached to another SCRAPL, and has one path per step; expected one of "
+                "its own; for several transforms in a loss use their path losses, and optimizer.add_path for each."
+            )
+        _OWNERS[optimizer] = weakref.ref(self)
+
+    def _attached(self) -> Optimizer | None:
+        return None if self._optimizer is None else self._optimizer()
 
     @torch._disable_dynamo
     def forward(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
@@ -250,7 +274,7 @@ class SCRAPL(nn.Module):
         """
         if not self.training:
             return self.full(x, target)
-        optimizer = None if self._optimizer is None else self._optimizer()
+        optimizer = self._attached()
         if optimizer is None:
             raise RuntimeError(
                 "No optimizer is attached, whose steps tell one path from the next; make one with "
@@ -260,7 +284,8 @@ class SCRAPL(nn.Module):
         unit = self.path
         weight = self.sampler.weight(unit) if self.unbiased else None
         loss = self.unit_loss(x, target, unit)
-        self._latest = unit, loss.detach()
+        if loss.requires_grad:
+            self._losses.append(loss.detach())
         if isinstance(optimizer, PathAdamSAGA):
             optimizer.set_path(unit, weight)
             return loss
@@ -283,6 +308,13 @@ class SCRAPL(nn.Module):
         """Compute the loss on all paths that are kept: their share of the full tree, or all of it."""
         return self.loss_fn.full(x, target, paths=self.kept)
 
+    def _log_step(self, unit: int) -> None:
+        """Log the mean over the calls of a step, as the share that makes the mean over all units the full loss."""
+        if self._losses:
+            mean = torch.stack(self._losses).mean()
+            self.log.update(unit, mean * (self.n_drawn / self.n_paths))
+            self._losses.clear()
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the number of steps and the log, for ``state_dict``."""
         return {"step": self.step, "log": self.log.state_dict()}
@@ -302,7 +334,7 @@ class SCRAPL(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has its own steps: it must not speak to the optimizer of the original.
-        return {**self.__dict__, "_optimizer": None, "_watched": (), "_latest": None}
+        return {**self.__dict__, "_optimizer": None, "_watched": (), "_losses": []}
 
     def extra_repr(self) -> str:
         """Show what is drawn in ``repr``."""
@@ -368,7 +400,7 @@ def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callab
 
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         scrapl = owner()
-        attached = None if scrapl is None or scrapl._optimizer is None else scrapl._optimizer()
+        attached = None if scrapl is None else scrapl._attached()
         if attached is not None and attached is not optimizer:
             raise RuntimeError(
                 "Two optimizers on one SCRAPL, of which the one attached last tells its steps; expected one; put "
@@ -377,10 +409,9 @@ def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callab
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         scrapl = owner()
-        if scrapl is not None and scrapl._optimizer is not None and scrapl._optimizer() is optimizer:
+        if scrapl is not None and scrapl._attached() is optimizer:
+            drawn = scrapl.path
             scrapl.step += 1
-            if scrapl._latest is not None:
-                scrapl.log.update(*scrapl._latest)
-                scrapl._latest = None
+            scrapl._log_step(drawn)
 
     return before, after

@@ -246,10 +246,11 @@ def test_the_log_holds_one_loss_for_each_step() -> None:
     optimizer = scrapl.optimizer(net.parameters(), lr=0.01)
     last = {}
     for step in range(5):
-        for micro in range(2):
-            loss = scrapl(net(batch(micro)), batch(micro))
-            loss.backward()
-            last[scrapl.path] = loss.item()
+        losses = [scrapl(net(batch(micro)), batch(micro)) for micro in range(2)]
+        sum(losses).backward()  # type: ignore[union-attr]
+        last[scrapl.path] = torch.stack(losses).mean().item()
+        with torch.no_grad():
+            scrapl(100 * net(batch(0)), batch(1))  # looked at, not trained on
         optimizer.step()
         assert scrapl.log.updates == step + 1
     assert scrapl.log.estimate() == pytest.approx(np.mean(list(last.values())))
@@ -258,6 +259,23 @@ def test_the_log_holds_one_loss_for_each_step() -> None:
     assert other.log.estimate() == scrapl.log.estimate()
     with pytest.raises(ValueError, match="paths"):
         make(seed=2).load_state_dict(scrapl.state_dict())
+
+
+@pytest.mark.parametrize("options", [{}, {"rates": (4, 20)}, {"rates": (4, 20), "unit": "rate"}])
+def test_the_log_estimates_the_full_loss(options: dict[str, Any]) -> None:
+    """Exactly so once all were seen and nothing moves: also where some paths are excluded."""
+    scrapl, x, y = make(cover_first=True, **options), nn.Parameter(batch(0)), batch(1)
+    optimizer = scrapl.optimizer([x], lr=0.0, weight_decay=0.0)
+    for _ in range(scrapl.n_drawn):
+        scrapl(x, y).backward()
+        optimizer.step()
+    assert scrapl.log.estimate() == pytest.approx(scrapl.full(x, y).item(), rel=1e-5)
+    assert scrapl.n_drawn == len(set(scrapl.kept) if "unit" not in options else scrapl.units)
+
+
+def test_paths_of_probability_zero_are_not_kept() -> None:
+    scrapl = make(pi=[0.0] * 7 + [1 / 35] * 35)
+    assert scrapl.kept == tuple(range(7, 42))
 
 
 # ---------------------------------------------------------------- state, copies, shapes, files
@@ -414,6 +432,33 @@ def test_bad_optimizers() -> None:
         scrapl.attach(PathAdamSAGA(params, P, unbiased=True))
     with pytest.raises(TypeError, match=r"Invalid optimizer: str; expected a torch.optim.Optimizer"):
         scrapl.attach("adam")  # type: ignore[arg-type]
+
+
+def test_one_optimizer_of_two_scrapls() -> None:
+    first, second, net = make(), make(seed=5), model()
+    optimizer = first.optimizer(net.parameters())
+    with pytest.raises(ValueError, match=r"attached to another SCRAPL.*add_path"):
+        second.attach(optimizer)
+    first(net(batch(0)), batch(0)).backward()
+    optimizer.step()
+    plain = torch.optim.SGD(net.parameters(), lr=0.1)  # which is told no path
+    first.attach(plain)
+    second.attach(plain)
+    (first(net(batch(0)), batch(0)) + second(net(batch(0)), batch(0))).backward()
+    plain.step()
+    assert (first.step, second.step) == (2, 1)
+
+
+def test_a_wrapped_optimizer_is_refused_and_the_earlier_one_stays() -> None:
+    scrapl, net = make(), model()
+    optimizer = scrapl.optimizer(net.parameters())
+    accelerate = pytest.importorskip("accelerate", reason="needs accelerate")
+    wrapped = accelerate.Accelerator(cpu=True).prepare(torch.optim.AdamW(net.parameters()))
+    with pytest.raises(TypeError, match="the inner one where a trainer wraps it"):
+        scrapl.attach(wrapped)
+    scrapl(net(batch(0)), batch(0)).backward()
+    optimizer.step()
+    assert scrapl.step == 1
 
 
 def test_two_optimizers_on_one_scrapl() -> None:
