@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from scrapl_optim import Progress, ThetaImportance, probabilities, theta_importance
+from scrapl_optim._validation import as_int, as_switch
+from scrapl_optim.importance import reporter
 
 from .checks import PathIndices, checked_indices
 from .importance_problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
 from .loss import JTFSPathLoss
 from .paths import Path
-
-if TYPE_CHECKING:
-    from scrapl_optim import Progress, ThetaImportance
 
 SERIES = 48
 """First layers held at a time: a batch of B examples with U controls has B (1 + U + U (U + 1) / 2) of them."""
@@ -174,11 +175,6 @@ def importance(
 
     Source: SCRAPL, section 3.4, equations (10) to (12).
     """
-    # Here, as importing scrapl_jtfs brings in nothing of the other package.
-    from scrapl_optim import theta_importance
-    from scrapl_optim._validation import as_int, as_switch
-    from scrapl_optim.importance import reporter
-
     chosen, seed = _chosen(loss_fn, paths), as_int(seed, "seed")
     size = None if batch_size is None else as_int(batch_size, "batch_size")
     if size is not None and size < 1:
@@ -232,8 +228,6 @@ class _Meter:
 
     def derivatives(self, path_idx: int) -> None:
         """Count the derivatives of a path on a batch."""
-        from scrapl_optim import Progress
-
         self._done += 1
         self._report(Progress(self._done, self._total, "derivatives", path_idx))
 
@@ -269,8 +263,6 @@ def _halved(data: Batch, seed: int) -> list[Batch]:
 
 def _probabilities(found: ThetaImportance, chosen: list[int]) -> Tensor:
     """Return pi, 0 outside of the chosen paths."""
-    from scrapl_optim import probabilities
-
     curvature = torch.zeros_like(found.curvature)
     curvature[:, chosen] = found.curvature[:, chosen]
     return probabilities(curvature)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scrapl_optim.importance_checks import check_controls
+
 from .checks import dense
 from .loss import JTFSPathLoss
 from .taylor import PathTaylor
@@ -162,8 +164,6 @@ class Problem:
         Raises:
             TypeError, ValueError: one fails, or does not return what is expected; it says which.
         """
-        from scrapl_optim.importance_checks import check_controls
-
         try:
             theta = self.controls(batch)
         except Exception as error:
