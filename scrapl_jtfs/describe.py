@@ -16,6 +16,7 @@ from torch import nn
 from scrapl_optim import PathAdamSAGA
 from scrapl_optim.path_state import bytes_text
 
+from .cost import StepTimes, check_computes, time_steps
 from .geometry import Averaging, Geometry, positive_int
 from .paths import Path, make_banks, number_text, rate_unit, scale_text
 
@@ -60,6 +61,7 @@ class Description:
         cheapest: the path of least cost; costs are relative to the mean path of the transform.
         dearest: the path of most cost.
         mean_cost: of a draw, each path being as likely.
+        measured: seconds of a step beside those of a spectrogram loss, if they were to be measured.
         n_rates: rates and, if there is, order 1: as many bundles of one rate there are.
         steps: of training, if given.
         visits: of each path in these steps on average.
@@ -87,6 +89,7 @@ class Description:
     cheapest: Path
     dearest: Path
     mean_cost: float
+    measured: StepTimes | None
     n_rates: int
     steps: int | None
     visits: float | None
@@ -98,7 +101,9 @@ class Description:
     def __str__(self) -> str:
         """Return the text, a line for each question."""
         heard = self._rates(), self._scales(), self._first_order(), self._average()
-        return "\n".join([self._count(), *filter(None, heard), self._steps(), self._cost(), *self._memory()])
+        return "\n".join(
+            [self._count(), *filter(None, heard), self._steps(), self._cost(), self._times(), *self._memory()]
+        )
 
     __repr__ = __str__
 
@@ -153,6 +158,11 @@ class Description:
             f"{number_text(high.cost)} ({high}), {number_text(self.mean_cost)} on average"
         )
 
+    def _times(self) -> str:
+        if self.measured is None:
+            return "time of a step: measure=True (--measure) compares it with a spectrogram loss on this machine"
+        return str(self.measured)
+
     def _memory(self) -> list[str]:
         model = "" if self.n_parameters is None else f" (and for {self.n_parameters} parameters)"
         lines = [f"PathAdamSAGA's state once all were drawn, bytes a parameter{model}:"]
@@ -177,10 +187,12 @@ def describe(
     steps: int | None = None,
     n_parameters: int | None = None,
     paths: PathIndices | Iterable[Path] | None = None,
+    measure: bool = False,
 ) -> Description:
     """Describe a transform; see :meth:`JTFSPath.describe`."""
     steps = None if steps is None else positive_int(steps, "steps")
     n_parameters = None if n_parameters is None else positive_int(n_parameters, "n_parameters")
+    _check_measure(jtfs, measure)
     ids = range(jtfs.n_paths) if paths is None else jtfs.paths.ids(paths)
     drawn = [jtfs.paths[p] for p in ids]
     g = jtfs.geometry
@@ -207,6 +219,7 @@ def describe(
         cheapest=min(drawn, key=lambda path: path.cost),
         dearest=max(drawn, key=lambda path: path.cost),
         mean_cost=math.fsum(path.cost for path in drawn) / len(drawn),
+        measured=time_steps(jtfs, drawn) if measure else None,
         n_rates=len({path.n2 for path in drawn}),
         steps=steps,
         visits=None if steps is None else steps / len(drawn),
@@ -215,6 +228,13 @@ def describe(
         n_parameters=n_parameters,
         bytes_in_all=None if n_parameters is None else {s: state(n_parameters) for s, state in states.items()},
     )
+
+
+def _check_measure(jtfs: JTFSPath, measure: object) -> None:
+    if not isinstance(measure, bool):
+        raise TypeError(f"Invalid measure: {measure!r}; expected True or False.")
+    if measure:
+        check_computes(jtfs)
 
 
 @dataclass(frozen=True)

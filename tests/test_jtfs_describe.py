@@ -15,9 +15,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jtfs_helpers import noise
 from torch import nn
 
-from scrapl_jtfs import SCRAPL, JTFSPath
+from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss, commands, cost
 from scrapl_jtfs.choice import FREQUENTIAL, OCTAVES, SECOND_ORDER
 from scrapl_jtfs.describe import Description, consequence
 from scrapl_optim import PathAdamSAGA
@@ -324,6 +325,184 @@ def test_a_sound_of_exactly_one_period_is_long_enough() -> None:
 def test_what_cannot_be_is_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         JTFSPath.for_sounds(**{"seconds": 1.0, "sample_rate": 16000} | change)
+
+
+# --- seconds of a step beside a spectrogram loss ---
+
+SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
+
+
+class Clock:
+    """Time that passes only where a test lets it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(cost, "perf_counter", lambda: self.now)
+
+
+def take(monkeypatch: pytest.MonkeyPatch, path: Any, spectrogram: Any) -> list[int | None]:
+    """Let each step take the seconds that are said, and return what is computed: a path's id, or None."""
+    clock, calls, forward, distance = Clock(monkeypatch), [], JTFSPathLoss.forward, cost.spectrogram_loss
+
+    def on_path(self: JTFSPathLoss, x: torch.Tensor, target: torch.Tensor, path_idx: int) -> torch.Tensor:
+        calls.append(path_idx)
+        clock.now += path(path_idx, calls.count(path_idx))
+        return forward(self, x, target, path_idx)
+
+    def on_spectrogram(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls.append(None)
+        clock.now += spectrogram
+        return distance(x, target)
+
+    monkeypatch.setattr(JTFSPathLoss, "forward", on_path)
+    monkeypatch.setattr(cost, "spectrogram_loss", on_spectrogram)
+    return calls
+
+
+def test_no_time_is_taken_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = take(monkeypatch, lambda *_: 1.0, 1.0)
+    found = JTFSPath(**SMALL).describe()
+    assert found.measured is None
+    assert not calls
+    assert "measure=True" in lines(found)["time of a step"]
+    assert "measured here" not in str(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_is_timed(dtype: torch.dtype) -> None:
+    found = JTFSPath(**SMALL).to(dtype).describe(measure=True)
+    times = found.measured
+    assert times is not None
+    assert times.path > 0
+    assert times.spectrogram > 0
+    assert times.ratio == times.path / times.spectrogram
+    assert (times.batch, times.dtype, times.device) == (4, dtype, torch.device("cpu"))
+    (line,) = [line for line in str(found).splitlines() if "measured here" in line]
+    assert line == str(times)
+    assert "time of a step" not in str(found)
+
+
+def test_times_are_medians_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    jtfs = JTFSPath(**SMALL)
+    costs = {path.index: path.cost for path in jtfs.paths}
+    slow = {1: 5.0, 4: 1.0}  # the first visit is warm-up; the third round is disturbed
+    calls = take(monkeypatch, lambda path, visit: costs[path] * 3e-3 + slow.get(visit, 0.0), 2e-3)
+    times = jtfs.describe(measure=True).measured
+    assert times is not None
+    timed = calls[:4]
+    assert timed[3] is None
+    assert calls == timed * 8  # in turn
+    assert times.path == pytest.approx(3e-3 * sum(costs[p] for p in timed[:3] if p is not None) / 3)
+    assert times.spectrogram == pytest.approx(2e-3)
+    assert str(times).startswith("a step, measured here (batch of 4, float32, cpu): 3")
+    assert str(times).endswith("times that of a spectrogram loss of three resolutions (2 ms)")
+
+
+def test_slow_steps_are_not_repeated_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = take(monkeypatch, lambda *_: 6.0, 7.0)
+    times = JTFSPath(**SMALL).describe(measure=True).measured
+    assert times is not None
+    assert len(calls) == 2 * 4
+    assert str(times).endswith(": 6 s, 0.857 times that of a spectrogram loss of three resolutions (7 s)")
+
+
+def test_only_drawn_paths_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = take(monkeypatch, lambda *_: 1e-3, 1e-3)
+    JTFSPath(**SMALL).describe(paths=[3, 7], measure=True)
+    assert set(calls) == {3, 7, None}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 90, 315])
+def test_paths_that_are_timed_are_of_typical_cost(n: int, paper: JTFSPath) -> None:
+    paths = paper.paths[:n]
+    chosen = cost.typical_paths(paths)
+    costs = sorted(path.cost for path in paths)
+    assert len({path.index for path in chosen}) == min(n, 3)
+    thirds = [costs[round(part * n / len(chosen)) :][: -(-n // len(chosen))] for part in range(len(chosen))]
+    assert all(min(third) <= path.cost <= max(third) for third, path in zip(thirds, chosen, strict=True))
+    mean = sum(path.cost for path in chosen) / len(chosen)
+    assert mean == pytest.approx(sum(costs) / n, rel=0.1)
+
+
+def test_measuring_leaves_everything_as_it_was() -> None:
+    jtfs = JTFSPath(**SMALL)
+    before = torch.get_rng_state(), {name: buffer.clone() for name, buffer in jtfs.named_buffers()}
+    settings = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), dict(vars(jtfs))
+    jtfs.describe(measure=True)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(torch.equal(buffer, before[1][name]) for name, buffer in jtfs.named_buffers())
+    assert settings == (
+        torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), dict(vars(jtfs)),
+    )  # fmt: skip
+    assert not any(buffer.requires_grad for buffer in jtfs.buffers())
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+)
+def test_a_step_is_timed_in_any_mode(context: Any) -> None:
+    jtfs = JTFSPath(**SMALL)
+    with context():
+        times = jtfs.describe(measure=True).measured
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+    with context():
+        assert modes == (
+            torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"),
+        )  # fmt: skip
+    assert times is not None
+    assert times.path > 0
+
+
+@pytest.mark.parametrize("measure", [1, None, "yes"])
+def test_measure_is_a_bool(measure: Any) -> None:
+    with pytest.raises(TypeError, match=r"Invalid measure: .*; expected True or False\."):
+        JTFSPath(**SMALL).describe(measure=measure)
+
+
+def test_there_is_nothing_to_measure_on_meta() -> None:
+    with pytest.raises(ValueError, match=r"Invalid measure: True; .* not on meta; .* leave measure out"):
+        JTFSPath(**SMALL).to("meta").describe(measure=True)
+
+
+def test_the_spectrogram_loss_is_auraloss() -> None:
+    freq = pytest.importorskip("auraloss.freq")
+    x, y = noise(2, 4, 5000, dtype=torch.float32)
+    y *= torch.linspace(0, 1e-4, 5000)  # to below the smallest magnitude
+    theirs = freq.MultiResolutionSTFTLoss(w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)(x[:, None], y[:, None])
+    torch.testing.assert_close(cost.spectrogram_loss(x, y), theirs)
+
+
+@pytest.mark.parametrize("n_samples", [2, 60, 300, 1500])
+def test_short_signals_shorten_the_windows(n_samples: int) -> None:
+    x, y = noise(2, 3, n_samples)
+    expected = []
+    for n_fft, hop, support in cost.RESOLUTIONS:
+        size, support = min(n_fft, n_samples), min(support, n_samples)
+        window = torch.zeros(size, dtype=x.dtype)
+        left = (size - support) // 2
+        window[left : left + support] = 0.5 - 0.5 * torch.cos(2 * torch.pi * torch.arange(support) / support)
+        padded = nn.functional.pad(torch.stack([x, y]), (size // 2, size // 2), mode="reflect")
+        a, b = torch.fft.rfft(padded.unfold(-1, size, hop) * window).abs().clamp(min=1e-4)
+        expected.append((a - b).abs().mean() + (a / b).log().abs().mean())
+    torch.testing.assert_close(cost.spectrogram_loss(x, y), sum(expected) / 3)
+    assert cost.spectrogram_loss(x, x) == 0
+
+
+def test_the_command_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["describe", "--samples", "512", "--J", "5", "--Q", "4", "--J-fr", "2"]
+    assert commands.main([*options, "--measure"]) == 0
+    measured = capsys.readouterr().out.splitlines()
+    assert commands.main(options) == 0
+    plain = capsys.readouterr().out.splitlines()
+    (different,) = [pair for pair in zip(measured, plain, strict=True) if pair[0] != pair[1]]
+    assert different[0].startswith("a step, measured here (batch of 4, float32, cpu): ")
+    assert "(--measure)" in different[1]
 
 
 # --- the warning ---

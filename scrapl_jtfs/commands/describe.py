@@ -1,4 +1,4 @@
-"""scrapl-jtfs describe: what a transform hears, chosen for sounds or by its settings, before anything is built."""
+"""scrapl-jtfs describe: what a transform hears, chosen for sounds or by its settings; built only to be timed."""
 
 import argparse
 import warnings
@@ -40,8 +40,9 @@ def main(argv: Sequence[str]) -> int:
     settings = choose(a, length, orders) if a.J is None else given(a, length)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a long average, which the description tells, too
-        jtfs = Outline(**settings, sample_rate=length.sample_rate, orders=orders)
-    described = jtfs.describe(steps=a.steps, n_parameters=a.parameters)
+        kind = JTFSPath if a.measure else Outline
+        jtfs = kind(**settings, sample_rate=length.sample_rate, orders=orders)
+    described = jtfs.describe(steps=a.steps, n_parameters=a.parameters, measure=a.measure)
     say(as_python({**settings, "sample_rate": length.sample_rate, "orders": orders}))
     say(str(described))
     if a.table:
@@ -78,6 +79,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="of training, to be told how often they visit each path")
     parser.add_argument("--parameters", type=int, help="of a model, to be told the memory of PathAdamSAGA")
+    parser.add_argument(
+        "--measure", action="store_true", help="time a step beside one of a spectrogram loss on this machine"
+    )
     parser.add_argument("--table", action="store_true", help="print the table of paths, too")
     return parser.parse_args(argv)
 
