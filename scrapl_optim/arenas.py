@@ -112,9 +112,11 @@ class Arena:
         else:
             home = torch.device("cpu") if host else self.device
             # Of parameters that share a clock one may have rows of paths never drawn, after materialize().
-            zeros = (torch.zeros(n, dtype=dtype, device=home) for n in self._sizes)
             joined = torch.cat(
-                [z if part is None else part.reshape(-1).to(home) for part, z in zip(parts, zeros, strict=True)]
+                [
+                    torch.zeros(n, dtype=dtype, device=home) if part is None else part.reshape(-1).to(home)
+                    for part, n in zip(parts, self._sizes, strict=True)
+                ]
             )
         if host:
             joined = on_host(joined, self.device)
