@@ -1,5 +1,6 @@
 """The scripts of a first training run: they run, resume exactly, and the encoder learns."""
 
+import json
 import re
 import subprocess
 import sys
@@ -47,3 +48,27 @@ def test_the_lightning_script_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", ["first_training.py", "first_training_lightning.py"])
 def test_they_are_short(script: str) -> None:
     assert len(FOLDER.joinpath(script).read_text().splitlines()) <= MOST_LINES
+
+
+def test_the_study_over_seeds_reads_what_the_script_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm", reason="needs tqdm")
+    from benchmarks import first_training
+
+    monkeypatch.chdir(FOLDER.parent)
+    assert first_training.main(["--seeds", "2", "--steps", "2", "--out", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [run["seed"] for run in found["runs"]] == [0, 1]
+    ends = [run["step_rate_depth"][-1] for run in found["runs"]]
+    assert all(end[0] == 2 for end in ends)
+    assert found["mean_error"]["rate"] == pytest.approx((ends[0][1] + ends[1][1]) / 2)
+    assert found["largest_error"]["depth"] == max(ends[0][2], ends[1][2])
+
+
+def test_readme_quotes_the_committed_figures() -> None:
+    found = json.loads((FOLDER.parent / "benchmarks/results/first_training.json").read_text())
+    mean, worst = found["mean_error"], found["largest_error"]
+    quoted = " ".join((FOLDER.parent / "README.md").read_text().split())
+    assert f"are {mean['rate']:.3f} and {mean['depth']:.3f} in the mean of five seeds" in quoted
+    assert f"{worst['rate']:.3f} and {worst['depth']:.3f} at worst" in quoted
+    assert len(found["runs"]) == 5
+    assert all(run["step_rate_depth"][-1][0] == 750 for run in found["runs"])
