@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
 import torch
@@ -20,6 +19,7 @@ from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.pieces import Scratch
 from scrapl_optim.sampler_checks import refuse_paths
+from scrapl_optim.several_paths import Part, check_draw, completed, with_draw
 
 PathIdx = SupportsIndex | Tensor
 _Loss = TypeVar("_Loss")
@@ -28,40 +28,6 @@ _Loss = TypeVar("_Loss")
 class _Announced(NamedTuple):
     path: int
     weight: float | None
-
-
-class _Part(NamedTuple):
-    """What one path contributes to a step.
-
-    Attributes:
-        path: p.
-        weight: its importance weight, if one was given.
-        grads: its gradients, added up over ``n_draws``; ``None`` for those that the parameters hold.
-        n_draws: how often it was drawn in this step.
-    """
-
-    path: int
-    weight: float | None
-    grads: dict[Tensor, Tensor] | None = None
-    n_draws: int = 1
-
-    def handed_out(self) -> AbstractContextManager[None]:
-        """Let the parameters hold the gradients that were added for the path."""
-        return _NOTHING if self.grads is None else _hold(self.grads)
-
-
-_NOTHING = nullcontext()
-
-
-@contextmanager
-def _hold(grads: dict[Tensor, Tensor]) -> Iterator[None]:
-    for p, grad in grads.items():
-        p.grad = grad
-    try:
-        yield
-    finally:
-        for p in grads:
-            p.grad = None
 
 
 class _Members(NamedTuple):
@@ -227,7 +193,7 @@ class PathAdamSAGA(Optimizer):
     def _start(self) -> None:
         # A list, since wrappers of trainers copy attributes and must see the same announcement.
         self._announced: list[_Announced] = []
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._rows = RowFetcher()
         self._plans: dict[int, steps.Plan] = {}
         self._scratch = Scratch()
@@ -454,20 +420,10 @@ class PathAdamSAGA(Optimizer):
                 f"no gradient for path {path}, expected those of its loss; call backward() before add_path()"
             )
         Gradients(self.param_groups)  # refuses what no step could take
-        same = [i for i, part in enumerate(self._parts) if part.path == path]
-        if same and self._parts[same[0]].weight != weight:
-            raise ValueError(
-                f"Invalid weight: {weight} for path {path}; expected {self._parts[same[0]].weight}, as for its "
-                "earlier draw in this step"
-            )
+        check_draw(self._parts, path, weight)
         # Copies: DDP and trainers write the next gradients into the same memory.
         grads = {p: p.grad.clone() for p in params if p.grad is not None}
-        if same:
-            earlier = self._parts.pop(same[0])
-            grads = steps.added(earlier.grads or {}, grads)
-            self._parts.append(_Part(path, weight, grads, earlier.n_draws + 1))
-        else:
-            self._parts.append(_Part(path, weight, grads))
+        self._parts = with_draw(self._parts, path, weight, grads)
         for p in params:
             p.grad = None
         self._announced.clear()
@@ -479,10 +435,10 @@ class PathAdamSAGA(Optimizer):
         """
         self._parts.clear()
 
-    def _parts_of_step(self, parts: list[_Part], path_idx: PathIdx | None, weight: float | None) -> list[_Part]:
+    def _parts_of_step(self, parts: list[Part], path_idx: PathIdx | None, weight: float | None) -> list[Part]:
         """Return what :meth:`add_path` took, completed by zeros, or else the one path of this step."""
         if not parts:
-            return [_Part(*self._resolve_path(path_idx, weight))]
+            return [Part(*self._resolve_path(path_idx, weight))]
         if path_idx is not None or weight is not None or self._announced:
             raise RuntimeError(
                 f"Invalid path_idx: {path_idx!r} after add_path; expected step() alone, since the paths of the "
@@ -494,12 +450,7 @@ class PathAdamSAGA(Optimizer):
                 "a parameter has a gradient that belongs to none of the paths added; call add_path(...) after "
                 "each backward pass, or zero_grad()"
             )
-        present = {p for part in parts for p in part.grads or {}}
-        zeros = {p: torch.zeros_like(p) for p in present if any(p not in (part.grads or {}) for part in parts)}
-        return [
-            part._replace(grads=zeros | {p: grad / part.n_draws for p, grad in (part.grads or {}).items()})
-            for part in parts
-        ]
+        return completed(parts)
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
@@ -636,7 +587,7 @@ class PathAdamSAGA(Optimizer):
             return self._batches(parts, gradients, clocks)
 
     def _batches(
-        self, parts: list[_Part], gradients: list[Gradients], clocks: dict[str, Tensor]
+        self, parts: list[Part], gradients: list[Gradients], clocks: dict[str, Tensor]
     ) -> list[steps.Batch]:
         """Create what states and rows are missing, then advance the clocks: one update for each path."""
         if self._awaits_load:

@@ -218,12 +218,6 @@ class Turn(NamedTuple):
     last: bool = True
 
 
-def added(first: dict[Tensor, Tensor], second: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """Return the sums of gradients by parameter, where one that is missing is zero."""
-    both = {p: first[p] + second[p] for p in first if p in second}
-    return first | second | both
-
-
 class Batch(NamedTuple):
     """An arena in a step.
 
