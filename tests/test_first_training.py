@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from scrapl_jtfs import SCRAPL
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 MOST_LINES = 60
@@ -72,3 +75,32 @@ def test_readme_quotes_the_committed_figures() -> None:
     assert f"{worst['rate']:.3f} and {worst['depth']:.3f} at worst" in quoted
     assert len(found["runs"]) == 5
     assert all(run["step_rate_depth"][-1][0] == 750 for run in found["runs"])
+
+
+def test_what_readme_says_of_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the paths of the run, before training: losses hundreds apart, gradients far below a clip at 1."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from vibrato import (  # pyright: ignore[reportMissingImports]
+        HEARING,
+        N_SAMPLES,
+        SAMPLE_RATE,
+        Encoder,
+        vibrato,
+    )
+
+    torch.manual_seed(0)
+    encoder, generator = Encoder(), torch.Generator().manual_seed(0)
+    scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, oversampling=2, **{**HEARING, "unit": "path"})
+    target = vibrato(torch.rand(16, 2, generator=generator), generator)
+    losses, norms = [], []
+    for path in scrapl.kept:
+        encoder.zero_grad()
+        loss = scrapl.unit_loss(vibrato(encoder(target), generator), target, path)
+        loss.backward()
+        losses.append(loss.item())
+        norms.append(
+            float(torch.nn.utils.get_total_norm([p.grad for p in encoder.parameters() if p.grad is not None]))
+        )
+    assert 200 < max(losses) / min(losses) < 1000
+    assert (min(norms), max(norms)) == (pytest.approx(6e-5, rel=0.2), pytest.approx(0.03, rel=0.2))
+    assert "norms from 6e-5 to 0.03" in (FOLDER.parent / "README.md").read_text()
