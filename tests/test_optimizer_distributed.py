@@ -24,6 +24,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from scrapl_jtfs import SCRAPL
 from scrapl_optim import PathAdamSAGA
 
 N_PATHS, N_RANKS = 4, 2
@@ -109,6 +110,30 @@ def ddp_equals_one_process(rank: int, tmp_path: Path, storage: str) -> None:
 @pytest.mark.parametrize("storage", ["float32", "int8-host"])
 def test_ddp(tmp_path, storage):
     on_two_ranks(ddp_equals_one_process, tmp_path, storage)
+
+
+def scrapl_draws_one_path_on_all_ranks(rank: int, tmp_path: Path) -> None:
+    torch.manual_seed(rank)  # which must not matter
+    scrapl = SCRAPL(1024, J=6, Q=(4, 1), J_fr=2, T="global", seed=3)
+    torch.manual_seed(0)
+    wrapped = DistributedDataParallel(torch.nn.Linear(8, 1024))
+    optimizer = scrapl.optimizer(wrapped.parameters(), lr=0.01)
+    for k in range(6):
+        x = torch.randn(2, 8, generator=torch.Generator().manual_seed(10 * k + rank))
+        target = torch.randn(2, 1024, generator=torch.Generator().manual_seed(100 + 10 * k + rank))
+        scrapl(wrapped(x), target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    visited = optimizer.state[next(wrapped.parameters())]["step"]
+    for tensor in (visited, *(p.detach() for p in wrapped.parameters())):
+        others = [torch.empty_like(tensor) for _ in range(N_RANKS)]
+        dist.all_gather(others, tensor)
+        assert_bitwise(others, [tensor] * N_RANKS)
+    assert scrapl.step == visited.max() == 6
+
+
+def test_scrapl_in_ddp(tmp_path):
+    on_two_ranks(scrapl_draws_one_path_on_all_ranks, tmp_path)
 
 
 def zero_equals_one_process(rank: int, tmp_path: Path) -> None:
