@@ -175,8 +175,8 @@ class Usual:
 
 
 USUAL = {
-    "quick": Usual(1, "usually 70 seconds"),
-    "small": Usual(1, "usually 5 minutes"),
+    "quick": Usual(1, "usually 80 seconds"),
+    "small": Usual(1, "usually 6 minutes"),
     "paper": Usual(None, "a day or more without a GPU"),
 }
 
