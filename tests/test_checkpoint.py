@@ -317,7 +317,7 @@ def test_map_location_goes_to_torch_and_its_errors_come_back(tmp_path: Path, mon
 def test_sigkill_and_two_writers_never_damage_a_checkpoint(tmp_path: Path) -> None:
     """Forty processes are killed at random moments of their saves; two more save to one path at once."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "checkpoint_killer.py"), str(tmp_path)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "checkpoint_killer.py"), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     killed, two = (json.loads(done.stdout)[name] for name in ("killed", "two"))

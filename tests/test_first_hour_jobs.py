@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 pytest.importorskip("auraloss", reason="two jobs compare with spectrograms")
-import first_hour_jobs as jobs
+import tests.support.first_hour_jobs as jobs
 
 JOBS = [name for name in vars(jobs) if inspect.isfunction(getattr(jobs, name)) and name[0] != "_"]
 MOST_LINES = 15

@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_defaults import every_foreign_default
-from importance_toy import P, Toy, U
-from optimizer_helpers import assert_bitwise
-from same_content import assert_same_content
 from torch import Tensor
 from torch.utils._device import _device_constructors
 from torch.utils.serialization import config
@@ -43,6 +39,10 @@ from scrapl_optim.testing import (
     assert_statistically_unbiased,
     assert_unbiased,
 )
+from tests.support.foreign_defaults import every_foreign_default
+from tests.support.importance_toy import P, Toy, U
+from tests.support.optimizer_helpers import assert_bitwise
+from tests.support.same_content import assert_same_content
 
 every_method = pytest.mark.parametrize("method", METHODS)
 LOSSES = PathLosses(centers=((0, 1), (2, 0), (1, 1)), curvatures=((1, 2), (3, 1), (1, 1)))

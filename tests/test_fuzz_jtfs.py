@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from fuzz_helpers import HOSTILE, NOT_FINITE, attempt, fuzz, hostile, signals
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -19,6 +18,7 @@ from scrapl_jtfs import (
     path_distance,
     taylor_signals,
 )
+from tests.support.fuzz_helpers import HOSTILE, NOT_FINITE, attempt, fuzz, hostile, signals
 
 N = 128
 SETTINGS: dict[str, Any] = {"n_samples": N, "J": 4, "Q": (2, 1), "J_fr": 2}

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from fuzz_helpers import HOSTILE, attempt, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
-from optimizer_helpers import assert_bitwise, assert_same_snapshot, set_grads, snapshot
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.fuzz_helpers import HOSTILE, attempt, fuzz
+from tests.support.optimizer_helpers import assert_bitwise, assert_same_snapshot, set_grads, snapshot
 
 MORE = [
     *(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzz_helpers import HOSTILE, attempt, fuzz, hostile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from scrapl_optim import (
     save_checkpoint,
     save_pi,
 )
+from tests.support.fuzz_helpers import HOSTILE, attempt, fuzz, hostile
 
 NUMBERS = [0.0, 0.5, 1.0, 5e-324, 1e308, -1.0, math.nan, math.inf, "0.5", None, 10**400, 1j, torch.tensor(0.5)]
 vectors = st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=3)

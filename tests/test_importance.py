@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from importance_toy import B, P, Toy, U
 from torch import Tensor, nn
 
 from scrapl_optim import probabilities, theta_importance
 from scrapl_optim.path_curvature import path_curvature
+from tests.support.importance_toy import B, P, Toy, U
 
 
 @settings(deadline=None, max_examples=8)

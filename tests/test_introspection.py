@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from jtfs_helpers import noise
 from torch import nn
 
 import scrapl_jtfs
@@ -22,6 +21,7 @@ import scrapl_optim
 import scrapl_optim.testing
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.jtfs_helpers import noise
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, sample_rate=8000.0)
 ATTRIBUTES = {

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from jtfs_helpers import assert_near, noise
 from torch import Tensor
 
 from scrapl_jtfs import GraphedPathLoss, JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
+from tests.support.jtfs_helpers import assert_near, noise
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
 OPTIONS: dict[str, Any] = dict(orders=(1, 2), oversampling=2, smoothing=1e-4, memory=100_000)

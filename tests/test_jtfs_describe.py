@@ -15,13 +15,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtfs_helpers import noise
 from torch import nn
 
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss, commands, cost
 from scrapl_jtfs.choice import FREQUENTIAL, OCTAVES, SECOND_ORDER
 from scrapl_jtfs.describe import Description, consequence
 from scrapl_optim import PathAdamSAGA
+from tests.support.jtfs_helpers import noise
 
 PAPER: dict[str, Any] = dict(n_samples=32768, J=12, Q=(8, 2), J_fr=3, Q_fr=2, T=4096, F=8, sample_rate=8192)
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_defaults import default_device, every_foreign_default
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtfs_helpers import noise
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import scrapl_jtfs
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, draw_distribution
+from tests.support.foreign_defaults import default_device, every_foreign_default
+from tests.support.jtfs_helpers import noise
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")

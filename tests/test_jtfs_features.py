@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from jtfs_helpers import assert_near, noise
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, relative_distance
 from scrapl_jtfs.filterbank import morlet_response, wavelet_bank
+from tests.support.jtfs_helpers import assert_near, noise
 
 N, RATE = 4096, 4096
 SMALL: dict[str, Any] = {"n_samples": N, "J": 9, "Q": (8, 1), "J_fr": 3, "sample_rate": RATE, "orders": (1, 2)}

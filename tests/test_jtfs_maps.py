@@ -10,7 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtfs_helpers import (
+from torch import Tensor
+
+from scrapl_jtfs import operators as ops
+from scrapl_jtfs.geometry import make_geometry
+from scrapl_jtfs.linear import LinearMap, apply_adjoint, apply_linear
+from scrapl_jtfs.maps import Crop, Identity, MatrixAverage, RowFilter, SpectralAverage, SpinPair
+from scrapl_jtfs.modulation import Effort, Modulation, modulate
+from scrapl_jtfs.subband import CommonBand, Spectrum, Subbands
+from tests.support.jtfs_helpers import (
     Dense,
     assert_is_linear_map,
     assert_near,
@@ -20,15 +28,7 @@ from jtfs_helpers import (
     planes_of,
     random_dense,
 )
-from literal_jtfs import SIGMA0, gauss, unit_l1
-from torch import Tensor
-
-from scrapl_jtfs import operators as ops
-from scrapl_jtfs.geometry import make_geometry
-from scrapl_jtfs.linear import LinearMap, apply_adjoint, apply_linear
-from scrapl_jtfs.maps import Crop, Identity, MatrixAverage, RowFilter, SpectralAverage, SpinPair
-from scrapl_jtfs.modulation import Effort, Modulation, modulate
-from scrapl_jtfs.subband import CommonBand, Spectrum, Subbands
+from tests.support.literal_jtfs import SIGMA0, gauss, unit_l1
 
 COMPLEX = torch.complex128
 quick = settings(max_examples=60, deadline=None)

@@ -9,13 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jtfs_helpers import assert_all_near, assert_near, distance, energy, noise, planes_of, value_and_gradient
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_jtfs.maps import Identity
 from scrapl_jtfs.modulation import Effort, Modulation, modulate
 from scrapl_jtfs.modulus import modulus
+from tests.support.jtfs_helpers import (
+    assert_all_near,
+    assert_near,
+    distance,
+    energy,
+    noise,
+    planes_of,
+    value_and_gradient,
+)
 
 TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
 # Short signals on purpose, whose averages hear reflections.

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from literal_jtfs import LiteralJTFS
 
 from scrapl_jtfs import JTFSPath
+from tests.support.literal_jtfs import LiteralJTFS
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")

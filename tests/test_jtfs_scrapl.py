@@ -13,11 +13,11 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, clones
 from torch import Tensor, nn
 
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler, save_pi
+from tests.support.optimizer_helpers import assert_bitwise, clones
 
 N = 2048
 SETTINGS: dict[str, Any] = {"J": 8, "Q": (8, 1), "J_fr": 2, "sample_rate": 2048}

@@ -17,7 +17,7 @@ from benchmarks.importance.problem import SCALES, Drum, make_audio, make_synth
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
 from scrapl_jtfs.modulation import Effort, Modulation, Taylor, modulate
 from scrapl_optim.path_curvature import path_curvature
-from tests.jtfs_helpers import assert_near, noise, random_dense
+from tests.support.jtfs_helpers import assert_near, noise, random_dense
 
 N = 1024
 BASIC: dict[str, Any] = {"J": 6, "Q": (6, 1), "J_fr": 2}

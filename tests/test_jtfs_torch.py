@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from jtfs_helpers import assert_all_near, assert_near, noise, value_and_gradient
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
+from tests.support.jtfs_helpers import assert_all_near, assert_near, noise, value_and_gradient
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from optimizer_helpers import (
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.nn import Parameter
+
+from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
     all_params,
     assert_bitwise,
     assert_same_snapshot,
@@ -19,7 +27,7 @@ from optimizer_helpers import (
     run,
     snapshot,
 )
-from optimizer_variants import (
+from tests.support.optimizer_variants import (
     DEVICES,
     N_PATHS,
     STORAGES,
@@ -32,14 +40,6 @@ from optimizer_variants import (
     zoo_grads,
     zoo_groups,
 )
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.nn import Parameter
-
-from scrapl_optim import PathAdamSAGA
 
 EARLY = [4, 1, 1, 0, 4, 1, 0, 0, 1, 4]  # paths 2 and 3 are drawn only after the checkpoint
 LATE = random_paths(N_PATHS, 10, seed=4)

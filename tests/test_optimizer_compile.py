@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, make_params, set_grads
-from optimizer_variants import STORAGES, VARIANTS, Variant
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import assert_bitwise, make_params, set_grads
+from tests.support.optimizer_variants import STORAGES, VARIANTS, Variant
 
 N_PATHS = 24
 SHAPES = [(70, 70), (5,), ()]

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import (
+from torch.nn import Parameter
+
+from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
     assert_bitwise,
     assert_same_snapshot,
     clones,
@@ -16,7 +19,7 @@ from optimizer_helpers import (
     run,
     snapshot,
 )
-from optimizer_variants import (
+from tests.support.optimizer_variants import (
     CHOICES,
     DEVICES,
     N_PATHS,
@@ -30,9 +33,6 @@ from optimizer_variants import (
     zoo_grads,
     zoo_groups,
 )
-from torch.nn import Parameter
-
-from scrapl_optim import PathAdamSAGA
 
 PATHS = random_paths(N_PATHS, 12, seed=3)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from optimizer_helpers import (
+from torch.nn import Parameter
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.optimizer_helpers import (
     assert_bitwise,
     assert_same_snapshot,
     make_params,
@@ -14,11 +18,7 @@ from optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from optimizer_variants import STORAGES, VARIANTS, train
-from torch.nn import Parameter
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
-from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.optimizer_variants import STORAGES, VARIANTS, train
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 every_storage = pytest.mark.parametrize("storage", STORAGES)

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, assert_same_snapshot, clones, make_params, set_grads, snapshot
-from optimizer_variants import N_PATHS, VARIANTS, Variant, build, train, zoo_grads
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
+    assert_bitwise,
+    assert_same_snapshot,
+    clones,
+    make_params,
+    set_grads,
+    snapshot,
+)
+from tests.support.optimizer_variants import N_PATHS, VARIANTS, Variant, build, train, zoo_grads
 
 PATHS, LATER = [0, 3, 3, 1], [3, 2, 0, 4, 3]
 CLOCKS = ("step", "scale")

@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from optimizer_helpers import assert_bitwise, clones, random_paths
-from optimizer_variants import Variant
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -26,6 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scrapl_jtfs import SCRAPL
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import assert_bitwise, clones, random_paths
+from tests.support.optimizer_variants import Variant
 
 N_PATHS, N_RANKS = 4, 2
 PATHS = random_paths(N_PATHS, 10, seed=5)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, clones, make_params, set_grads
-from optimizer_variants import STORAGES
 from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import assert_bitwise, clones, make_params, set_grads
+from tests.support.optimizer_variants import STORAGES
 
 SHAPES = [(70, 70), (3,)]
 GLOBALS: dict[Any, Any] = {

@@ -4,7 +4,11 @@ import copy
 
 import pytest
 import torch
-from optimizer_helpers import (
+from torch import Tensor
+from torch.nn import Parameter
+
+from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
     assert_bitwise,
     assert_same_snapshot,
     make_params,
@@ -13,11 +17,7 @@ from optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from reference_path_adam_saga import ReferencePathAdamSAGA
-from torch import Tensor
-from torch.nn import Parameter
-
-from scrapl_optim import PathAdamSAGA
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 P = 4
 SHAPES = [(3, 4), (5,), (2, 2)]

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, assert_same_snapshot, clones, make_params, run, set_grads, snapshot
 from torch import Tensor
 
 from scrapl_optim import PathAdamSAGA, load_checkpoint, save_checkpoint
+from tests.support.optimizer_helpers import (
+    assert_bitwise,
+    assert_same_snapshot,
+    clones,
+    make_params,
+    run,
+    set_grads,
+    snapshot,
+)
 
 SHAPES = [(3, 2), (4,)]
 PLAIN = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from optimizer_variants import STORAGES
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_variants import STORAGES
 
 
 @pytest.fixture

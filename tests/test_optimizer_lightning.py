@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_variants import STORAGES
 from test_optimizer_trainers import (
     SAMPLER,
     assert_same_weights,
@@ -17,6 +16,8 @@ from test_optimizer_trainers import (
     path_loss,
     plain_loop,
 )
+
+from tests.support.optimizer_variants import STORAGES
 
 lightning = pytest.importorskip("lightning")
 every_storage = pytest.mark.parametrize("storage", STORAGES)

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from optimizer_helpers import (
+from torch.nn import Parameter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
     assert_bitwise,
     make_params,
     random_paths,
@@ -10,7 +15,7 @@ from optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from optimizer_variants import (
+from tests.support.optimizer_variants import (
     DEVICES,
     EXACT_VARIANTS,
     N_PATHS,
@@ -23,11 +28,6 @@ from optimizer_variants import (
     train,
     zoo_grads,
 )
-from torch.nn import Parameter
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-from scrapl_optim import PathAdamSAGA
 
 PATHS = random_paths(N_PATHS, 12, seed=3)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -12,12 +12,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimizer_helpers import assert_bitwise, assert_same_snapshot, clones, make_params, run, set_grads, snapshot
-from optimizer_variants import N_PATHS, VARIANTS, Variant, assert_same_state, build, train, zoo_grads
-from reference_path_adam_saga import ReferencePathAdamSAGA
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.optimizer_helpers import (
+    assert_bitwise,
+    assert_same_snapshot,
+    clones,
+    make_params,
+    run,
+    set_grads,
+    snapshot,
+)
+from tests.support.optimizer_variants import N_PATHS, VARIANTS, Variant, assert_same_state, build, train, zoo_grads
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 draws_of_steps = st.lists(st.lists(st.integers(0, N_PATHS - 1), min_size=1, max_size=4), min_size=1, max_size=8)

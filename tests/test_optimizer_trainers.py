@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, assert_same_snapshot, clones, make_params, set_grads, snapshot
-from optimizer_variants import DEVICES, STORAGES, VARIANTS, Variant
 from torch.optim import lr_scheduler, swa_utils
 
 from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.optimizer_helpers import (
+    assert_bitwise,
+    assert_same_snapshot,
+    clones,
+    make_params,
+    set_grads,
+    snapshot,
+)
+from tests.support.optimizer_variants import DEVICES, STORAGES, VARIANTS, Variant
 
 N_PATHS = 5
 SAMPLER = PathSampler(n_paths=N_PATHS, seed=7)

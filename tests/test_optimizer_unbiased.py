@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_path_adam_saga import ReferencePathAdamSAGA
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 N_PATHS, SIZE = 5, 4
 

@@ -5,7 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimizer_helpers import (
+from torch.nn import Parameter
+
+from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import (
     SWITCHES,
     assert_bitwise,
     assert_same_snapshot,
@@ -15,10 +18,7 @@ from optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from reference_path_adam_saga import ReferencePathAdamSAGA
-from torch.nn import Parameter
-
-from scrapl_optim import PathAdamSAGA
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 
 @pytest.mark.parametrize("foreach", [None, False, True])

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_helpers import assert_bitwise, clones, set_grads
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import assert_bitwise, clones, set_grads
 
 pytorch_optimizer: Any = pytest.importorskip(
     "pytorch_optimizer", reason="its tests need it: pip install pytorch_optimizer"
@@ -63,8 +63,17 @@ def suite(tmp_path: Path) -> Path:
 
 
 def test_their_tests_pass_with_ours_in_the_table_and_inside_their_wrappers(tmp_path: Path) -> None:
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "pytorch_optimizer_adaptor"]
+    path = os.pathsep.join([str(ROOT / "tests" / "support"), str(ROOT)])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "--tb=short",
+        "-p",
+        "pytorch_optimizer_adaptor",
+    ]
     command += ["-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", ".", "tests"]
     command += ["--ignore", "tests/test_docs.py"]  # its subject is outside of the tests
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}

@@ -50,7 +50,7 @@ def run_script(folder: Path, mode: str, hash_seed: int) -> dict[str, dict[str, i
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": str(hash_seed),
     }
-    command = [sys.executable, str(ROOT / "tests" / "resume_trainer.py"), str(folder), mode, *STORAGES]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "resume_trainer.py"), str(folder), mode, *STORAGES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

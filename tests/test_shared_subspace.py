@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from importance_toy import P, Toy, U
 from torch import Tensor
 from torch.func import functional_call, hessian
 
@@ -17,6 +16,7 @@ from scrapl_optim import theta_importance
 from scrapl_optim.example_hessians import ExampleHessians
 from scrapl_optim.path_curvature import path_curvature
 from scrapl_optim.shared_subspace import Coefficients, SharedSubspace
+from tests.support.importance_toy import P, Toy, U
 
 TIGHT: dict[str, Any] = {"method": "shared_subspace", "tolerance": 1e-5, "max_products": 60}
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from mutants import CHECKS, MUTANTS, Mutant, counter_example, table
+
+from tests.support.mutants import CHECKS, MUTANTS, Mutant, counter_example, table
 
 # What the strategies shrink to; where P is a transform's own there is nothing to shrink.
 MOST_PATHS = 3
@@ -26,7 +27,7 @@ def test_the_mutant_is_caught(mutant: Mutant) -> None:
 
 
 def test_the_table_has_a_row_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mutants.MUTANTS", MUTANTS[5:6])
+    monkeypatch.setattr("tests.support.mutants.MUTANTS", MUTANTS[5:6])
     header, _, row = table().splitlines()
     assert header.count("|") == row.count("|") == 5
     assert "floor applied before normalising" in row

@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutants import ROUNDING, change_of, trained, with_both, with_distribution
-from reference_path_adam_saga import ReferencePathAdamSAGA
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
@@ -28,6 +26,8 @@ from scrapl_optim.testing import (
     seeds,
     steps,
 )
+from tests.support.mutants import ROUNDING, change_of, trained, with_both, with_distribution
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 modest = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 families = path_losses(max_paths=5, max_weights=3)

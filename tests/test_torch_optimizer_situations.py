@@ -12,15 +12,16 @@ from unittest import mock
 
 import pytest
 import torch
-from foreign_defaults import default_dtype
-from optimizer_helpers import assert_bitwise
-from same_content import assert_same_content
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch_optimizer_table import N_PATHS, OPTIMIZERS, common, next_path, params_of, step
+
+from tests.support.foreign_defaults import default_dtype
+from tests.support.optimizer_helpers import assert_bitwise
+from tests.support.same_content import assert_same_content
+from tests.support.torch_optimizer_table import N_PATHS, OPTIMIZERS, common, next_path, params_of, step
 
 with mock.patch.object(torch.backends, "disable_global_flags"):
     from torch.testing._internal.common_device_type import instantiate_device_type_tests

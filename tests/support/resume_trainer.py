@@ -1,7 +1,7 @@
 """A small training run that resumes exactly: run by test_resume_after_kill.py, in processes of its own.
 
-python tests/resume_trainer.py FOLDER whole  STORAGE...   trains to the end without interruption
-python tests/resume_trainer.py FOLDER killed STORAGE...   kills the run again and again; prints a report as JSON
+python tests/support/resume_trainer.py FOLDER whole  STORAGE...  trains to the end without interruption
+python tests/support/resume_trainer.py FOLDER killed STORAGE...  kills it again and again; prints a JSON report
 """
 
 import importlib

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from optimizer_helpers import assert_bitwise
 from torch import Tensor, strided
+
+from tests.support.optimizer_helpers import assert_bitwise
 
 
 def assert_same_content(found: Any, expected: Any) -> None:

@@ -25,7 +25,7 @@ from scrapl_jtfs import (
 from scrapl_optim import PathAdamSAGA, PathSampler, save_checkpoint
 from scrapl_optim.testing import assert_draws_follow, assert_unbiased
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 from vibrato import HEARING, N_SAMPLES, SAMPLE_RATE, Encoder, vibrato  # pyright: ignore[reportMissingImports]
 
 Batch = Any

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from optimizer_helpers import assert_bitwise
 from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.optimizer_helpers import assert_bitwise
 
 N_PATHS = 5
 STORAGES = ["float32", "bfloat16", "int8", "float32-host", "bfloat16-host", "int8-host"]

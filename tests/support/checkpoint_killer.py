@@ -1,6 +1,6 @@
 """Kills processes while they save: run by test_checkpoint.py, in a process of its own because it forks.
 
-python tests/checkpoint_killer.py FOLDER   prints what happened as JSON
+python tests/support/checkpoint_killer.py FOLDER   prints what happened as JSON
 """
 
 import json

@@ -1,6 +1,6 @@
 """Mistakes one can make in an estimator over paths, put into this package for a while, and what the kit says.
 
-``PYTHONPATH=. python tests/mutants.py`` prints a table of the mutants with the counter-examples that hypothesis
+``python -m tests.support.mutants`` prints a table of the mutants with the counter-examples that hypothesis
 shrinks to.
 Each property holds for the package as it is, and fails under its mutants.
 """
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reference_path_adam_saga import ReferencePathAdamSAGA
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -32,6 +31,7 @@ from scrapl_optim.testing import (
     path_sequences,
     seeds,
 )
+from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 modest = settings(
     print_blob=False,  # what hypothesis adds where it sees CI is not for people
