@@ -186,7 +186,9 @@ def test_without_locks_age_tells_what_is_left_over(tmp_path: Path, monkeypatch: 
     assert load_checkpoint(path) == {"step": 1}
 
 
-def test_a_file_taken_for_stale_before_its_lock_is_given_up(tmp_path: Path, monkeypatch) -> None:
+def test_a_file_taken_for_stale_before_its_lock_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process that clears up may lock, or have removed, the file just created."""
     real_lock, answers = checkpoint._try_lock, iter(["locked by another", "removed"])
 
@@ -300,7 +302,9 @@ def test_checksums_are_written_whatever_torch_is_told(tmp_path: Path) -> None:
     assert same(load_checkpoint(path), small_state())
 
 
-def test_map_location_goes_to_torch_and_its_errors_come_back(tmp_path: Path, monkeypatch) -> None:
+def test_map_location_goes_to_torch_and_its_errors_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(small_state(), path)
     assert load_checkpoint(path, map_location="meta")["w"].device.type == "meta"

@@ -4,6 +4,7 @@ import copy
 import io
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ WAYS = [via_load, via_pickle, via_deepcopy, via_pickle_then_load]
 @pytest.mark.parametrize("way", WAYS)
 @every_device
 @every_variant
-def test_resume_is_bit_for_bit(variant, device, way):
+def test_resume_is_bit_for_bit(variant: Variant, device: str, way: Any) -> None:
     optimizer, params = build(variant, device)
     train(variant, optimizer, params, EARLY)
     for clock in {id(state["step"]): state["step"] for state in optimizer.state.values()}.values():
@@ -103,7 +104,7 @@ def test_resume_is_bit_for_bit(variant, device, way):
 @pytest.mark.parametrize("announced", [0, 1])
 @every_device
 @every_variant
-def test_load_between_announcement_and_step(variant, device, announced):
+def test_load_between_announcement_and_step(variant: Variant, device: str, announced: int) -> None:
     """What was fetched for the announced path is out of date after a load."""
     optimizer, params = build(variant, device)
     train(variant, optimizer, params, EARLY[:5])
@@ -120,7 +121,7 @@ def test_load_between_announcement_and_step(variant, device, announced):
 
 
 @every_variant
-def test_loaded_state_is_independent_of_what_it_came_from(variant):
+def test_loaded_state_is_independent_of_what_it_came_from(variant: Variant) -> None:
     optimizer, params = build(variant)
     train(variant, optimizer, params, EARLY)
     saved = optimizer.state_dict()
@@ -134,7 +135,7 @@ def test_loaded_state_is_independent_of_what_it_came_from(variant):
 
 @every_device
 @every_variant
-def test_state_dict_aliases_the_state_and_lists_every_path(variant, device):
+def test_state_dict_aliases_the_state_and_lists_every_path(variant: Variant, device: str) -> None:
     listings = []
     for paths in ([0], [3, 4, 3], list(range(N_PATHS))):
         optimizer, params = build(variant, device)
@@ -162,7 +163,7 @@ def test_state_dict_aliases_the_state_and_lists_every_path(variant, device):
 
 
 @every_variant
-def test_load_refuses_what_does_not_fit_and_changes_nothing(variant):
+def test_load_refuses_what_does_not_fit_and_changes_nothing(variant: Variant) -> None:
     params = make_params(shapes=[(3,), (70, 70)])
     optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs())
     run(optimizer, params, EARLY)
@@ -188,7 +189,7 @@ def test_load_refuses_what_does_not_fit_and_changes_nothing(variant):
 
 
 @pytest.mark.parametrize("key", ["nonfinite", "storage", "unbiased", "saga", "foreach", "maximize"])
-def test_older_checkpoints_get_missing_keys(key):
+def test_older_checkpoints_get_missing_keys(key: str) -> None:
     value = {"nonfinite": "skip", "storage": "bfloat16", "unbiased": True, "saga": 0.5, "foreach": False}.get(
         key, True
     )
@@ -201,7 +202,7 @@ def test_older_checkpoints_get_missing_keys(key):
 
 
 @pytest.mark.parametrize("names", [False, True])
-def test_named_parameters(names):
+def test_named_parameters(names: bool) -> None:
     """``param_names`` is part of the groups and of state dicts, as in PyTorch's optimizers."""
     model = torch.nn.Linear(3, 2)
     optimizer = PathAdamSAGA(model.named_parameters() if names else model.parameters(), 3)
@@ -214,7 +215,7 @@ def test_named_parameters(names):
 
 @pytest.mark.parametrize("source", STORAGES)
 @every_storage
-def test_load_of_another_storage_keeps_its_word(storage, source):
+def test_load_of_another_storage_keeps_its_word(storage: str, source: str) -> None:
     """The groups of a state dict rule, as for every hyperparameter: the rows go on as they were saved."""
     (param,) = make_params(dtype=torch.float32, shapes=[(70, 70)])
     optimizer = PathAdamSAGA([param], N_PATHS, storage=source)
@@ -237,7 +238,7 @@ def model_for(seed: int = 0) -> torch.nn.Module:
 
 
 @every_variant
-def test_distributed_checkpoint_leaves_no_trace(variant):
+def test_distributed_checkpoint_leaves_no_trace(variant: Variant) -> None:
     """It calls ``step`` with lr 0 and zero gradients where there is no state yet."""
     model, plain_model = model_for(), model_for()
     optimizer = PathAdamSAGA(model.parameters(), 50, **variant.kwargs(lr=0.1))
@@ -258,7 +259,9 @@ def test_distributed_checkpoint_leaves_no_trace(variant):
 @pytest.mark.parametrize("full_state_dict", [False, True])
 @every_variant
 @no_process_group
-def test_distributed_checkpoint_resumes_and_is_lazy_again(tmp_path, variant, full_state_dict):
+def test_distributed_checkpoint_resumes_and_is_lazy_again(
+    tmp_path: Path, variant: Variant, full_state_dict: bool
+) -> None:
     options = StateDictOptions(full_state_dict=full_state_dict)
     model = model_for()
     optimizer = PathAdamSAGA(model.parameters(), 20, **variant.kwargs(lr=0.01))
@@ -285,7 +288,7 @@ def test_distributed_checkpoint_resumes_and_is_lazy_again(tmp_path, variant, ful
 
 @every_storage
 @no_process_group
-def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
+def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path: Path, storage: str) -> None:
     """That is: into one that has drawn other paths than the checkpoint holds, once its rows have memory."""
     model, used = model_for(), model_for(1)
     optimizer = PathAdamSAGA(model.parameters(), N_PATHS, storage=storage)
@@ -307,7 +310,7 @@ def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path, storage):
 
 
 @every_variant
-def test_materialized_rows_change_nothing(variant):
+def test_materialized_rows_change_nothing(variant: Variant) -> None:
     optimizer, params = build(variant)
     twin, twin_params = build(variant)
     for first, paths in ((0, EARLY[:3]), (3, EARLY[3:])):
@@ -330,7 +333,7 @@ def test_materialized_rows_change_nothing(variant):
 
 @pytest.mark.parametrize("stepped", [False, True])
 @every_variant
-def test_materialized_state_can_be_written_and_loaded_back(variant, stepped):
+def test_materialized_state_can_be_written_and_loaded_back(variant: Variant, stepped: bool) -> None:
     """As a broadcast from one process to another does it: every tensor, in place, through safetensors."""
     safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
     optimizer, params = build(variant)
@@ -357,7 +360,7 @@ def test_materialized_state_can_be_written_and_loaded_back(variant, stepped):
     assert_bitwise(copies, params)
 
 
-def test_materialize_allocates_for_trained_parameters_alone():
+def test_materialize_allocates_for_trained_parameters_alone() -> None:
     trained, frozen = make_params(dtype=torch.float32, shapes=[(50, 40), (7,)])
     frozen.requires_grad_(False)
     optimizer = PathAdamSAGA([trained, frozen], 30)
@@ -369,7 +372,7 @@ def test_materialize_allocates_for_trained_parameters_alone():
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_parameter_that_starts_after_others_were_materialized(storage):
+def test_a_parameter_that_starts_after_others_were_materialized(storage: str) -> None:
     """Its clock is theirs, but it has no rows yet."""
     results = []
     for materialized in (True, False):
@@ -384,7 +387,7 @@ def test_a_parameter_that_starts_after_others_were_materialized(storage):
     assert_bitwise(*results)
 
 
-def test_materialized_rows_of_a_cast_model_are_refused():
+def test_materialized_rows_of_a_cast_model_are_refused() -> None:
     (param,) = make_params(dtype=torch.float32, shapes=[(4,)])
     optimizer = PathAdamSAGA([param], 3)
     optimizer.materialize()
@@ -399,7 +402,7 @@ def test_materialized_rows_of_a_cast_model_are_refused():
 
 @pytest.mark.parametrize("key", ["step", "scale", "saga_sum", "update.1", "rms.1"])
 @pytest.mark.parametrize("value", [1.0, 3, None, [1, 2], "text"])
-def test_an_entry_that_is_no_tensor_gets_the_message_on_shapes(key, value):
+def test_an_entry_that_is_no_tensor_gets_the_message_on_shapes(key: str, value: Any) -> None:
     params = make_params(shapes=[(3,)])
     optimizer = PathAdamSAGA(params, N_PATHS)
     run(optimizer, params, [1, 0])
@@ -412,7 +415,7 @@ def test_an_entry_that_is_no_tensor_gets_the_message_on_shapes(key, value):
 
 
 @pytest.mark.parametrize("key", ["step", "scale", "saga_sum", "update.1", "rms.1"])
-def test_a_missing_entry_is_found_before_anything_changes(key):
+def test_a_missing_entry_is_found_before_anything_changes(key: str) -> None:
     params = make_params(shapes=[(3,)])
     optimizer = PathAdamSAGA(params, N_PATHS)
     run(optimizer, params, [1, 0])
@@ -426,7 +429,7 @@ def test_a_missing_entry_is_found_before_anything_changes(key):
 
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 @pytest.mark.parametrize("n_paths", [1, 3])
-def test_a_parameter_listed_twice_loads_what_it_saved(n_paths):
+def test_a_parameter_listed_twice_loads_what_it_saved(n_paths: int) -> None:
     first, twice, last = make_params(shapes=[(3,), (2, 2), (4,)])
     optimizer = PathAdamSAGA([{"params": [twice, first, twice]}, {"params": [last]}], n_paths)
     run(optimizer, [first, twice, last], [0, n_paths - 1, 0])
@@ -441,7 +444,7 @@ def test_a_parameter_listed_twice_loads_what_it_saved(n_paths):
 
 
 @every_storage
-def test_a_checkpoint_takes_little_more_than_the_state(tmp_path, storage):
+def test_a_checkpoint_takes_little_more_than_the_state(tmp_path: Path, storage: str) -> None:
     param = Parameter(torch.randn(300, 300))
     optimizer = PathAdamSAGA([param], 1000, storage=storage)
     run(optimizer, [param], [5, 900])

@@ -47,7 +47,7 @@ def train_both(variant: Variant, backend: Any, paths: list[int], **kwargs: Any) 
 
 
 @pytest.mark.parametrize("variant", [Variant(storage=s) for s in STORAGES] + VARIANTS[1:3], ids=str)
-def test_graphs_are_few_and_results_equal(variant):
+def test_graphs_are_few_and_results_equal(variant: Variant) -> None:
     compiled, plain, counts = train_both(variant, "eager", PATHS)
     assert counts[0] >= 1
     assert counts[-1] <= 8
@@ -60,7 +60,7 @@ def test_graphs_are_few_and_results_equal(variant):
             torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-5 * max(1.0, largest))
 
 
-def test_functionalised_graphs_give_the_same():
+def test_functionalised_graphs_give_the_same() -> None:
     compiled, plain, counts = train_both(Variant(storage="bfloat16"), "aot_eager", PATHS[:12])
     assert counts[-1] <= 8
     for p, q in zip(compiled, plain, strict=True):
@@ -68,14 +68,14 @@ def test_functionalised_graphs_give_the_same():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
-def test_inductor():
+def test_inductor() -> None:
     compiled, plain, counts = train_both(Variant(), "inductor", [0, 1, 0, 2, 3, 1])
     assert 1 <= counts[-1] <= 8
     for p, q in zip(compiled, plain, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
-def test_path_may_be_a_tensor_or_announced():
+def test_path_may_be_a_tensor_or_announced() -> None:
     results = []
     for way in ("int", "tensor", "announced"):
         torch._dynamo.reset()
@@ -94,7 +94,7 @@ def test_path_may_be_a_tensor_or_announced():
     assert_bitwise(results[2], results[0])
 
 
-def test_whole_training_step_compiles():
+def test_whole_training_step_compiles() -> None:
     """Forward, backward and step in one compiled function, as users write it."""
     results = []
     for compiled in (True, False):

@@ -41,7 +41,7 @@ every_device = pytest.mark.parametrize("device", DEVICES)
 every_storage = pytest.mark.parametrize("storage", STORAGES)
 
 
-def test_table_holds_every_pair_of_choices():
+def test_table_holds_every_pair_of_choices() -> None:
     for (a, first), (b, second) in itertools.combinations(CHOICES.items(), 2):
         for pair in itertools.product(first, second):
             assert any((getattr(v, a), getattr(v, b)) == pair for v in VARIANTS), (a, b, pair)
@@ -52,7 +52,7 @@ def test_table_holds_every_pair_of_choices():
 
 @every_device
 @every_variant
-def test_step_is_deterministic_and_changes_nothing_but_parameters(variant, device):
+def test_step_is_deterministic_and_changes_nothing_but_parameters(variant: Variant, device: str) -> None:
     optimizer, params = build(variant, device)
     start, strides = clones(params), [p.stride() for p in params]
     for k, path in enumerate(PATHS):
@@ -76,7 +76,7 @@ def test_step_is_deterministic_and_changes_nothing_but_parameters(variant, devic
 
 @every_device
 @every_variant
-def test_parameters_do_not_know_of_each_other(variant, device):
+def test_parameters_do_not_know_of_each_other(variant: Variant, device: str) -> None:
     """One optimizer over three groups is one optimizer per parameter, each with its own clock."""
     optimizer, params = build(variant, device)
     copies = make_zoo(device)
@@ -99,7 +99,7 @@ def test_parameters_do_not_know_of_each_other(variant, device):
 
 
 @every_variant
-def test_clocks_count_gradients_not_steps(variant):
+def test_clocks_count_gradients_not_steps(variant: Variant) -> None:
     optimizer, params = build(variant)
     seen = [0] * len(params)
     for k, path in enumerate(PATHS):
@@ -119,7 +119,7 @@ def test_clocks_count_gradients_not_steps(variant):
 
 
 @every_variant
-def test_late_group_and_frozen_parameters(variant):
+def test_late_group_and_frozen_parameters(variant: Variant) -> None:
     params, copies = make_zoo(), make_zoo()
     optimizer = PathAdamSAGA(params[:4], N_PATHS, **variant.kwargs(lr=0.1))
     late = PathAdamSAGA(copies[4:], N_PATHS, **variant.kwargs(lr=0.2, weight_decay=0.3))
@@ -150,7 +150,7 @@ CHANGED_VARIANTS = [
 
 
 @pytest.mark.parametrize(("variant", "name"), CHANGED_VARIANTS, ids=str)
-def test_hyperparameters_are_read_at_every_step(variant, name):
+def test_hyperparameters_are_read_at_every_step(variant: Variant, name: str) -> None:
     """A value written to the group acts like an optimizer constructed with it and given the same state."""
     value = not variant.maximize if name == "maximize" else CHANGES[name]
     shapes = [(16, 300), (7,)]
@@ -174,7 +174,7 @@ def test_hyperparameters_are_read_at_every_step(variant, name):
 
 
 @every_variant
-def test_maximize_is_the_negated_gradient(variant):
+def test_maximize_is_the_negated_gradient(variant: Variant) -> None:
     optimizer, params = build(variant)
     other, copies = build(variant, maximize=not variant.maximize)
     train(variant, optimizer, params, PATHS)
@@ -183,7 +183,7 @@ def test_maximize_is_the_negated_gradient(variant):
 
 
 @every_variant
-def test_complex_parameters_are_pairs_of_reals(variant):
+def test_complex_parameters_are_pairs_of_reals(variant: Variant) -> None:
     for dtype in (torch.complex64, torch.complex128):
         complexes = make_params(6, dtype, [(40, 70)])
         reals = [Parameter(torch.view_as_real(complexes[0].detach()).clone())]
@@ -197,7 +197,7 @@ def test_complex_parameters_are_pairs_of_reals(variant):
 
 @every_device
 @every_variant
-def test_implementations_agree(variant, device):
+def test_implementations_agree(variant: Variant, device: str) -> None:
     """Loop, multi-tensor operations and the automatic choice differ by rounding."""
     results = []
     for foreach in (False, True, None):
@@ -209,7 +209,7 @@ def test_implementations_agree(variant, device):
 
 
 @every_variant
-def test_accumulation_is_one_step_with_the_sum(variant):
+def test_accumulation_is_one_step_with_the_sum(variant: Variant) -> None:
     params, copies = make_params(1), make_params(1)
     optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs())
     reference = PathAdamSAGA(copies, N_PATHS, **variant.kwargs())
@@ -232,7 +232,7 @@ def test_accumulation_is_one_step_with_the_sum(variant):
 
 @every_device
 @every_variant
-def test_nonfinite_gradients_poison_nothing(variant, device):
+def test_nonfinite_gradients_poison_nothing(variant: Variant, device: str) -> None:
     clean, copies = build(variant, device)
     train(variant, clean, copies, PATHS)
     for nonfinite in ("raise", "skip"):
@@ -258,7 +258,7 @@ def test_nonfinite_gradients_poison_nothing(variant, device):
 
 
 @every_variant
-def test_sparse_gradients_are_refused(variant):
+def test_sparse_gradients_are_refused(variant: Variant) -> None:
     optimizer, params = build(variant)
     train(variant, optimizer, params, PATHS[:3])
     before = snapshot(optimizer)
@@ -271,7 +271,7 @@ def test_sparse_gradients_are_refused(variant):
 
 @every_p_adam_variant
 @pytest.mark.parametrize("exponent", [-100, 100])
-def test_scale_of_the_loss_does_not_matter(variant, exponent):
+def test_scale_of_the_loss_does_not_matter(variant: Variant, exponent: int) -> None:
     """P-Adam divides by the size of the gradient; a power of two is exact."""
     results = []
     for scale in (1.0, 2.0**exponent):
@@ -282,7 +282,7 @@ def test_scale_of_the_loss_does_not_matter(variant, exponent):
 
 
 @every_p_adam_variant
-def test_largest_float32_gradients_are_accepted(variant):
+def test_largest_float32_gradients_are_accepted(variant: Variant) -> None:
     param = Parameter(torch.zeros(300))
     optimizer = PathAdamSAGA([param], 2, **variant.kwargs(lr=0.5, weight_decay=0.0, maximize=False))
     largest = torch.finfo(torch.float32).max
@@ -301,7 +301,7 @@ def test_largest_float32_gradients_are_accepted(variant):
 
 @every_variant
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_tensor_lr(variant, shape):
+def test_tensor_lr(variant: Variant, shape: tuple[int, ...]) -> None:
     ours, theirs = (make_params(8, torch.float32, [(70, 70), (3,), ()]) for _ in range(2))
     lr = torch.full(shape, 0.125)
     optimizer = PathAdamSAGA(ours, 3, **variant.kwargs(lr=lr, weight_decay=0.5))
@@ -320,7 +320,7 @@ def test_tensor_lr(variant, shape):
 
 @every_storage
 @pytest.mark.parametrize("path_adam", [True, False])
-def test_saga_can_be_scheduled_to_zero_and_back(storage, path_adam):
+def test_saga_can_be_scheduled_to_zero_and_back(storage: str, path_adam: bool) -> None:
     """At strength 0 the step is that without memory; the memory goes on, and comes back with the strength."""
     variant = Variant(storage=storage, path_adam=path_adam)
     ours, theirs = (make_params(8, torch.float32, [(70, 70), (3,)]) for _ in range(2))

@@ -1,6 +1,8 @@
 """PathAdamSAGA as a torch.optim.Optimizer: which path, with which weight, groups, hooks, closures, errors."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import STORAGES, VARIANTS, train
+from tests.support.optimizer_variants import STORAGES, VARIANTS, Variant, train
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 every_storage = pytest.mark.parametrize("storage", STORAGES)
@@ -41,7 +43,7 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize("announce", [False, True])
-def test_path_types(announce):
+def test_path_types(announce: bool) -> None:
     results = []
     for path in (2, np.int64(2), torch.tensor(2), torch.tensor(2, dtype=torch.int32), np.array(2)):
         params = make_params()
@@ -60,7 +62,7 @@ def test_path_types(announce):
 
 @pytest.mark.parametrize(("path", "error", "message"), BAD_PATHS)
 @every_storage
-def test_bad_paths(path, error, message, storage):
+def test_bad_paths(path: Any, error: type[Exception], message: str, storage: str) -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3, storage=storage)
     set_grads(params, 0)
@@ -75,7 +77,7 @@ def test_bad_paths(path, error, message, storage):
 
 
 @every_variant
-def test_announced_path_is_used_once(variant):
+def test_announced_path_is_used_once(variant: Variant) -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3, **variant.kwargs())
     set_grads(params, 0)
@@ -95,7 +97,7 @@ def test_announced_path_is_used_once(variant):
 
 
 @every_variant
-def test_announcing_is_passing(variant):
+def test_announcing_is_passing(variant: Variant) -> None:
     paths = random_paths(5, 12)
     results = []
     for announce in (False, True):
@@ -107,7 +109,7 @@ def test_announcing_is_passing(variant):
 
 
 @every_variant
-def test_one_path_needs_no_announcement(variant):
+def test_one_path_needs_no_announcement(variant: Variant) -> None:
     params, copies = make_params(dtype=torch.float32), make_params(dtype=torch.float32)
     optimizer = PathAdamSAGA(params, 1, **variant.kwargs())
     other = PathAdamSAGA(copies, 1, **variant.kwargs(saga=0.0))
@@ -122,12 +124,12 @@ def test_one_path_needs_no_announcement(variant):
 
 @pytest.mark.parametrize("announce", ["inside", "before", "argument"])
 @every_variant
-def test_closure(variant, announce):
+def test_closure(variant: Variant, announce: str) -> None:
     (param,) = make_params(shapes=[(3,)])
     optimizer = PathAdamSAGA([param], 3, **variant.kwargs())
     calls = []
 
-    def closure():
+    def closure() -> torch.Tensor:
         assert torch.is_grad_enabled()
         calls.append(1)
         optimizer.zero_grad()
@@ -147,7 +149,7 @@ def test_closure(variant, announce):
     assert optimizer.state[param]["step"].tolist() == [0, 1, 0]
 
 
-def test_no_gradients_is_no_step():
+def test_no_gradients_is_no_step() -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3)
     optimizer.step(path_idx=1)
@@ -163,7 +165,7 @@ def test_no_gradients_is_no_step():
 
 
 @every_storage
-def test_weight_is_that_of_the_unbiased_update(storage):
+def test_weight_is_that_of_the_unbiased_update(storage: str) -> None:
     """Plain SAGA over paths with integers, by hand: w_p (g - a g^_p) + a / P sum g^."""
     param = Parameter(torch.zeros(()))
     kwargs = {
@@ -195,7 +197,7 @@ def test_weight_is_that_of_the_unbiased_update(storage):
 
 
 @every_storage
-def test_memory_is_divided_by_the_paths_visited_before(storage):
+def test_memory_is_divided_by_the_paths_visited_before(storage: str) -> None:
     """The paper's P-SAGA by hand: g - g^_p + sum / max(1, card Gamma), revisits included."""
     param = Parameter(torch.zeros(()))
     optimizer = PathAdamSAGA([param], 9, lr=1.0, weight_decay=0.0, path_adam=False, storage=storage)
@@ -214,7 +216,7 @@ def test_memory_is_divided_by_the_paths_visited_before(storage):
         assert before - param.item() == pytest.approx(update, rel=1e-6)
 
 
-def test_weight_is_used_once_and_belongs_to_its_path():
+def test_weight_is_used_once_and_belongs_to_its_path() -> None:
     results = []
     for route in range(4):
         params = make_params()
@@ -248,7 +250,7 @@ def test_weight_is_used_once_and_belongs_to_its_path():
 
 
 @pytest.mark.parametrize("weight_type", [float, np.float64, torch.tensor])
-def test_weight_of_the_sampler(weight_type):
+def test_weight_of_the_sampler(weight_type: Callable[[float], Any]) -> None:
     sampler = PathSampler([0.5, 0.3, 0.2])
     params, copies = make_params(), make_params()
     optimizer = PathAdamSAGA(params, 3, unbiased=True)
@@ -265,7 +267,7 @@ def test_weight_of_the_sampler(weight_type):
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -1.0])
 @pytest.mark.parametrize("announce", [False, True])
-def test_bad_weights(weight, announce):
+def test_bad_weights(weight: Any, announce: bool) -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3, unbiased=True)
     set_grads(params, 0)
@@ -274,7 +276,7 @@ def test_bad_weights(weight, announce):
     assert not optimizer.state
 
 
-def test_the_paper_takes_no_weight():
+def test_the_paper_takes_no_weight() -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3)
     run(optimizer, params, [0, 1])
@@ -291,7 +293,7 @@ def test_the_paper_takes_no_weight():
 # ---------------------------------------------------------------- groups and hyperparameters
 
 
-def test_saga_needs_its_sum_from_the_start():
+def test_saga_needs_its_sum_from_the_start() -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 4, saga=0.0)
     run(optimizer, params, [0])
@@ -305,7 +307,7 @@ def test_saga_needs_its_sum_from_the_start():
 
 
 @pytest.mark.parametrize(("name", "value"), [("path_adam", False), ("storage", "int8"), ("storage", "bfloat16")])
-def test_switches_cannot_change_later(name, value):
+def test_switches_cannot_change_later(name: str, value: Any) -> None:
     params = make_params(dtype=torch.float32, shapes=[(70, 70)])
     optimizer = PathAdamSAGA(params, 4)
     run(optimizer, params, [0, 1])
@@ -319,7 +321,7 @@ def test_switches_cannot_change_later(name, value):
     assert_same_snapshot(optimizer, before)
 
 
-def test_groups_share_one_number_of_paths():
+def test_groups_share_one_number_of_paths() -> None:
     optimizer = PathAdamSAGA(make_params(), 3)
     with pytest.raises(ValueError, match=r"n_paths=4 of the parameter group differs .* n_paths=3"):
         optimizer.add_param_group({"params": make_params(), "n_paths": 4})
@@ -329,7 +331,7 @@ def test_groups_share_one_number_of_paths():
 # ---------------------------------------------------------------- hooks, errors
 
 
-def test_hooks_fire_once_and_see_the_arguments():
+def test_hooks_fire_once_and_see_the_arguments() -> None:
     params = make_params()
     optimizer = PathAdamSAGA(params, 3)
     assert not isinstance(optimizer, torch.optim.Adam)
@@ -348,7 +350,7 @@ def test_hooks_fire_once_and_see_the_arguments():
     assert calls == [(name, {"path_idx": 1}) for name in ("all pre", "pre", "post", "all post")]
 
 
-def test_repr_and_defaults_name_the_hyperparameters():
+def test_repr_and_defaults_name_the_hyperparameters() -> None:
     optimizer = PathAdamSAGA(make_params(), 3, storage="int8")
     assert "storage: int8" in repr(optimizer)
     assert {"lr", "betas", "saga", "unbiased", "storage", "nonfinite"} <= set(optimizer.defaults)
@@ -373,7 +375,7 @@ def test_repr_and_defaults_name_the_hyperparameters():
         ({"storage": "int4"}, ValueError, "Invalid storage: 'int4'"),
     ],
 )
-def test_invalid_hyperparameters(kwargs, error, message):
+def test_invalid_hyperparameters(kwargs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         PathAdamSAGA(make_params(), **{"n_paths": 2, **kwargs})
     if "n_paths" not in kwargs:

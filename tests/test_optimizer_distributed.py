@@ -108,7 +108,7 @@ def ddp_equals_one_process(rank: int, tmp_path: Path, storage: str) -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8-host"])
-def test_ddp(tmp_path, storage):
+def test_ddp(tmp_path: Path, storage: str) -> None:
     on_two_ranks(ddp_equals_one_process, tmp_path, storage)
 
 
@@ -132,7 +132,7 @@ def scrapl_draws_one_path_on_all_ranks(rank: int, tmp_path: Path) -> None:
     assert scrapl.step == visited.max() == 6
 
 
-def test_scrapl_in_ddp(tmp_path):
+def test_scrapl_in_ddp(tmp_path: Path) -> None:
     on_two_ranks(scrapl_draws_one_path_on_all_ranks, tmp_path)
 
 
@@ -161,7 +161,7 @@ def zero_equals_one_process(rank: int, tmp_path: Path) -> None:
     assert 0 < len(owned) < len(list(model.parameters()))
 
 
-def test_zero_redundancy_optimizer(tmp_path):
+def test_zero_redundancy_optimizer(tmp_path: Path) -> None:
     on_two_ranks(zero_equals_one_process, tmp_path)
 
 
@@ -199,7 +199,7 @@ def fsdp1_trains_resumes_by_rank_and_refuses_to_gather(rank: int, tmp_path: Path
 
 @pytest.mark.parametrize("use_orig_params", [True, False])
 @pytest.mark.filterwarnings("ignore")
-def test_fsdp1(tmp_path, use_orig_params):
+def test_fsdp1(tmp_path: Path, use_orig_params: bool) -> None:
     on_two_ranks(fsdp1_trains_resumes_by_rank_and_refuses_to_gather, tmp_path, use_orig_params)
 
 
@@ -251,7 +251,7 @@ def fsdp_equals_one_process(rank: int, tmp_path: Path, variant: Variant) -> None
     ],
     ids=str,
 )
-def test_fsdp(tmp_path, variant):
+def test_fsdp(tmp_path: Path, variant: Variant) -> None:
     on_two_ranks(fsdp_equals_one_process, tmp_path, variant)
 
 
@@ -274,7 +274,7 @@ def nan_on_one_rank_raises_on_both(rank: int, tmp_path: Path, storage: str) -> N
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
-def test_fsdp_nan_on_one_rank(tmp_path, storage):
+def test_fsdp_nan_on_one_rank(tmp_path: Path, storage: str) -> None:
     on_two_ranks(nan_on_one_rank_raises_on_both, tmp_path, storage)
 
 
@@ -315,5 +315,5 @@ def fsdp_resumes(rank: int, tmp_path: Path, storage: str, full_state_dict: bool)
 @pytest.mark.parametrize("full_state_dict", [False, True])
 @pytest.mark.parametrize("storage", ["float32", "int8"])
 @pytest.mark.filterwarnings("ignore")
-def test_fsdp_resumes(tmp_path, storage, full_state_dict):
+def test_fsdp_resumes(tmp_path: Path, storage: str, full_state_dict: bool) -> None:
     on_two_ranks(fsdp_resumes, tmp_path, storage, full_state_dict)

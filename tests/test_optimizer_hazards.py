@@ -1,6 +1,7 @@
 """What users do to optimizers and models in mid-training, and what must not go wrong silently."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ P = 4
 SHAPES = [(3, 4), (5,), (2, 2)]
 
 
-def trained(paths: list[int], n_paths: int = P, **kwargs) -> tuple[PathAdamSAGA, list[Parameter]]:
+def trained(paths: list[int], n_paths: int = P, **kwargs: Any) -> tuple[PathAdamSAGA, list[Parameter]]:
     params = make_params(0, torch.float32, SHAPES)
     optimizer = PathAdamSAGA(params, n_paths, lr=0.01, **kwargs)
     run(optimizer, params, paths)

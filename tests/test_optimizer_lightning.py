@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,20 +77,20 @@ def loader(first: int = 0, last: int = 12) -> Any:
 
 @pytest.mark.parametrize("module", [Automatic, Manual])
 @every_storage
-def test_trainer(module, storage):
+def test_trainer(module: Any, storage: str) -> None:
     model = module(storage)
     make_trainer().fit(model, loader())
     assert_same_weights(model.net, plain_loop(storage))
 
 
 @every_storage
-def test_trainer_accumulates(storage):
+def test_trainer_accumulates(storage: str) -> None:
     model = Automatic(storage)
     make_trainer(accumulate_grad_batches=2).fit(model, loader())
     assert_same_weights(model.net, plain_loop(storage, accumulate=2))
 
 
-def test_trainer_in_mixed_precision_with_clipping():
+def test_trainer_in_mixed_precision_with_clipping() -> None:
     model = Automatic("bfloat16-host")
     make_trainer(precision="bf16-mixed", gradient_clip_val=1e6).fit(model, loader())
     for p, q in zip(model.net.parameters(), plain_loop("bfloat16-host", autocast=True).parameters(), strict=True):
@@ -98,7 +99,7 @@ def test_trainer_in_mixed_precision_with_clipping():
 
 @pytest.mark.parametrize("module", [Automatic, Manual])
 @every_storage
-def test_trainer_resumes(module, storage, tmp_path):
+def test_trainer_resumes(module: Any, storage: str, tmp_path: Path) -> None:
     first = make_trainer()
     first.fit(module(storage), loader(0, 6))
     assert first.global_step == 6
@@ -111,7 +112,7 @@ def test_trainer_resumes(module, storage, tmp_path):
 
 
 @every_storage
-def test_fabric(storage, tmp_path):
+def test_fabric(storage: str, tmp_path: Path) -> None:
     fabric = lightning.Fabric(accelerator="cpu", devices=1)
     model = make_model()
     model, optimizer = fabric.setup(model, make_optimizer(model, storage))
@@ -128,7 +129,7 @@ def test_fabric(storage, tmp_path):
     assert_same_weights(model.module, plain_loop(storage))
 
 
-def test_fabric_in_mixed_precision():
+def test_fabric_in_mixed_precision() -> None:
     fabric = lightning.Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     model = make_model()
     model, optimizer = fabric.setup(model, make_optimizer(model))

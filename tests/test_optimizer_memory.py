@@ -1,5 +1,7 @@
 """What PathAdamSAGA keeps, where and at what cost: lazy rows, host and device, rows that round, work per step."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import Parameter
@@ -37,7 +39,7 @@ every_storage = pytest.mark.parametrize("storage", STORAGES)
 
 @every_device
 @every_variant
-def test_rows_exist_for_drawn_paths_only(variant, device):
+def test_rows_exist_for_drawn_paths_only(variant: Variant, device: str) -> None:
     param = Parameter(torch.randn(256, 300, device=device))
     optimizer = PathAdamSAGA([param], 50, **variant.kwargs(lr=0.01))
     per_path = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.02}[variant.storage.partition("-")[0]]
@@ -58,7 +60,7 @@ def test_rows_exist_for_drawn_paths_only(variant, device):
 
 @every_storage
 @pytest.mark.parametrize("foreach", [None, True])
-def test_parameters_that_miss_gradients_hold_no_old_memory(storage, foreach):
+def test_parameters_that_miss_gradients_hold_no_old_memory(storage: str, foreach: bool | None) -> None:
     """Rows that share memory must not keep the whole of it alive when one of them moves elsewhere."""
     params = make_params(0, torch.float32, [(1000,)] * 20)
     optimizer = PathAdamSAGA(params, 3, storage=storage, foreach=foreach)
@@ -72,7 +74,7 @@ def test_parameters_that_miss_gradients_hold_no_old_memory(storage, foreach):
 
 
 @every_variant
-def test_a_step_touches_the_row_of_its_path_only(variant):
+def test_a_step_touches_the_row_of_its_path_only(variant: Variant) -> None:
     optimizer, params = build(variant)
     train(variant, optimizer, params, [0, 1, 2, 3, 4, 0, 1])
     before = snapshot(optimizer)[0]["state"]
@@ -93,14 +95,14 @@ class _CountOps(TorchDispatchMode):
         super().__init__()
         self.size, self.count = size, 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         leaves = tree_leaves((args, kwargs))
         self.count += any(isinstance(leaf, torch.Tensor) and leaf.numel() >= self.size for leaf in leaves)
         return func(*args, **(kwargs or {}))
 
 
 @every_variant
-def test_work_does_not_grow_with_the_number_of_paths(variant):
+def test_work_does_not_grow_with_the_number_of_paths(variant: Variant) -> None:
     counts = []
     for n_paths in (4, 40):
         (param,) = make_params(dtype=torch.float32, shapes=[(1000,)])
@@ -114,7 +116,7 @@ def test_work_does_not_grow_with_the_number_of_paths(variant):
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.storage.endswith("-host")], ids=str)
 @every_device
-def test_host_storage_equals_device_storage(variant, device):
+def test_host_storage_equals_device_storage(variant: Variant, device: str) -> None:
     """Whatever is announced: the path that comes, another one, none, or twice; and a state dict in between."""
     host, params = build(variant, device)
     plain, copies = build(variant, device, storage=variant.storage.removesuffix("-host"))
@@ -148,7 +150,7 @@ def test_host_storage_equals_device_storage(variant, device):
 
 @every_storage
 @pytest.mark.parametrize("path_adam", [True, False])
-def test_sum_is_that_of_the_rows_as_stored(storage, path_adam):
+def test_sum_is_that_of_the_rows_as_stored(storage: str, path_adam: bool) -> None:
     """With storage that rounds, a sum updated with unrounded rows would drift away from the rows."""
     variant = Variant(storage=storage, path_adam=path_adam)
     (param,) = make_params(dtype=torch.float32, shapes=[(67, 71)])
@@ -170,7 +172,7 @@ def test_sum_is_that_of_the_rows_as_stored(storage, path_adam):
 
 
 @pytest.mark.parametrize("variant", EXACT_VARIANTS, ids=str)
-def test_layout_in_memory_does_not_matter(variant):
+def test_layout_in_memory_does_not_matter(variant: Variant) -> None:
     """A transposed or channels-last parameter trains as its contiguous copy."""
     params = make_zoo()[1:3]
     copies = [Parameter(p.detach().clone(memory_format=torch.contiguous_format)) for p in params]

@@ -39,7 +39,9 @@ def random(rng: np.random.Generator, size: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize("unbiased", [True, False])
 @given(history=draws_of_steps, saga=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
-def test_equals_the_literal_algorithm(path_adam, unbiased, history, saga, seed):
+def test_equals_the_literal_algorithm(
+    path_adam: bool, unbiased: bool, history: list[list[int]], saga: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     options = {"weight_decay": 0.1, "path_adam": path_adam, "saga": saga, "unbiased": unbiased}
     param = Parameter(random(rng))
@@ -64,7 +66,7 @@ def test_equals_the_literal_algorithm(path_adam, unbiased, history, saga, seed):
 
 
 @every_variant
-def test_one_path_added_is_one_path_named(variant):
+def test_one_path_added_is_one_path_named(variant: Variant) -> None:
     (optimizer, params), (twin, twin_params) = build(variant), build(variant)
     for k, path in enumerate([0, 3, 3, 1]):
         zoo_grads(params, k)
@@ -76,7 +78,7 @@ def test_one_path_added_is_one_path_named(variant):
 
 
 @every_variant
-def test_order_of_paths_and_way_of_naming_them(variant):
+def test_order_of_paths_and_way_of_naming_them(variant: Variant) -> None:
     """The order is a matter of rounding; announcing is naming; a path drawn twice is its mean counted twice."""
     results = []
     for order, announce in (([0, 2, 1], False), ([1, 2, 0], False), ([0, 2, 1], True)):
@@ -95,7 +97,7 @@ def test_order_of_paths_and_way_of_naming_them(variant):
     variant.assert_close(results[1], results[0], 0.02, 4)
 
 
-def test_a_parameter_without_a_gradient_for_a_path_counts_as_zero():
+def test_a_parameter_without_a_gradient_for_a_path_counts_as_zero() -> None:
     results = []
     for missing in (True, False):
         first, second = make_params(shapes=[(3,), (4,)])
@@ -121,7 +123,9 @@ def test_a_parameter_without_a_gradient_for_a_path_counts_as_zero():
     seed=st.integers(0, 999),
 )
 @settings(max_examples=10, deadline=None)
-def test_weighted_steps_are_unbiased(n_draws, path_adam, history, weights, saga, seed):
+def test_weighted_steps_are_unbiased(
+    n_draws: int, path_adam: bool, history: list[list[int]], weights: list[float], saga: float, seed: int
+) -> None:
     """E[step] = -lr mean_p g_cur,p, enumerating all draws, for any K, pi, history and strength of SAGA."""
     rng, n_paths = np.random.default_rng(seed), 3
     param = Parameter(random(rng))
@@ -155,7 +159,7 @@ def test_weighted_steps_are_unbiased(n_draws, path_adam, history, weights, saga,
     torch.testing.assert_close(mean, -torch.stack(currents).mean(0), rtol=1e-8, atol=1e-8)
 
 
-def test_parts_of_a_batch_at_the_price_of_one():
+def test_parts_of_a_batch_at_the_price_of_one() -> None:
     """The loop of the docstring: what the step sees is the gradient of each path on its part."""
     torch.manual_seed(0)
     x, target = torch.randn(6, 3), torch.randn(5, 6)
@@ -182,7 +186,7 @@ def test_parts_of_a_batch_at_the_price_of_one():
 
 
 @pytest.mark.parametrize("n_params", [1, 2])
-def test_gradients_in_a_bucket_are_copied(n_params):
+def test_gradients_in_a_bucket_are_copied(n_params: int) -> None:
     """A bucket may hold one parameter alone."""
     bucket = torch.ones(6)
     params = [Parameter(torch.zeros(6 // n_params)) for _ in range(n_params)]
@@ -204,7 +208,7 @@ def added(variant: Variant = VARIANTS[0], **options: Any) -> tuple[PathAdamSAGA,
     return optimizer, params
 
 
-def test_a_bad_gradient_moves_nothing_and_is_used_up():
+def test_a_bad_gradient_moves_nothing_and_is_used_up() -> None:
     for nonfinite in ("raise", "skip"):
         optimizer, params = added(nonfinite=nonfinite)
         before = snapshot(optimizer)
@@ -224,7 +228,7 @@ def test_a_bad_gradient_moves_nothing_and_is_used_up():
             optimizer.step()
 
 
-def test_errors_name_what_is_wrong():
+def test_errors_name_what_is_wrong() -> None:
     optimizer, params = added(unbiased=True)
     before = snapshot(optimizer)
     with pytest.raises(RuntimeError, match=r"no gradient for path 1.*backward"):
@@ -250,7 +254,7 @@ def test_errors_name_what_is_wrong():
     assert_same_snapshot(optimizer, before)
 
 
-def test_what_was_added_is_no_part_of_copies_and_holds_nothing_alive():
+def test_what_was_added_is_no_part_of_copies_and_holds_nothing_alive() -> None:
     optimizer, params = added()
     set_grads(params, 0)
     optimizer.add_path(1)
@@ -264,10 +268,10 @@ def test_what_was_added_is_no_part_of_copies_and_holds_nothing_alive():
 
 
 @every_variant
-def test_resume_between_steps_of_several_paths(variant):
+def test_resume_between_steps_of_several_paths(variant: Variant) -> None:
     optimizer, params = build(variant)
 
-    def steps(opt, own, first):
+    def steps(opt: PathAdamSAGA, own: list[Parameter], first: int) -> None:
         for k in range(first, first + 4):
             for path in PathSampler(n_paths=N_PATHS).sample(k, 3):
                 zoo_grads(own, 10 * k + path)
@@ -282,7 +286,7 @@ def test_resume_between_steps_of_several_paths(variant):
     assert_bitwise(copies, params)
 
 
-def test_a_step_that_is_given_up_leaves_nothing_behind():
+def test_a_step_that_is_given_up_leaves_nothing_behind() -> None:
     """By a call, by a load, and by a step that failed for another reason; zero_grad may come before each path."""
     for way in ("drop_paths", "load", "bad lr"):
         optimizer, params = added()
@@ -305,7 +309,7 @@ def test_a_step_that_is_given_up_leaves_nothing_behind():
         assert optimizer.state[params[0]]["step"].tolist() == [3, 2, 3]
 
 
-def test_sparse_gradients_are_refused_by_name():
+def test_sparse_gradients_are_refused_by_name() -> None:
     embedding = torch.nn.Embedding(4, 2, sparse=True)
     optimizer = PathAdamSAGA(embedding.parameters(), 3)
     embedding(torch.tensor([1])).sum().backward()

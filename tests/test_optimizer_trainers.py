@@ -7,6 +7,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,13 +99,13 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_every_public_scheduler_is_tried():
+def test_every_public_scheduler_is_tried() -> None:
     assert set(SCHEDULERS) == {*lr_scheduler.__all__, "SWALR"} - {"LRScheduler"}
 
 
 @pytest.mark.parametrize("tensor_lr", [False, True])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers(name, tensor_lr):
+def test_schedulers(name: str, tensor_lr: bool) -> None:
     """The learning rate goes the way it goes with PyTorch's optimizers, and the step uses it."""
     lr = torch.tensor(0.05, dtype=torch.float64) if tensor_lr else 0.05
     params = make_params()
@@ -144,7 +145,7 @@ def test_schedulers(name, tensor_lr):
     assert (len(seen) > 1) == (name in ("CyclicLR", "OneCycleLR"))  # these two cycle the momentum as well
 
 
-def test_scheduler_resumes():
+def test_scheduler_resumes() -> None:
     model, data = make_model(), make_data()
     optimizer = make_optimizer(model)
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 10)
@@ -177,7 +178,7 @@ def test_scheduler_resumes():
 @pytest.mark.parametrize("announce", [False, True])
 @every_device
 @every_variant
-def test_grad_scaler(variant, device, announce):
+def test_grad_scaler(variant: Variant, device: str, announce: bool) -> None:
     """Its factor leaves no trace, and a step with an inf does not happen."""
     params, twins = (
         [torch.nn.Parameter(p.detach().to(device)) for p in make_params(3, torch.float32, [(70, 70), (5,)])]
@@ -215,7 +216,7 @@ def test_grad_scaler(variant, device, announce):
 
 @every_device
 @every_storage
-def test_autocast(storage, device):
+def test_autocast(storage: str, device: str) -> None:
     """Parameters stay float32 and learn; the forward pass really was in bfloat16."""
     model, data = make_model(device), make_data(1)
     optimizer = make_optimizer(model, storage)
@@ -237,7 +238,7 @@ def test_autocast(storage, device):
 
 @pytest.mark.parametrize("average", ["ema", "swa"])
 @every_storage
-def test_averaged_models(storage, average):
+def test_averaged_models(storage: str, average: str) -> None:
     """The average is that of the weights seen, and averaging does not disturb the training."""
     model, data = make_model(), make_data()
     optimizer = make_optimizer(model, storage)
@@ -274,7 +275,7 @@ def accelerate() -> Iterator[Any]:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @every_storage
-def test_accelerate(accelerate, storage, accumulate):
+def test_accelerate(accelerate: Any, storage: str, accumulate: int) -> None:
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
     model = make_model()
     model, optimizer = accelerator.prepare(model, make_optimizer(model, storage))
@@ -289,7 +290,7 @@ def test_accelerate(accelerate, storage, accumulate):
 
 
 @every_storage
-def test_accelerate_resumes(accelerate, storage, tmp_path):
+def test_accelerate_resumes(accelerate: Any, storage: str, tmp_path: Path) -> None:
     accelerator = accelerate.Accelerator(cpu=True)
     model, optimizer = accelerator.prepare(*(lambda m: (m, make_optimizer(m, storage)))(make_model()))
     for k, batch in enumerate(make_data()):
@@ -305,6 +306,6 @@ def test_accelerate_resumes(accelerate, storage, tmp_path):
     assert_same_weights(accelerator.unwrap_model(model), plain_loop(storage))
 
 
-def test_variant_names_are_unique():
+def test_variant_names_are_unique() -> None:
     assert len({str(variant) for variant in VARIANTS}) == len(VARIANTS)
     assert str(Variant()) != str(Variant(storage="int8"))

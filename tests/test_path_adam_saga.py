@@ -1,5 +1,7 @@
 """PathAdamSAGA against a literal float64 twin of Algorithm 1, torch.optim and closed forms."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,18 @@ from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=25, deadline=None)
-def test_equals_the_paper(foreach, path_adam, paths, n_paths, betas, eps, weight_decay, saga, unbiased, seed):
+def test_equals_the_paper(
+    foreach: bool | None,
+    path_adam: bool,
+    paths: list[int],
+    n_paths: int,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    saga: float,
+    unbiased: bool,
+    seed: int,
+) -> None:
     params = make_params(seed)
     shared = {
         "n_paths": n_paths,
@@ -60,7 +73,7 @@ def test_equals_the_paper(foreach, path_adam, paths, n_paths, betas, eps, weight
 
 
 @pytest.mark.parametrize("path_adam", [True, False])
-def test_memory_is_the_sum_of_stored_updates_after_many_steps(path_adam):
+def test_memory_is_the_sum_of_stored_updates_after_many_steps(path_adam: bool) -> None:
     """The running sum must not drift from the sum that the paper takes at every step."""
     n_paths, n_steps = 7, 3000
     param = Parameter(torch.zeros(5))
@@ -75,14 +88,14 @@ def test_memory_is_the_sum_of_stored_updates_after_many_steps(path_adam):
     np.testing.assert_allclose(optimizer.state[param]["saga_sum"].numpy(), stored, atol=1e-5)
 
 
-def rows_of(state, key, n_paths):
+def rows_of(state: dict[str, torch.Tensor], key: str, n_paths: int) -> torch.Tensor:
     return torch.stack([state[f"{key}.{path}"] for path in range(n_paths)])
 
 
 @pytest.mark.parametrize("foreach", [None, True])
 @pytest.mark.parametrize("path_adam", [True, False])
 @pytest.mark.parametrize(("n_paths", "n_steps"), [(3, 2047), (65, 4000)])
-def test_sum_follows_its_rows(foreach, path_adam, n_paths, n_steps):
+def test_sum_follows_its_rows(foreach: bool | None, path_adam: bool, n_paths: int, n_steps: int) -> None:
     """Few paths: summed again every 1024 steps, many: never. A plain running sum is off by 1e-6 to 4e-6 here."""
     param = Parameter(torch.zeros(64))
     optimizer = PathAdamSAGA([param], n_paths, path_adam=path_adam, foreach=foreach)
@@ -96,7 +109,7 @@ def test_sum_follows_its_rows(foreach, path_adam, n_paths, n_steps):
     assert (state["saga_sum"] - exact).norm() < 5e-7 * exact.norm()
 
 
-def test_default_betas_at_the_paper_number_of_paths():
+def test_default_betas_at_the_paper_number_of_paths() -> None:
     n_paths = 315
     params = make_params(3)
     twins = [ReferencePathAdamSAGA(p.detach().numpy(), n_paths, lr=1e-3, weight_decay=0.01) for p in params]
@@ -113,7 +126,7 @@ def test_default_betas_at_the_paper_number_of_paths():
 
 @pytest.mark.parametrize("saga", [1.0, 0.0])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_one_path_is_adamw(saga, weight_decay):
+def test_one_path_is_adamw(saga: float, weight_decay: float) -> None:
     """With eps negligible beside the gradient its place in the root does not matter."""
     ours, theirs = make_params(1), make_params(1)
     optimizer = PathAdamSAGA(ours, 1, lr=0.01, weight_decay=weight_decay, saga=saga)
@@ -128,7 +141,7 @@ def test_one_path_is_adamw(saga, weight_decay):
     assert "saga_sum" not in optimizer.state[ours[0]]
 
 
-def test_eps_is_inside_the_root():
+def test_eps_is_inside_the_root() -> None:
     """At a first visit the update is g / sqrt(eps + g^2)."""
     param = Parameter(torch.zeros((), dtype=torch.float64))
     optimizer = PathAdamSAGA([param], 3, lr=1.0, eps=16.0, weight_decay=0.0)
@@ -140,7 +153,7 @@ def test_eps_is_inside_the_root():
 @pytest.mark.parametrize("foreach", [None, False, True])
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
-def test_update_does_not_depend_on_the_scale_in_float32(foreach, storage, scale):
+def test_update_does_not_depend_on_the_scale_in_float32(foreach: bool | None, storage: str, scale: float) -> None:
     """Low-bit storage rounds values, and those do not depend on the scale but for its own rounding."""
     paths = [*random_paths(315, 60), 3, 4, 3, 4, 4, 4, 3]
     plain, scaled = make_params(2, torch.float32), make_params(2, torch.float32)
@@ -152,7 +165,7 @@ def test_update_does_not_depend_on_the_scale_in_float32(foreach, storage, scale)
 
 
 @pytest.mark.parametrize("exponent", [-100, -60, 60, 100])
-def test_power_of_two_scale_is_exact_in_float32(exponent):
+def test_power_of_two_scale_is_exact_in_float32(exponent: int) -> None:
     paths = random_paths(315, 60)
     plain, scaled = make_params(2, torch.float32), make_params(2, torch.float32)
     run(PathAdamSAGA(plain, 315, lr=0.01), plain, paths)
@@ -161,7 +174,7 @@ def test_power_of_two_scale_is_exact_in_float32(exponent):
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
-def test_gradients_may_change_scale_by_any_amount(storage):
+def test_gradients_may_change_scale_by_any_amount(storage: str) -> None:
     """A first gradient next to nothing, then ordinary ones, then huge ones: the twin knows no units."""
     shape = (64, 70) if storage == "int8" else (5,)
     (param,) = make_params(dtype=torch.float32, shapes=[shape])
@@ -176,7 +189,7 @@ def test_gradients_may_change_scale_by_any_amount(storage):
     np.testing.assert_allclose(param.detach().numpy(), twin.w, atol=tolerance)
 
 
-def test_zero_gradients_first_do_not_fix_the_unit():
+def test_zero_gradients_first_do_not_fix_the_unit() -> None:
     (param,) = make_params(dtype=torch.float32, shapes=[(5,)])
     twin = ReferencePathAdamSAGA(param.detach().numpy(), 2, lr=0.01)
     optimizer = PathAdamSAGA([param], 2, lr=0.01, weight_decay=0.0)
@@ -188,7 +201,7 @@ def test_zero_gradients_first_do_not_fix_the_unit():
     np.testing.assert_allclose(param.detach().numpy(), twin.w, rtol=1e-5, atol=1e-6)
 
 
-def test_zero_gradients_leave_the_parameter():
+def test_zero_gradients_leave_the_parameter() -> None:
     params = make_params(0)
     before = [p.detach().clone() for p in params]
     optimizer = PathAdamSAGA(params, 3, lr=0.1, weight_decay=0.0)
@@ -201,7 +214,7 @@ def test_zero_gradients_leave_the_parameter():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize(("path_adam", "saga"), SWITCHES)
-def test_implementations_agree(dtype, path_adam, saga):
+def test_implementations_agree(dtype: torch.dtype, path_adam: bool, saga: float) -> None:
     results = []
     for foreach in (False, True, None):
         params = make_params(4, dtype)
@@ -213,7 +226,7 @@ def test_implementations_agree(dtype, path_adam, saga):
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
 
 
-def test_new_eps_acts_from_then_on():
+def test_new_eps_acts_from_then_on() -> None:
     """At beta2 = 0 nothing of the old root is left: the update is m / sqrt(eps + g^2) with the new eps."""
     param = Parameter(torch.zeros((), dtype=torch.float64))
     optimizer = PathAdamSAGA([param], 3, lr=1.0, betas=(0.0, 0.0), weight_decay=0.0, saga=0.0)
@@ -225,7 +238,7 @@ def test_new_eps_acts_from_then_on():
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1.0, 1e30])
-def test_eps_far_above_the_gradient_is_a_plain_gradient_step(eps):
+def test_eps_far_above_the_gradient_is_a_plain_gradient_step(eps: float) -> None:
     (param,) = make_params(dtype=torch.float32, shapes=[(5,)])
     optimizer = PathAdamSAGA([param], 3, lr=eps**0.5, eps=eps, weight_decay=0.0)
     before = param.detach().clone()
@@ -235,7 +248,7 @@ def test_eps_far_above_the_gradient_is_a_plain_gradient_step(eps):
     torch.testing.assert_close(before - param.detach(), param.grad, rtol=1e-5, atol=3e-7)
 
 
-def test_hyperparameters_are_read_at_every_step():
+def test_hyperparameters_are_read_at_every_step() -> None:
     params = make_params(5, shapes=[(6,)])
     optimizer = PathAdamSAGA(params, 4, lr=0.0, weight_decay=0.5)
     before = [p.detach().clone() for p in params]
@@ -251,7 +264,7 @@ def test_hyperparameters_are_read_at_every_step():
     [("path_adam", False, "path_adam=False"), ("storage", "bfloat16", "bfloat16"), ("storage", "int8", "int8")],
 )
 @pytest.mark.parametrize("path", [0, 1])
-def test_what_rows_consist_of_cannot_change_later(key, value, message, path):
+def test_what_rows_consist_of_cannot_change_later(key: str, value: Any, message: str, path: Any) -> None:
     params = make_params(shapes=[(64, 70)])
     optimizer = PathAdamSAGA(params, 4)
     run(optimizer, params, [0])
@@ -263,7 +276,7 @@ def test_what_rows_consist_of_cannot_change_later(key, value, message, path):
     assert_same_snapshot(optimizer, before)
 
 
-def test_strength_of_saga_can_be_scheduled():
+def test_strength_of_saga_can_be_scheduled() -> None:
     params = make_params(shapes=[(4,)])
     twin = ReferencePathAdamSAGA(params[0].detach().numpy(), 3, lr=0.1, weight_decay=0.01)
     optimizer = PathAdamSAGA(params, 3, lr=0.1)
@@ -276,7 +289,7 @@ def test_strength_of_saga_can_be_scheduled():
         np.testing.assert_allclose(params[0].detach().numpy(), twin.w, rtol=1e-10)
 
 
-def test_a_sum_that_was_never_kept_is_missed():
+def test_a_sum_that_was_never_kept_is_missed() -> None:
     params = make_params(shapes=[(4,)])
     optimizer = PathAdamSAGA(params, 3, saga=0.0)
     run(optimizer, params, [0, 1])
@@ -285,7 +298,7 @@ def test_a_sum_that_was_never_kept_is_missed():
         run(optimizer, params, [0])
 
 
-def test_rows_are_allocated_when_a_path_is_first_drawn():
+def test_rows_are_allocated_when_a_path_is_first_drawn() -> None:
     (param,) = make_params(shapes=[(10, 3)])
     optimizer = PathAdamSAGA([param], 6)
     for paths in ([2], [2, 5]):

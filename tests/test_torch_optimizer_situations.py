@@ -102,7 +102,7 @@ class TestTorchsSituations(TestCase):
     # ------------------------------------------------------------ construction
 
     @optims(OPTIMIZERS)
-    def test_errors(self, device, dtype, optim_info):
+    def test_errors(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in optim_info.optim_error_inputs_func(device=device, dtype=dtype):
             wrong = given.optimizer_error_input
             params = [Parameter(torch.ones(2, device=device))] if wrong.params is None else wrong.params
@@ -119,7 +119,7 @@ class TestTorchsSituations(TestCase):
                 assert_bitwise(params, [before])
 
     @optims(OPTIMIZERS)
-    def test_printed(self, device, dtype, optim_info):
+    def test_printed(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             groups = [{"params": [Parameter(torch.ones(2, device=device))]} for _ in range(2)]
             text = repr(optim_info.optim_cls(groups, **given.kwargs))
@@ -132,7 +132,9 @@ class TestTorchsSituations(TestCase):
     @parametrize("contiguous", [True, False])
     @parametrize("scheduled", [False, True])
     @optims(OPTIMIZERS)
-    def test_loss_goes_in_the_right_direction(self, device, dtype, optim_info, contiguous, scheduled):
+    def test_loss_goes_in_the_right_direction(
+        self, device: Any, dtype: Any, optim_info: Any, contiguous: bool, scheduled: bool
+    ) -> None:
         schedulers = itertools.cycle(optim_info.scheduler_inputs if scheduled else [[]])
         for given in inputs_of(optim_info, device):
             weight, bias = Parameter(randn(10, 5, device=device)), Parameter(randn(10, device=device, seed=1))
@@ -169,7 +171,7 @@ class TestTorchsSituations(TestCase):
             assert after < before
 
     @optims(OPTIMIZERS)
-    def test_groups_have_their_own_learning_rate_and_decay(self, device, dtype, optim_info):
+    def test_groups_have_their_own_learning_rate_and_decay(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = [Parameter(torch.ones(3, device=device)) for _ in range(4)]
             groups = [
@@ -191,7 +193,9 @@ class TestTorchsSituations(TestCase):
 
     @parametrize("scheduled", [False, True])
     @optims(OPTIMIZERS)
-    def test_a_tensor_is_a_learning_rate_like_a_number(self, device, dtype, optim_info, scheduled):
+    def test_a_tensor_is_a_learning_rate_like_a_number(
+        self, device: Any, dtype: Any, optim_info: Any, scheduled: bool
+    ) -> None:
         for given, n_dims in zip(inputs_of(optim_info, device), itertools.cycle([0, 1, 2])):
             runs = []
             for lr in (2.0**-7, torch.full((1,) * n_dims, 2.0**-7, device=device)):
@@ -208,7 +212,7 @@ class TestTorchsSituations(TestCase):
             assert_bitwise(runs[1], runs[0])
 
     @optims(OPTIMIZERS, [torch.complex64, torch.complex128])
-    def test_complex_parameters_are_pairs_of_reals(self, device, dtype, optim_info):
+    def test_complex_parameters_are_pairs_of_reals(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             start = [
                 torch.view_as_complex(randn(*s, 2, dtype=torch.float64)).to(device, dtype)
@@ -227,7 +231,7 @@ class TestTorchsSituations(TestCase):
             assert_bitwise([torch.view_as_real(z.detach()) for z in paired], real)
 
     @optims(OPTIMIZERS, [torch.complex64])
-    def test_complex_losses_go_down(self, device, dtype, optim_info):
+    def test_complex_losses_go_down(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             z = Parameter(torch.tensor([1 + 2j, -0.5 + 0.1j], dtype=dtype, device=device))
             optimizer = optim_info.optim_cls([z], **{**given.kwargs, "lr": 1e-2, "maximize": False})
@@ -239,7 +243,7 @@ class TestTorchsSituations(TestCase):
             assert z.detach().abs().square().sum() < before
 
     @optims(OPTIMIZERS)
-    def test_foreach_matches_forloop(self, device, dtype, optim_info):
+    def test_foreach_matches_forloop(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in optim_info.optim_inputs_func(device):
             runs = []
             for foreach in (False, True, None):
@@ -251,7 +255,7 @@ class TestTorchsSituations(TestCase):
             assert_bitwise(runs[1], runs[0])
 
     @optims(OPTIMIZERS)
-    def test_foreach_over_mixed_dtypes_and_layouts(self, device, dtype, optim_info):
+    def test_foreach_over_mixed_dtypes_and_layouts(self, device: Any, dtype: Any, optim_info: Any) -> None:
         dtypes = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
         for given in optim_info.optim_inputs_func(device):
             runs = []
@@ -264,7 +268,7 @@ class TestTorchsSituations(TestCase):
             assert_bitwise(runs[1], runs[0])
 
     @optims(OPTIMIZERS)
-    def test_default_dtype_changes_nothing(self, device, dtype, optim_info):
+    def test_default_dtype_changes_nothing(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params, copies = make_params(device), make_params(device)
             train(optim_info.optim_cls(params, **given.kwargs), 4)
@@ -273,7 +277,7 @@ class TestTorchsSituations(TestCase):
             assert_bitwise(copies, params)
 
     @optims(OPTIMIZERS)
-    def test_default_is_foreach(self, device, dtype, optim_info):
+    def test_default_is_foreach(self, device: Any, dtype: Any, optim_info: Any) -> None:
         """For many parameters the default calls as few operations as foreach=True, and fewer than a loop."""
         counts = {}
         for foreach in (None, True, False):
@@ -290,7 +294,7 @@ class TestTorchsSituations(TestCase):
     # ------------------------------------------------------------ steps that do nothing
 
     @optims(OPTIMIZERS)
-    def test_step_without_gradients_does_nothing(self, device, dtype, optim_info):
+    def test_step_without_gradients_does_nothing(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = make_params(device)
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -300,7 +304,7 @@ class TestTorchsSituations(TestCase):
             assert not any(optimizer.state.values())
 
     @optims(OPTIMIZERS)
-    def test_zero_gradients_move_nothing_but_the_decay(self, device, dtype, optim_info):
+    def test_zero_gradients_move_nothing_but_the_decay(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = [Parameter(torch.ones(2, 3, device=device)), Parameter(torch.ones(1, device=device))]
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -313,7 +317,7 @@ class TestTorchsSituations(TestCase):
                 torch.testing.assert_close(p.detach(), torch.full_like(p, kept), atol=0, rtol=1e-7)
 
     @optims(OPTIMIZERS)
-    def test_empty_parameters(self, device, dtype, optim_info):
+    def test_empty_parameters(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = [Parameter(torch.zeros(0, 2, device=device)), Parameter(torch.zeros(0, device=device))]
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -323,7 +327,7 @@ class TestTorchsSituations(TestCase):
             train(optimizer, 1)
 
     @optims(OPTIMIZERS)
-    def test_state_is_not_empty(self, device, dtype, optim_info):
+    def test_state_is_not_empty(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = make_params(device)
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -333,7 +337,7 @@ class TestTorchsSituations(TestCase):
                 assert isinstance(optimizer.state[p]["step"], Tensor)
 
     @optims(OPTIMIZERS)
-    def test_gradients_stay_until_they_are_zeroed(self, device, dtype, optim_info):
+    def test_gradients_stay_until_they_are_zeroed(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = make_params(device)
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -347,7 +351,7 @@ class TestTorchsSituations(TestCase):
             assert all(p.grad is None for p in params)
 
     @optims(OPTIMIZERS)
-    def test_closure_is_called_with_gradients_enabled(self, device, dtype, optim_info):
+    def test_closure_is_called_with_gradients_enabled(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             p = Parameter(torch.ones(2, device=device))
             optimizer, seen = optim_info.optim_cls([p], **given.kwargs), []
@@ -373,7 +377,7 @@ class TestTorchsSituations(TestCase):
         assert_bitwise(params_of(restored), params_of(optimizer))
 
     @optims(OPTIMIZERS)
-    def test_state_dict_resumes_exactly(self, device, dtype, optim_info):
+    def test_state_dict_resumes_exactly(self, device: Any, dtype: Any, optim_info: Any) -> None:
         def with_names(params: list[Parameter], names: bool) -> Any:
             return [(f"{i}.weight", p) for i, p in enumerate(params)] if names else params
 
@@ -396,7 +400,7 @@ class TestTorchsSituations(TestCase):
                 assert float(restored.param_groups[0]["lr"]) != 0.25
 
     @optims(OPTIMIZERS)
-    def test_older_state_dicts_lack_flags(self, device, dtype, optim_info):
+    def test_older_state_dicts_lack_flags(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = make_params(device)
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -411,7 +415,7 @@ class TestTorchsSituations(TestCase):
             self.resumes(optimizer, restored)
 
     @optims(OPTIMIZERS)
-    def test_saved_and_loaded_state_dicts_are_equal(self, device, dtype, optim_info):
+    def test_saved_and_loaded_state_dicts_are_equal(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             params = make_params(device)
             optimizer = optim_info.optim_cls(params, **given.kwargs)
@@ -427,7 +431,7 @@ class TestTorchsSituations(TestCase):
 
     @parametrize("how", ["deepcopy", "pickle"])
     @optims(OPTIMIZERS)
-    def test_copies_go_on_alike(self, device, dtype, optim_info, how):
+    def test_copies_go_on_alike(self, device: Any, dtype: Any, optim_info: Any, how: str) -> None:
         def public(optimizer: Any) -> set[str]:
             return {name for name in dir(optimizer) if not name.startswith("_")}
 
@@ -442,7 +446,7 @@ class TestTorchsSituations(TestCase):
             self.resumes(copied, copy.deepcopy(copied))
 
     @optims(OPTIMIZERS)
-    def test_a_parameter_listed_twice(self, device, dtype, optim_info):
+    def test_a_parameter_listed_twice(self, device: Any, dtype: Any, optim_info: Any) -> None:
         """Torch warns and goes on; what such an optimizer saves, it loads."""
         p = Parameter(torch.ones(3, device=device))
         with warnings.catch_warnings():
@@ -455,7 +459,7 @@ class TestTorchsSituations(TestCase):
         self.resumes(optimizer, restored)
 
     @optims(OPTIMIZERS)
-    def test_entries_of_others_survive(self, device, dtype, optim_info):
+    def test_entries_of_others_survive(self, device: Any, dtype: Any, optim_info: Any) -> None:
         """Wrappers and hooks keep things in the state, of a parameter and of none."""
         params = make_params(device)
         optimizer = optim_info.optim_cls(params)
@@ -476,7 +480,7 @@ class TestTorchsSituations(TestCase):
         self.resumes(optimizer, restored)
 
     @optims(OPTIMIZERS)
-    def test_groups_added_late_are_saved_and_loaded(self, device, dtype, optim_info):
+    def test_groups_added_late_are_saved_and_loaded(self, device: Any, dtype: Any, optim_info: Any) -> None:
         for given in inputs_of(optim_info, device):
             runs = []
             for _ in range(2):
@@ -497,7 +501,7 @@ class TestTorchsSituations(TestCase):
     # ------------------------------------------------------------ hooks
 
     @optims(OPTIMIZERS)
-    def test_step_hooks_fire_once_in_order(self, device, dtype, optim_info):
+    def test_step_hooks_fire_once_in_order(self, device: Any, dtype: Any, optim_info: Any) -> None:
         log: list[str] = []
         optimizer = optim_info.optim_cls(make_params(device))
         with (
@@ -512,7 +516,7 @@ class TestTorchsSituations(TestCase):
         assert len(log) == 4
 
     @optims(OPTIMIZERS)
-    def test_a_step_hook_may_change_the_closure(self, device, dtype, optim_info):
+    def test_a_step_hook_may_change_the_closure(self, device: Any, dtype: Any, optim_info: Any) -> None:
         p = Parameter(torch.ones(2, device=device))
         optimizer = optim_info.optim_cls([p])
         handle = optimizer.register_step_pre_hook(lambda _, args, kwargs: ((args[0], lambda: 5), kwargs))
@@ -521,7 +525,7 @@ class TestTorchsSituations(TestCase):
         assert step(optimizer, lambda: 3) == 3
 
     @optims(OPTIMIZERS)
-    def test_state_dict_hooks(self, device, dtype, optim_info):
+    def test_state_dict_hooks(self, device: Any, dtype: Any, optim_info: Any) -> None:
         log: list[str] = []
         optimizer = optim_info.optim_cls(make_params(device))
         train(optimizer, 2)
@@ -540,7 +544,7 @@ class TestTorchsSituations(TestCase):
         assert len(log) == 3
 
     @optims(OPTIMIZERS)
-    def test_load_state_dict_hooks(self, device, dtype, optim_info):
+    def test_load_state_dict_hooks(self, device: Any, dtype: Any, optim_info: Any) -> None:
         log: list[str] = []
         params = make_params(device)
         optimizer = optim_info.optim_cls(params)
@@ -565,7 +569,7 @@ class TestTorchsSituations(TestCase):
         self.resumes(optimizer, restored)
 
     @optims(OPTIMIZERS)
-    def test_a_step_that_is_a_number(self, device, dtype, optim_info):
+    def test_a_step_that_is_a_number(self, device: Any, dtype: Any, optim_info: Any) -> None:
         """Clocks have an entry for each path: a number stands for them if there is one, or is refused by name."""
         params = make_params(device)
         optimizer = optim_info.optim_cls(params)
