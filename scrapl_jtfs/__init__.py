@@ -1,9 +1,13 @@
 """Joint time-frequency scattering, one differentiable path at a time."""
 
-from .cascade import FirstLayer
-from .describe import Description
-from .features import Features, Scalogram, relative_distance
-from .figures import (
+from __future__ import annotations
+
+from typing import Any
+
+from scrapl_jtfs.cascade import FirstLayer
+from scrapl_jtfs.describe import Description
+from scrapl_jtfs.features import Features, Scalogram, relative_distance
+from scrapl_jtfs.figures import (
     draw_coefficients,
     draw_curves,
     draw_distribution,
@@ -11,22 +15,20 @@ from .figures import (
     draw_scalogram,
     draw_sweep,
 )
-from .graphs import GraphedPathLoss
-from .importance import Importance, importance
-from .loss import JTFSPathLoss, PreparedTarget, path_distance
-from .path_table import PathTable
-from .paths import Path
-from .scrapl import SCRAPL
-from .sweep import Sweep, sweep_control
-from .taylor import PathTaylor, taylor_signals
-from .transform import JTFSPath
+from scrapl_jtfs.importance import Importance, importance
+from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
+from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.paths import Path
+from scrapl_jtfs.scrapl import SCRAPL
+from scrapl_jtfs.sweep import Sweep, sweep_control
+from scrapl_jtfs.taylor import PathTaylor, taylor_signals
+from scrapl_jtfs.transform import JTFSPath
 
 __all__ = [
     "SCRAPL",
     "Description",
     "Features",
     "FirstLayer",
-    "GraphedPathLoss",
     "Importance",
     "JTFSPath",
     "JTFSPathLoss",
@@ -48,3 +50,13 @@ __all__ = [
     "sweep_control",
     "taylor_signals",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GraphedPathLoss":
+        from scrapl_jtfs._deprecation import warn_renamed
+        from scrapl_jtfs.experimental import GraphedPathLoss
+
+        warn_renamed("scrapl_jtfs.GraphedPathLoss", "scrapl_jtfs.experimental.GraphedPathLoss")
+        return GraphedPathLoss
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

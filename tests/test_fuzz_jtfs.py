@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scrapl_jtfs import (
-    GraphedPathLoss,
     JTFSPath,
     JTFSPathLoss,
     PathTable,
@@ -18,6 +17,7 @@ from scrapl_jtfs import (
     path_distance,
     taylor_signals,
 )
+from scrapl_jtfs.experimental import GraphedPathLoss
 from tests.support.fuzz_helpers import HOSTILE, NOT_FINITE, attempt, fuzz, hostile, signals
 
 N = 128

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import GraphedPathLoss, JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
+from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
 from tests.support.jtfs_helpers import assert_near, noise
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
@@ -145,9 +145,6 @@ def test_no_path_named(jtfs: JTFSPath, x: Tensor) -> None:
     for call in (lambda: jtfs(x), lambda: jtfs(x, path_idx=None)):
         with pytest.raises(TypeError, match=r"jtfs\(x, path_idx\), or .* jtfs\.full\(x\)"):
             call()
-    graphed = object.__new__(GraphedPathLoss)
-    with pytest.raises(TypeError, match="path_idx is missing"):
-        graphed(x, x)
 
 
 SWAPPED = "it requires a gradient and x does not; .* swap them, or pass target.detach"
@@ -164,10 +161,6 @@ def test_swapped_arguments(jtfs: JTFSPath, x: Tensor, y: Tensor) -> None:
     ):
         with pytest.raises(ValueError, match=SWAPPED):
             call()
-    graphed = object.__new__(GraphedPathLoss)
-    graphed.loss_fn, graphed._shape = loss_fn, x.shape
-    with pytest.raises(ValueError, match=SWAPPED):
-        graphed(y, prediction, 3)
     with pytest.raises(TypeError, match=r"Invalid x: a PreparedTarget; .* loss_fn\(x, target, path_idx\)"):
         loss_fn(loss_fn.prepare(y), prediction, 3)
 
