@@ -1,4 +1,19 @@
-"""Path-wise stochastic optimisation: draw one path per step, remember every path's gradient."""
+"""Path-wise stochastic optimisation: draw one path per step, remember every path's gradient.
+
+The equations of the SCRAPL paper are in these modules:
+
+==================  ======================================  =====================================
+Paper               Reads as the paper                      Runs fast
+==================  ======================================  =====================================
+Algorithm 1         ``reference.Algorithm1``                ``path_adam_saga.PathAdamSAGA``
+(6), (7), (8)       ``reference.Algorithm1.p_adam``         ``functional.update_tensor``
+(9)                 ``reference.Algorithm1.step``           ``functional.update_tensor``
+draw of p from pi   ``sampler.PathSampler``                 the same
+(10), pi            ``probabilities.probabilities``         the same
+(11), s and H       ``path_curvature``                      ``scrapl_jtfs.taylor``
+(12), M and C       ``importance.theta_importance``         ``shared_subspace``
+==================  ======================================  =====================================
+"""
 
 from scrapl_optim.adaptive import AdaptivePathSampler
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint

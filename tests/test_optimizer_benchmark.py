@@ -31,7 +31,6 @@ from benchmarks.optimizer.plan import (
     unfit,
 )
 from benchmarks.optimizer.tables import all_ratios, format_table
-from benchmarks.optimizer.twin import Twin
 from benchmarks.optimizer.worker import Session
 from benchmarks.optimizer.workers import OptimizerWorker
 from benchmarks.speed.processes import WorkerError
@@ -53,27 +52,6 @@ def test_parameters_are_leaves_with_gradients_of_the_scale_asked_for() -> None:
     assert parameters[0].grad is not None
     assert parameters[0].grad.std().item() == pytest.approx(1e-6, rel=0.05)
     assert torch.equal(parameters[0], make_parameters([(100, 100)])[0])
-
-
-def test_the_twin_with_one_path_is_adam_in_float64() -> None:
-    weight = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    adam, twin, expected = torch.optim.Adam([weight], lr=0.1, eps=0.0), Twin(4, 1), np.zeros(4)
-    for gradient in np.random.default_rng(0).standard_normal((20, 4)):
-        weight.grad = torch.from_numpy(gradient)
-        adam.step()
-        expected -= 0.1 * twin.step(0, gradient)
-    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12)
-
-
-def test_the_twin_without_p_adam_is_saga() -> None:
-    """Equations of SAGA: gradient less that of the last visit plus the mean of the table of drawn paths."""
-    twin, table = Twin(3, 4, path_adam=False), {}
-    draws = np.random.default_rng(0)
-    for path, gradient in zip(draws.integers(4, size=30).tolist(), draws.standard_normal((30, 3)), strict=True):
-        mean = np.mean(list(table.values()), axis=0) if table else np.zeros(3)
-        expected = gradient - table.get(path, np.zeros(3)) + mean
-        np.testing.assert_allclose(twin.step(path, gradient), expected, rtol=1e-12, atol=1e-14)
-        table[path] = gradient
 
 
 def test_our_answers_are_right() -> None:

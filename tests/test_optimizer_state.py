@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.reference import ReferencePathAdamSAGA
 from tests.support.optimizer_helpers import (
     assert_bitwise,
     assert_same_snapshot,
@@ -18,7 +19,6 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 P = 4
 SHAPES = [(3, 4), (5,), (2, 2)]

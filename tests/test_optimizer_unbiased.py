@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, PathSampler
-from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
+from scrapl_optim.reference import ReferencePathAdamSAGA
 
 N_PATHS, SIZE = 5, 4
 

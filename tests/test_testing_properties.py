@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import AdaptivePathSampler, PathAdamSAGA, PathSampler
+from scrapl_optim.reference import ReferencePathAdamSAGA
 from scrapl_optim.testing import (
     PathLosses,
     assert_draws_follow,
@@ -27,7 +28,6 @@ from scrapl_optim.testing import (
     steps,
 )
 from tests.support.mutants import ROUNDING, change_of, trained, with_both, with_distribution
-from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 modest = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 families = path_losses(max_paths=5, max_weights=3)

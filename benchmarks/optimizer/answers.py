@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scrapl_optim.reference import ReferencePathAdamSAGA
+
 from .contenders import OURS, PathAdam, ScraplLoss
 from .models import make_parameters
-from .twin import Twin
 
 __all__ = ["Answer", "AnswersDiffer", "check_ours", "check_peer"]
 
@@ -113,12 +114,12 @@ def _distance_to_twin(settings: dict[str, Any]) -> float:
     lr = _LR if settings.get("path_adam", True) else 1e6 * _LR
     contender = PathAdam(params, _N_PATHS, lr=lr, weight_decay=0.0, **settings)
     options = {key: settings[key] for key in ("path_adam", "saga") if key in settings}
-    twin, expected = Twin(start.size, _N_PATHS, **options), start.copy()
+    twin = ReferencePathAdamSAGA(start, _N_PATHS, lr, **options)
     for path, gradients in _schedule():
         _set_gradients(params, gradients)
         contender.step(path)
-        expected -= lr * twin.step(path, _flat(gradients))
-    return relative_distance(_flat(params) - start, expected - start)
+        twin.step(path, _flat(gradients))
+    return relative_distance(_flat(params) - start, twin.w - start)
 
 
 def _distance_to_peer(saga: bool, as_it_comes: bool = False) -> float:

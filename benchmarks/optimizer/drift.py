@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from scrapl_optim.reference import ReferencePathAdamSAGA
+
 from .answers import relative_distance
-from .twin import Twin
 
 __all__ = ["Drift", "DriftRun"]
 
@@ -20,7 +21,7 @@ class Drift:
     Args:
         steps: taken.
         sum: running sum from the float64 sum of the stored rows: the drift.
-        mean: running mean from the float64 twin's mean of its own memory: drift, and rounding of the rows.
+        mean: running mean from the float64 reference's mean of its own memory: drift, and rounding of the rows.
     """
 
     steps: int
@@ -38,7 +39,7 @@ class DriftRun:
         self._means = self._draws.standard_normal((n_paths, _SIZE), dtype=np.float32)
         self._weight = torch.zeros(_SIZE, requires_grad=True)
         self._optimizer = PathAdamSAGA([self._weight], n_paths, path_adam=path_adam, storage=storage)
-        self._twin = Twin(_SIZE, n_paths, path_adam=path_adam)
+        self._reference = ReferencePathAdamSAGA(np.zeros(_SIZE), n_paths, lr=0.0, path_adam=path_adam)
         self._steps = 0
 
     def advance(self, steps: int) -> Drift:
@@ -48,19 +49,19 @@ class DriftRun:
         for path, gradient in zip(paths.tolist(), gradients, strict=True):
             self._weight.grad = torch.from_numpy(gradient)
             self._optimizer.step(path_idx=path)
-            self._twin.g_hat[path] = self._twin.g_current(path, gradient)
+            self._reference.step(path, gradient)
         self._steps += steps
         return self.measure()
 
     def measure(self) -> Drift:
         state = self._optimizer.state[self._weight]
-        drawn = np.flatnonzero(self._twin.last)
+        drawn = np.flatnonzero(self._reference.tau)
         rows = sum(state[f"update.{p}"].double().numpy() for p in drawn)
         total = state["saga_sum"].double().numpy()
         return Drift(
             self._steps,
             relative_distance(total, np.asarray(rows)),
-            relative_distance(total / len(drawn), self._twin.mean()),
+            relative_distance(total / len(drawn), self._reference.mean()),
         )
 
     def reply(self, steps: int) -> dict[str, float]:

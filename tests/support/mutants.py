@@ -21,6 +21,7 @@ from torch.nn import Parameter
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler, path_state, steps
+from scrapl_optim.reference import ReferencePathAdamSAGA
 from scrapl_optim.testing import (
     PathLosses,
     assert_draws_follow,
@@ -31,7 +32,6 @@ from scrapl_optim.testing import (
     path_sequences,
     seeds,
 )
-from tests.support.reference_path_adam_saga import ReferencePathAdamSAGA
 
 modest = settings(
     print_blob=False,  # what hypothesis adds where it sees CI is not for people
