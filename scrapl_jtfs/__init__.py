@@ -1,4 +1,16 @@
-"""Joint time-frequency scattering, one differentiable path at a time."""
+"""Joint time-frequency scattering, one differentiable path at a time.
+
+The equations of the SCRAPL paper in this package; those of the optimizer and of theta-importance are in
+``scrapl_optim``.
+
+========  ======================  ===================================  =========================================
+paper     symbol                  reads as the paper                   runs fast
+========  ======================  ===================================  =========================================
+(1)       phi_p(x)                ``reference.ReferenceJTFS``          ``JTFSPath``: ``scattering``, ``cascade``
+(3)       L_p                     ``reference.ReferenceJTFS.loss``     ``JTFSPathLoss``, ``path_distance``
+(11)      s, H of each control    ``taylor``, docstring                ``PathTaylor``
+========  ======================  ===================================  =========================================
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.support.jtfs_helpers import (
     planes_of,
     random_dense,
 )
-from tests.support.literal_jtfs import SIGMA0, gauss, unit_l1
+from tests.support.kymatio_filters import SIGMA0, gauss, unit_l1
 
 COMPLEX = torch.complex128
 quick = settings(max_examples=60, deadline=None)

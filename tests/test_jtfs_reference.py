@@ -1,4 +1,4 @@
-"""The transform against kymatio's coefficients and a literal float64 transcription."""
+"""The transform and the literal reference against kymatio's coefficients, filters and each other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from scrapl_jtfs import JTFSPath
-from tests.support.literal_jtfs import LiteralJTFS
+from scrapl_jtfs import JTFSPath, JTFSPathLoss
+from scrapl_jtfs import reference as literal
+from scrapl_jtfs.reference import ReferenceJTFS
+from tests.support import kymatio_filters
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
@@ -90,31 +92,86 @@ def test_losses_and_gradients_are_kymatios(reference) -> None:
         assert np.linalg.norm(gradient.numpy() - expected) < 1e-4 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        (1024, 6, (8, 1), 2, 1, 64, 4),
-        (900, 6, (4, 2), 2, 2, 16, 1),
-        (512, 5, (6, 1), 3, 1, 100, 8),
-        (700, 7, (3, 1), 2, 1, 3, 2),
-        (512, 5, (6, 1), 2, 1, 32, 16),
-        (128, 7, (6, 1), 1, 2, 128, 48),
-        (256, 6, (4, 1), 1, 2, 2, 28),
-        (40, 3, (1, 4), 1, 2, 1, 1),  # bands that fill the circle
-        (453, 7, (1, 1), 1, 2, 372, 2),
-    ],
-)
+def test_the_reference_is_kymatios(reference) -> None:
+    _, data = reference
+    c = json.loads(str(data["config"]))
+    slow = ReferenceJTFS(c["shape"], c["J"], tuple(c["Q"]), c["J_fr"], c["Q_fr"], c["T"], c["F"], orders=(1, 2))
+    assert slow.paths == [(None, a) if b < 0 else (a, b) for a, b in data["keys"].tolist()]
+    x = torch.from_numpy(data["x"]).double()
+    for path_idx, key in enumerate(data["keys"]):
+        name = reference_name(key)
+        expected = data[f"S_{name}"]
+        coefficients = slow(x, path_idx).numpy()
+        assert coefficients.shape == expected.shape
+        assert np.abs(coefficients - expected).max() < 2e-6 * np.abs(expected).max(), name
+        if f"grad_{name}" in data:
+            signal = x[0].clone().requires_grad_()
+            loss = slow.loss(signal, x[1], path_idx) / len(slow.paths)
+            (gradient,) = torch.autograd.grad(loss, signal)
+            assert loss.item() == pytest.approx(float(data[f"loss_{name}"]), rel=1e-5)
+            apart = np.linalg.norm(gradient.numpy() - data[f"grad_{name}"])
+            assert apart < 2e-5 * np.linalg.norm(data[f"grad_{name}"])
+
+
+@pytest.mark.parametrize(("J", "Q"), [(1, 1), (5, 1), (6, 8), (12, 2), (3, 4), (2, 24)])
+def test_filters_of_the_reference_are_kymatios(J: int, Q: int) -> None:
+    bank = literal.wavelets(J, Q)
+    np.testing.assert_allclose([(w.xi, w.sigma) for w in bank], kymatio_filters.wavelets(J, Q), rtol=1e-14)
+    assert [w.j for w in bank] == [kymatio_filters.scale(w.xi, w.sigma) for w in bank]
+    for n in (2**J * 4, 2**J * 3 + 10):
+        for psi in bank:
+            for w in (psi, psi._replace(xi=-psi.xi)):
+                expected = kymatio_filters.morlet(n, w.xi, w.sigma)
+                np.testing.assert_allclose(literal.morlet(n, w).numpy(), expected, rtol=0, atol=1e-14)
+            expected = kymatio_filters.unit_l1(kymatio_filters.gauss(n, 0.0, psi.sigma))
+            np.testing.assert_allclose(literal.gauss(n, psi.sigma).numpy(), expected, rtol=0, atol=1e-14)
+
+
+CONFIGS = [
+    (1024, 6, (8, 1), 2, 1, 64, 4),
+    (900, 6, (4, 2), 2, 2, 16, 1),
+    (512, 5, (6, 1), 3, 1, 100, 8),
+    (700, 7, (3, 1), 2, 1, 3, 2),
+    (512, 5, (6, 1), 2, 1, 32, 16),
+    (128, 7, (6, 1), 1, 2, 128, 48),
+    (256, 6, (4, 1), 1, 2, 2, 28),
+    (40, 3, (1, 4), 1, 2, 1, 1),  # bands that fill the circle
+    (453, 7, (1, 1), 1, 2, 372, 2),
+    (500, 6, (4, 1), 2, 1, 0, 2),
+    (500, 6, (4, 2), 2, 1, "global", 3.5),
+    (500, 6, (4, 1), 2, 2, 20.5, "global"),
+    (500, 6, (4, 1), 2, 2, 0, 0),
+    (512, 6, (4, 1), 2, 1, "global", "global"),
+    (512, 6, (4, 1), 2, 1, None, None),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
 @pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 5e-7)], ids=["uncut", "default"])
-def test_float64_equals_the_literal_transcription(config, cut, tolerance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float64_equals_the_reference(config, cut, tolerance, monkeypatch: pytest.MonkeyPatch) -> None:
     if cut is not None:
         monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT", cut)
-    literal, jtfs = LiteralJTFS(*config), JTFSPath(*config).double()
-    assert [(p.n2, p.n_fr) for p in jtfs.paths] == literal.keys
-    x = np.random.default_rng(0).standard_normal(config[0])
-    for path in jtfs.paths[::2]:
-        expected = literal.path(x, path.n2 or 0, path.n_fr)
-        actual = jtfs(torch.from_numpy(x), path.index).numpy()
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    slow, jtfs = ReferenceJTFS(*config, orders=(1, 2)), JTFSPath(*config, orders=(1, 2)).double()
+    assert [(p.n2, p.n_fr) for p in jtfs.paths] == slow.paths
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, config[0])))
+    for p in range(0, jtfs.n_paths, 2):
+        expected, actual = slow(x, p), jtfs(x, p)
+        assert actual.shape == expected.shape
+        torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * float(expected.max()))
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2] + CONFIGS[-4:], ids=str)
+def test_gradients_equal_the_references(config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT", 0.0)
+    slow, loss_fn = ReferenceJTFS(*config), JTFSPathLoss(JTFSPath(*config).double())
+    generator = np.random.default_rng(1)
+    # A wideband sound, as the gradient through sub-bands empty but for rounding is noise.
+    x, y = (torch.from_numpy(generator.standard_normal(config[0])).requires_grad_(on) for on in (True, False))
+    for p in range(0, len(slow.paths), 5):
+        expected, actual = slow.loss(x, y, p), loss_fn(x, y, p)
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=0)
+        slopes = [torch.autograd.grad(loss, x)[0] for loss in (actual, expected)]
+        torch.testing.assert_close(*slopes, rtol=0, atol=1e-9 * float(slopes[1].abs().max()))
 
 
 @pytest.mark.parametrize(
