@@ -1,6 +1,7 @@
 # make match: train the granular sound matcher (SCRAPL beside MSS and P-loss) and write runs/small/report.html
 # make match-quick: the same with less data and fewer steps, in two minutes, and runs/quick/report.html
 # make test:  lint, type-check and test everything
+# make docs:  write the documentation to build/docs/index.html
 # make accuracy: what compact transforms and smoothed moduli change, and what that does to training
 # make speed: time paths beside scrapl-loss, kymatio and a spectrogram loss (speed-quick: a small selection)
 PYTHON ?= python3
@@ -10,7 +11,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures wheel test lint types unit lock clean
+.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures docs wheel test lint types unit lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -89,6 +90,11 @@ importance-quick: $(READY) $(PEER_READY)
 # Draw benchmarks/results/*.png again from the JSON files beside them; measures nothing.
 pictures: $(READY)
 	$(BIN)/python -m benchmarks.redraw
+
+# Warnings are errors; the suite builds it in the same way. Needs Python 3.11 or later.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html notebooks build/docs
+	@echo build/docs/index.html
 
 # Build wheel and sdist, install them into bare environments and use them: make wheel WITH="python3.12:2.13.0"
 WITH ?= $(PYTHON):2.13.0
