@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scrapl_optim.probabilities import as_distribution
+
 from .checks import is_number
 from .features import units
 from .paths import make_banks
@@ -74,8 +76,8 @@ def draw_distribution(
     Raises:
         ImportError: matplotlib is not installed.
         TypeError: probabilities are not numbers.
-        ValueError: there are not as many probabilities as paths, one is negative or not finite, a range is not
-            two rising positive numbers, or no path has a place.
+        ValueError: pi is no distribution over the paths (their number, entries that are negative or not finite,
+            a sum other than 1), a range is not two rising positive numbers, or no path has a place.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -91,7 +93,7 @@ def draw_distribution(
     _need_matplotlib()
     from matplotlib.colors import LogNorm
 
-    probabilities = _checked_probabilities(pi, len(paths))
+    probabilities = as_distribution(pi, len(paths), "pi").tolist()
     _check_range(am, "am")
     _check_range(fm, "fm")
     places: dict[tuple[float, float], list[float]] = {}
@@ -110,21 +112,6 @@ def draw_distribution(
     hertz, second = ("cycles/sample", "sample") if per_sample else ("Hz", "s")
     axes.set(xscale="log", yscale="log", xlabel=f"AM: rate ({hertz})", ylabel=f"FM: rate / scale (oct/{second})")
     return points
-
-
-def _checked_probabilities(pi: Any, n_paths: int) -> list[float]:
-    try:
-        if isinstance(pi, Tensor):
-            pi = pi.detach().cpu()
-        values = np.asarray(pi, dtype=np.float64)
-    except (TypeError, ValueError, NotImplementedError):  # the last for the meta device, without numbers
-        raise TypeError(f"Invalid pi: a {type(pi).__name__}; expected a probability for each path.") from None
-    if values.shape != (n_paths,):
-        got = f"{len(values)} probabilities" if values.ndim == 1 else f"probabilities of shape {values.shape}"
-        raise ValueError(f"{got} for {n_paths} paths; expected one for each")
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError("Invalid pi: it has entries that are negative or not finite; expected probabilities.")
-    return values.tolist()
 
 
 def _check_range(values: Any, name: str) -> None:

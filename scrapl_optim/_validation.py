@@ -156,6 +156,54 @@ def _is_several(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset, range))
 
 
+def as_uint64(value: Any, name: str) -> int:
+    """Return ``value`` as an int in ``[0, 2**64)``.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is out of range.
+    """
+    number = as_int(value, name)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"Invalid {name}: {number}; expected an integer in [0, 2**64)")
+    return number
+
+
+def refuse_paths(n_paths: Any) -> None:
+    """Raise TypeError, without a list of them, if ``n_paths`` is the paths themselves or what has them."""
+    remedy = instead_of_paths(n_paths)
+    if remedy:
+        kind = type(n_paths).__name__
+        size = f" of {len(n_paths)} entries" if hasattr(n_paths, "__len__") else ""
+        raise TypeError(f"Invalid n_paths: a {kind}{size}; expected an integer; {remedy}")
+
+
+def as_one_path(path_idx: Any, n_paths: int) -> int:
+    """Return a path as an int in ``[0, n_paths)``.
+
+    Raises:
+        TypeError: if it is not an integer.
+        IndexError: if it is out of range.
+    """
+    if isinstance(path_idx, (list, tuple, range)) or getattr(path_idx, "ndim", 0):
+        raise TypeError(
+            f"Invalid path_idx: a {type(path_idx).__name__}; expected an integer, one path; for several, call it "
+            "for each"
+        )
+    return as_path_idx(path_idx, n_paths)
+
+
+def instead_of_paths(value: Any) -> str:
+    """Return what to give in place of paths, or of what has paths; nothing for anything else."""
+    if isinstance(getattr(value, "n_paths", None), int):
+        return "give its number of paths, as in PathSampler(n_paths=jtfs.n_paths)"
+    several = isinstance(value, (list, tuple, range)) or (
+        isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0
+    )
+    # A single entry is more likely the number itself.
+    return f"for as many paths as it has entries: n_paths={len(value)}" if several and len(value) > 1 else ""
+
+
 def plain_value(value: Any) -> Any:
     """Return a number, truth value or string of NumPy, or a tensor of one element, as Python's; others as is.
 

@@ -11,9 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_floats, as_int, as_n_paths, as_number, as_switch
-from scrapl_optim.sampler import PathSampler
-from scrapl_optim.sampler_checks import as_kept, as_one_path, refuse_paths
+from scrapl_optim._validation import (
+    as_floats,
+    as_int,
+    as_n_paths,
+    as_number,
+    as_one_path,
+    as_switch,
+    refuse_paths,
+)
+from scrapl_optim.sampler import PathSampler, as_drawable
 
 
 class AdaptivePathSampler:
@@ -76,7 +83,7 @@ class AdaptivePathSampler:
         if self._n_paths < 1 or self._n_values < 1:
             raise ValueError(f"n_paths={n_paths} and n_values={n_values}, expected at least 1")
         as_n_paths(self._n_paths * self._n_values)  # as many means
-        self._kept = as_kept(paths, self._n_paths)
+        self._drawable = as_drawable(paths, self._n_paths)
         self._rate, self._min_prob_frac = as_number(rate, "rate"), as_number(min_prob_frac, "min_prob_frac")
         if not 0.0 < self._rate <= 1.0:
             raise ValueError(f"rate={rate}, expected a number in (0, 1]")
@@ -122,7 +129,7 @@ class AdaptivePathSampler:
                 changed then.
         """
         path = as_one_path(path_idx, self._n_paths)
-        if not self._kept[path]:
+        if not self._drawable[path]:
             raise ValueError(
                 f"path {path} is never drawn, expected one of paths=...; update with the path that was drawn"
             )
@@ -167,9 +174,9 @@ class AdaptivePathSampler:
         self._sampler, self._means = self._new_sampler(means), means
 
     def _new_sampler(self, means: npt.NDArray[np.float64]) -> PathSampler:
-        means = means[:, self._kept]
-        n_kept = means.shape[1]
-        probs = np.full(n_kept, 1 / n_kept)
+        means = means[:, self._drawable]
+        n_drawable = means.shape[1]
+        probs = np.full(n_drawable, 1 / n_drawable)
         seen = ~np.isnan(means[0])
         if seen.any():
             # Sums of numbers up to one do not overflow.
@@ -177,9 +184,9 @@ class AdaptivePathSampler:
             scaled = means / np.where(largest > 0, largest, 1)
             shares = np.where(seen, scaled, scaled[:, seen].mean(1, keepdims=True))
             totals = shares.sum(1, keepdims=True)
-            shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / n_kept)
+            shares = np.where(totals > 0, shares / np.where(totals > 0, totals, 1), 1 / n_drawable)
             probs = shares.mean(0)
         # The floor is put on here: to a sampler, a path that has not mattered so far would be one never to draw.
         pi = np.zeros(self._n_paths)
-        pi[self._kept] = self._min_prob_frac / n_kept + (1 - self._min_prob_frac) * probs
+        pi[self._drawable] = self._min_prob_frac / n_drawable + (1 - self._min_prob_frac) * probs
         return PathSampler(pi, seed=self._seed, cover_first=self._cover_first)

@@ -8,8 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from scrapl_optim._validation import as_int, as_n_paths, as_number, as_path, as_switch, check_callable
-from scrapl_optim.sampler_checks import refuse_paths
+from scrapl_optim._validation import (
+    as_int,
+    as_n_paths,
+    as_number,
+    as_path,
+    as_switch,
+    check_callable,
+    refuse_paths,
+)
 
 METHODS = ("exact", "shared_subspace", "gauss_newton", "control_curvature")
 

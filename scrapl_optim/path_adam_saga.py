@@ -13,12 +13,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim import _validation as checks
 from scrapl_optim import path_state, state_dict, state_dict_checks, steps
+from scrapl_optim._validation import refuse_paths
 from scrapl_optim.arenas import Arena
 from scrapl_optim.functional import update_formula
 from scrapl_optim.gradients import Gradients
 from scrapl_optim.host import RowFetcher
 from scrapl_optim.pieces import Scratch
-from scrapl_optim.sampler_checks import refuse_paths
 from scrapl_optim.several_paths import Part, check_draw, completed, with_draw
 
 PathIdx = SupportsIndex | Tensor

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_int, as_n_paths, as_number
-from scrapl_optim.sampler_checks import as_distribution, as_one_path, refuse_paths
+from scrapl_optim._validation import as_int, as_n_paths, as_number, as_one_path, refuse_paths
+from scrapl_optim.probabilities import as_distribution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ class PathLog:
     ) -> None:
         refuse_paths(n_paths)
         n = as_n_paths(n_paths)
-        self._probs = as_distribution(probs, n)
+        self._probs = np.full(n, 1.0 / n) if probs is None else as_distribution(probs, n)
         self._drawable = self._probs > 0
         self._window = as_int(window, "window")
         if not 1 <= self._window <= 1000:

@@ -1,15 +1,71 @@
-"""Distributions over paths: from importances, from files, to files; also those of scrapl-loss."""
+"""Distributions over paths: their check, from importances, from files and to files; also those of scrapl-loss."""
+
+from __future__ import annotations
 
 import math
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import MOST_PATHS, as_n_paths, as_path
+from scrapl_optim._validation import MOST_PATHS, as_floats, as_n_paths, as_path, instead_of_paths
 
+# Probabilities may come from float32 arithmetic over thousands of paths; a larger error of their sum is a mistake.
+_SUM_TOLERANCE = 1e-5
 _VALUES = re.compile(r"vals_(\d+)\.pt")
+
+
+def as_distribution(probs: Any, n_paths: int | None = None, name: str = "probs") -> npt.NDArray[np.float64]:
+    r"""Return probabilities :math:`\pi` of paths as a new float64 array of sum one.
+
+    Samplers, files, drawings and the testing kit all read a distribution by this function. A sum within 1e-5 of
+    one is divided out, as it comes from rounding; any other is refused, since such numbers are rarely meant as
+    probabilities (they are losses, importances, or a part of a distribution) and normalising would hide that.
+
+    Args:
+        probs: :math:`\pi`, real numbers of shape ``(P,)``.
+        n_paths: P, which is checked unless it is ``None``.
+        name: of ``probs`` in errors.
+
+    Raises:
+        TypeError: if ``probs`` are not real numbers.
+        ValueError: if they are no distribution over ``n_paths`` paths.
+    """
+    if probs is None:
+        raise ValueError(
+            f"Invalid {name}: None; expected probabilities of shape (P,), or n_paths where there are none; "
+            "PathSampler(n_paths=...) draws uniformly"
+        )
+    try:
+        pi = as_floats(probs, name)
+    except TypeError as error:
+        remedy = instead_of_paths(probs)
+        raise TypeError(f"{error}; {remedy}" if remedy else str(error)) from None
+    if pi.ndim != 1 or pi.size == 0:
+        number = float(pi) if pi.ndim == 0 else 0.0
+        is_count = 1 <= number <= MOST_PATHS and number.is_integer()
+        remedy = f"; for {number:.0f} paths: PathSampler(n_paths={number:.0f})" if is_count else ""
+        raise ValueError(f"Invalid {name}: shape {pi.shape}; expected (P,), at least one path{remedy}")
+    if n_paths is not None and pi.size != n_paths:
+        raise ValueError(
+            f"Invalid {name}: {pi.size} entries; expected one for each of n_paths={n_paths} paths, also for those "
+            "that are never drawn"
+        )
+    bad = np.flatnonzero(~(np.isfinite(pi) & (pi >= 0)))
+    if bad.size:
+        raise ValueError(f"Invalid {name}: entry {bad[0]} is {pi[bad[0]]}; expected finite numbers >= 0")
+    # fsum is correctly rounded: the distribution does not depend on the order of a SIMD sum.
+    total = math.fsum(pi) if pi.max() <= 2.0 else float(pi.max())  # a sum of huge numbers overflows
+    if abs(total - 1.0) > _SUM_TOLERANCE:
+        raise ValueError(
+            f"Invalid {name}: sum {total:.9g}; expected 1 within {_SUM_TOLERANCE:g}; normalise with "
+            "probs / probs.sum(), or give importances C (U, P) to probabilities(C)"
+        )
+    return pi / total
 
 
 def probabilities(curvature: Tensor) -> Tensor:
@@ -84,32 +140,18 @@ def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
     path = Path(as_path(path))
     n_paths = None if n_paths is None else as_n_paths(n_paths)
     pi = _from_folder(path, n_paths) if path.is_dir() else _tensor(path)
-    return _checked(pi, path, n_paths)
-
-
-def _checked(pi: Tensor, path: Path, n_paths: int | None) -> Tensor:
-    """Return pi with sum 1; raise ValueError if it is no distribution over ``n_paths``."""
-    if pi.ndim != 1 or pi.numel() == 0 or not pi.is_floating_point():
-        raise ValueError(f"{path} holds shape {tuple(pi.shape)} and {pi.dtype}, expected floating numbers, (P,)")
-    pi = pi.double()
-    if not bool(pi.isfinite().all()) or bool((pi < 0).any()) or not 0 < float(pi.sum()) < math.inf:
-        raise ValueError(f"{path} has negative or non-finite probabilities, or they are all zero or have no sum")
-    if n_paths is not None and pi.numel() != n_paths:
-        raise ValueError(f"{path} has {pi.numel()} paths, expected {n_paths}; it is of another transform")
-    return pi / pi.sum()
+    return torch.from_numpy(as_distribution(pi, n_paths, f"probabilities of {path}"))
 
 
 def save_pi(pi: Tensor, path: str | Path) -> None:
-    """Write a distribution that :func:`load_pi` and scrapl-loss's ``load_probs`` read.
+    """Write a distribution as :func:`load_pi` returns it, of sum one; scrapl-loss's ``load_probs`` reads it, too.
 
     Raises:
         TypeError: if it is not a dense tensor of real numbers, or ``path`` is no path.
         ValueError: if :func:`load_pi` would refuse it; nothing is written then.
     """
-    _check_tensor(pi, "pi")
     file = Path(as_path(path))
-    _checked(pi, file, None)
-    torch.save(pi.detach().cpu().double(), file)
+    torch.save(torch.from_numpy(as_distribution(pi, name="pi")), file)
 
 
 def _tensor(path: Path) -> Tensor:
@@ -122,7 +164,7 @@ def _tensor(path: Path) -> Tensor:
             f"{path} cannot be read as a tensor of torch.save: it is damaged, or of another kind"
         ) from error
     if not isinstance(content, Tensor) or content.layout is not torch.strided or content.is_meta:
-        raise ValueError(f"{path} holds {type(content).__name__}, expected a dense tensor")
+        raise ValueError(f"Invalid content of {path}: {type(content).__name__}; expected a dense tensor")
     return content
 
 

@@ -10,10 +10,19 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_fraction, as_int, as_switch
-from scrapl_optim.sampler_checks import as_distribution, as_kept, as_one_path, as_uint64, floored, restricted
+from scrapl_optim._validation import (
+    as_fraction,
+    as_int,
+    as_n_paths,
+    as_one_path,
+    as_switch,
+    as_uint64,
+    refuse_paths,
+)
+from scrapl_optim.probabilities import as_distribution
 
 # Separate Philox streams, so that the cover-first permutation is independent of the draws.
 _DRAWS, _PERMUTATION = 0, 1
@@ -98,10 +107,12 @@ class PathSampler:
     ) -> None:
         self._seed = as_uint64(seed, "seed")
         self._min_prob_frac = as_fraction(min_prob_frac, "min_prob_frac")
-        pi = as_distribution(probs, n_paths)
-        pi = restricted(pi, as_kept(paths, pi.size))
+        refuse_paths(n_paths)
+        count = None if n_paths is None else as_n_paths(n_paths)
+        pi = np.full(count, 1.0 / count) if probs is None and count is not None else as_distribution(probs, count)
+        pi = _restricted(pi, as_drawable(paths, pi.size))
         self._cover_first = as_switch(cover_first, "cover_first")
-        self._set_probs(floored(pi, self._min_prob_frac))
+        self._set_probs(_floored(pi, self._min_prob_frac))
 
     def _set_probs(self, probs: npt.NDArray[np.float64]) -> None:
         cdf = np.cumsum(probs)
@@ -192,11 +203,13 @@ class PathSampler:
             [0, 1, 2]
         """
         if n_draws is None:
-            raise TypeError("n_draws is missing: sample(step, n_draws); for the one path of a step, sampler(step)")
+            raise TypeError(
+                "Invalid n_draws: missing; expected sample(step, n_draws); for the path of a step, sampler(step)"
+            )
         step = as_uint64(step, "step")
         n_draws = as_int(n_draws, "n_draws")
         if not 1 <= n_draws <= _MOST_DRAWS:
-            raise ValueError(f"n_draws must be at least 1, got {n_draws}; and at most {_MOST_DRAWS}")
+            raise ValueError(f"Invalid n_draws: {n_draws}; expected an integer from 1 to {_MOST_DRAWS}")
         replacement, stratified = as_switch(replacement, "replacement"), as_switch(stratified, "stratified")
         if not replacement:
             self._check_distinct(n_draws, stratified)
@@ -224,8 +237,9 @@ class PathSampler:
         prob = float(self._probs[path_idx])
         if prob == 0.0:
             raise ValueError(
-                f"path {path_idx} has probability 0, is never drawn and has no importance weight; "
-                "to have it drawn, give it a probability above 0, and name it in paths where there are any"
+                f"Invalid path_idx: {path_idx} has probability 0, is never drawn and has no importance weight; "
+                "expected a path that is drawn; give it a probability above 0, and name it in paths where there "
+                "are any"
             )
         return 1.0 / (self.n_paths * prob)
 
@@ -256,14 +270,15 @@ class PathSampler:
     def _check_distinct(self, n_draws: int, stratified: bool) -> None:
         if n_draws > self._support_size:
             raise ValueError(
-                f"n_draws={n_draws} without replacement needs as many paths of non-zero probability, "
-                f"got {self._support_size}; draw fewer, or with replacement"
+                f"Invalid n_draws: {n_draws} without replacement; expected at most {self._support_size}, the "
+                "paths of non-zero probability; draw fewer, or with replacement"
             )
         largest = float(self._probs.max())
         if stratified and n_draws * largest > 1.0 + 1e-12:
             raise ValueError(
-                f"stratified draws without replacement need every probability <= 1/n_draws = {1 / n_draws:.6g}, "
-                f"got {largest:.6g}; draw fewer, or set stratified=False or replacement=True"
+                f"Invalid n_draws: {n_draws} stratified draws without replacement, with a probability of "
+                f"{largest:.6g}; expected every probability <= 1/n_draws = {1 / n_draws:.6g}; draw fewer, or set "
+                "stratified=False or replacement=True"
             )
 
     def _identity(self) -> tuple[Any, ...]:
@@ -289,3 +304,77 @@ class PathSampler:
         self.__dict__.update(state)
         for array in (self._probs, self._cdf):
             array.setflags(write=False)  # NumPy does not pickle the flag
+
+
+def as_drawable(paths: Any, n_paths: int) -> npt.NDArray[np.bool_]:
+    """Return which of ``n_paths`` paths can be drawn, those whose ids ``paths`` has; all of them for ``None``.
+
+    Raises:
+        TypeError: if ``paths`` are not several integers.
+        IndexError: if an id is not in ``[0, n_paths)``.
+        ValueError: if there are none, or an id comes twice.
+    """
+    drawable = np.full(n_paths, paths is None)
+    if paths is None:
+        return drawable
+    for path in _listed(paths):
+        index = _as_id(path)
+        if not 0 <= index < n_paths:
+            raise IndexError(f"Invalid paths: {index}; expected ids in [0, {n_paths})")
+        if drawable[index]:
+            raise ValueError(f"Invalid paths: {index} twice; expected each id once; pass a set of them")
+        drawable[index] = True
+    if not drawable.any():
+        raise ValueError("Invalid paths: none; expected at least one id; leave it out to draw from all")
+    return drawable
+
+
+def _restricted(pi: npt.NDArray[np.float64], drawable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return ``pi`` given that the path is one that can be drawn.
+
+    Raises:
+        ValueError: if all of them have probability zero.
+    """
+    if drawable.all():
+        return pi
+    pi = np.where(drawable, pi, 0.0)
+    if not pi.any():
+        raise ValueError(
+            f"Invalid probs: 0 for each of the {drawable.sum()} paths; expected one above 0 at least; name "
+            "others, or leave probs out"
+        )
+    # Sums of numbers near the smallest one lose digits, quotients by the largest do not.
+    scaled = pi / pi.max()
+    return scaled / math.fsum(scaled)
+
+
+def _floored(pi: npt.NDArray[np.float64], min_prob_frac: float) -> npt.NDArray[np.float64]:
+    """Return the mixture of ``pi`` with the uniform distribution over the paths that it can draw."""
+    support = pi > 0
+    return np.where(support, min_prob_frac / support.sum() + (1.0 - min_prob_frac) * pi, 0.0)
+
+
+def _listed(paths: Any) -> list[Any]:
+    """Return the entries of a list, set, range or other iterable, or of a one-dimensional array or tensor."""
+    kind = type(paths).__name__
+    if isinstance(paths, (Tensor, np.ndarray)):
+        if paths.dtype in (torch.bool, np.bool_):
+            raise TypeError(
+                f"Invalid paths: a {kind} of bool; expected integers, ids of paths; give the ids where it is True"
+            )
+        if paths.ndim == 1 and not (isinstance(paths, Tensor) and paths.is_meta):
+            return paths.tolist()
+        kind += f" of shape {tuple(paths.shape)}"
+    elif isinstance(paths, Iterable) and not isinstance(paths, (str, bytes, dict)):
+        return list(paths)
+    raise TypeError(f"Invalid paths: a {kind}; expected several ids of paths, such as [0, 1]")
+
+
+def _as_id(path: Any) -> int:
+    if isinstance(path, SupportsIndex) and not isinstance(path, bool):
+        return as_int(path, "each of paths")
+    bundles = isinstance(path, (list, tuple, range))
+    remedy = "to draw bundles: n_paths=len(bundles)" if bundles else "take ids, as those of jtfs.paths.where()"
+    raise TypeError(
+        f"Invalid paths: a {type(path).__name__} among them; expected integers, ids of paths; {remedy}"
+    )

@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_fewer_paths() -> None:
     with pytest.raises(ValueError, match="path 3 is never drawn"):
         fewer.update(3, 1.0)
     assert fewer.probs.tolist() == before.tolist()
-    with pytest.raises(IndexError, match="got 4; n_paths is 4"):
+    with pytest.raises(IndexError, match="Invalid paths: 4"):
         AdaptivePathSampler(4, paths=[4])
 
 

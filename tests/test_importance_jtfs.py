@@ -66,8 +66,8 @@ def test_picture_shows_each_place_once_with_the_mean_of_its_spins() -> None:
 
 def test_picture_of_something_else_is_refused() -> None:
     axes = Figure().subplots()
-    with pytest.raises(ValueError, match="2 probabilities for"):
+    with pytest.raises(ValueError, match="Invalid pi: 2 entries"):
         draw_distribution(axes, JTFS.paths, [0.5, 0.5])
     flat = [p for p in JTFS.paths if p.scale == 0]
     with pytest.raises(ValueError, match="nothing to draw"):
-        draw_distribution(axes, flat, [1.0] * len(flat))
+        draw_distribution(axes, flat, [1 / len(flat)] * len(flat))

@@ -104,14 +104,15 @@ def test_bad_ranges(name: str, bad: Any) -> None:
 @pytest.mark.parametrize(
     ("pi", "error", "message"),
     [
-        ([0.5, 0.5], ValueError, "2 probabilities for 28 paths"),
-        (np.full((28, 1), 1 / 28), ValueError, r"probabilities of shape \(28, 1\) for 28 paths"),
-        (0.5, ValueError, r"probabilities of shape \(\) for 28 paths"),
-        ([math.nan] * 28, ValueError, "negative or not finite"),
-        ([-1.0] * 28, ValueError, "negative or not finite"),
-        (["a"] * 28, TypeError, "a list; expected a probability for each path"),
-        (None, ValueError, "shape"),
-        (torch.empty(28, device="meta"), TypeError, "a Tensor; expected a probability for each path"),
+        ([0.5, 0.5], ValueError, "2 entries; expected .* n_paths=28"),
+        (np.full((28, 1), 1 / 28), ValueError, r"Invalid pi: shape \(28, 1\)"),
+        (0.5, ValueError, r"Invalid pi: shape \(\)"),
+        ([math.nan] * 28, ValueError, "entry 0 is nan"),
+        ([-1.0] * 28, ValueError, "entry 0 is -1.0"),
+        ([1.0] * 28, ValueError, "sum 28; expected 1 .* normalise"),
+        (["a"] * 28, TypeError, "pi .* real numbers"),
+        (None, ValueError, "Invalid pi: None"),
+        (torch.empty(28, device="meta"), TypeError, "pi .* real numbers"),
     ],
 )
 def test_bad_distributions(pi: Any, error: type[Exception], message: str) -> None:

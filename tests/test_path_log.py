@@ -297,8 +297,8 @@ def test_a_wrong_state_is_named_and_changes_nothing(wrong: Any, error: type[Exce
         (lambda log: log.update(0, torch.ones(1) * 1j), TypeError, "Invalid loss: torch.complex64"),
         (lambda log: log.relative(4), IndexError, "path_idx"),
         (lambda _: PathLog(0), ValueError, "n_paths must be at least 1"),
-        (lambda _: PathLog([1, 2]), TypeError, "n_paths must be an integer"),  # type: ignore[arg-type]
-        (lambda _: PathLog(2, probs=[1.0]), ValueError, "probs has 1 entries but n_paths is 2"),
+        (lambda _: PathLog([1, 2]), TypeError, "Invalid n_paths: a list"),  # type: ignore[arg-type]
+        (lambda _: PathLog(2, probs=[1.0]), ValueError, "1 entries; expected .* n_paths=2"),
         (lambda _: PathLog(2, window=0), ValueError, "Invalid window: 0"),
     ],
 )

@@ -1,13 +1,18 @@
 """Distributions over paths from importances and files; scrapl-loss's files are written as it writes them."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from scrapl_optim import PathSampler, load_pi, probabilities, save_pi
+from scrapl_jtfs import draw_distribution
+from scrapl_optim import PathLog, PathSampler, load_pi, probabilities, save_pi
+from scrapl_optim.testing import assert_draws_follow, assert_unbiased
 
 positive = st.floats(1e-12, 1e12)
 
@@ -83,10 +88,10 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (torch.ones(2, 2), r"shape \(2, 2\)"),
-        (torch.ones(3, dtype=torch.int64), "int64"),
-        (torch.tensor([0.5, -0.5]), "negative"),
-        (torch.tensor([0.5, torch.nan]), "non-finite"),
-        (torch.zeros(3), "all zero"),
+        (torch.ones(3, dtype=torch.int64), "sum 3; expected 1"),
+        (torch.tensor([0.5, -0.5]), "entry 1 is -0.5"),
+        (torch.tensor([0.5, torch.nan]), "entry 1 is nan"),
+        (torch.zeros(3), "sum 0; expected 1"),
         ({"pi": torch.ones(3)}, "dict"),
     ],
 )
@@ -95,5 +100,28 @@ def test_files_of_something_else(tmp_path: Path, content: object, message: str) 
     with pytest.raises(ValueError, match=message):
         load_pi(tmp_path / "pi.pt")
     torch.save(torch.ones(4) / 4, tmp_path / "pi.pt")
-    with pytest.raises(ValueError, match="4 paths, expected 315"):
+    with pytest.raises(ValueError, match=r"4 entries; expected .* n_paths=315"):
         load_pi(tmp_path / "pi.pt", n_paths=315)
+
+
+def test_one_policy_for_all_that_take_a_distribution(tmp_path: Path) -> None:
+    """Rounding of float32 is divided out; anything else is refused, with the remedy, and nothing is written."""
+    rounded = torch.full((315,), 1 / 315) * (1 + 9e-6)
+    other = torch.full((315,), 1 / 300)
+    paths = [type("Place", (), {"rate": 1.0 + p, "scale": 1.0}) for p in range(315)]
+    takers: list[Callable[[torch.Tensor], Any]] = [
+        PathSampler,
+        lambda pi: PathLog(315, probs=pi),
+        lambda pi: save_pi(pi, tmp_path / "pi.pt"),
+        lambda pi: torch.save(pi, tmp_path / "theirs.pt") or load_pi(tmp_path / "theirs.pt"),  # type: ignore[func-returns-value]
+        lambda pi: assert_unbiased(lambda p: 1.0, pi, 1.0),
+        lambda pi: assert_draws_follow(PathSampler(n_paths=315), pi, 10),
+        lambda pi: draw_distribution(Figure().subplots(), paths, pi),  # type: ignore[arg-type]
+    ]
+    for take in takers:
+        take(rounded)
+        with pytest.raises(ValueError, match=r"sum 1\.05.*; expected 1 within 1e-05; .*probabilities\(C\)"):
+            take(other)
+    written = torch.load(tmp_path / "pi.pt", weights_only=True)
+    assert float(written.sum()) == pytest.approx(1, abs=1e-14)
+    torch.testing.assert_close(load_pi(tmp_path / "pi.pt"), written, rtol=1e-15, atol=0)

@@ -96,7 +96,7 @@ def test_what_is_not_finite_is_no_estimate() -> None:
         (lambda: assert_unbiased(lambda p: [1.0, 2.0], [1.0], 1.0), ValueError, r"shapes \[\(2,\)\], expected"),
         (lambda: assert_unbiased(lambda p: [None], [1.0], 1.0), TypeError, "in place of None put"),  # type: ignore
         (lambda: assert_unbiased(lambda p: [torch.ones(1), None], [1.0], 1.0), TypeError, "NoneType"),  # type: ignore
-        (lambda: assert_unbiased(lambda p: 1.0, [0.5, 0.4], 1.0), ValueError, "sum 0.9, .* normalise"),
+        (lambda: assert_unbiased(lambda p: 1.0, [0.5, 0.4], 1.0), ValueError, "sum 0.9; .* normalise"),
         (lambda: assert_unbiased(lambda p: 1.0, [1.5, -0.5], 1.0), ValueError, "numbers >= 0"),
         (lambda: assert_unbiased(lambda p: 1.0, [[1.0]], 1.0), ValueError, r"shape \(1, 1\)"),
         (lambda: assert_unbiased(lambda p: 1.0, [1.0], np.nan), ValueError, "expected finite numbers"),

@@ -9,12 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim._validation import as_floats, as_number
+from scrapl_optim._validation import as_number
 
 # What an estimator may return: a number, an array, a tensor, or a list of them (one for each parameter).
 Estimate = Tensor | npt.ArrayLike | Sequence[Tensor] | Sequence[npt.NDArray[Any]]
 
-_SUM_TOLERANCE = 1e-5
 _ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5}
 _EXACT = 1e-9
 _SHOWN = 6
@@ -103,26 +102,6 @@ def read_like(value: Any, name: str, target: Numbers) -> Numbers:
             "return the same tensors in the same order"
         )
     return numbers
-
-
-def as_distribution(probs: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return probabilities as a float64 array of shape ``(n_paths,)`` and sum one.
-
-    Raises:
-        ValueError: if they are negative, not finite or do not sum to one.
-        TypeError: if they are not numbers.
-    """
-    pi = as_floats(probs, "probs")
-    if pi.ndim != 1 or pi.size == 0:
-        raise ValueError(f"probs has shape {pi.shape}, expected (n_paths,) with at least one path")
-    possible = bool(((pi >= 0) & (pi <= 2)).all())
-    total = math.fsum(pi) if possible else math.nan
-    if not (possible and abs(total - 1) <= _SUM_TOLERANCE):
-        raise ValueError(
-            f"probs = {show(pi)} with sum {total:.9g}, expected finite numbers >= 0 of sum 1; "
-            "normalise with probs / probs.sum()"
-        )
-    return pi / total
 
 
 def as_array(values: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:

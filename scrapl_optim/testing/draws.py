@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from scrapl_optim._validation import as_int, as_path_idx, check_callable
-from scrapl_optim.testing._numbers import as_distribution, check_false_alarm
+from scrapl_optim.probabilities import as_distribution
+from scrapl_optim.testing._numbers import check_false_alarm
 
 Sampler = Callable[[int], SupportsIndex | Tensor]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from scrapl_optim._validation import check_callable
+from scrapl_optim.probabilities import as_distribution
 from scrapl_optim.testing._numbers import (
     Estimate,
     Numbers,
-    as_distribution,
     check_tolerances,
     read,
     read_like,
