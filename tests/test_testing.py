@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
+from torch.nn import Parameter
 
 from scrapl_optim import PathSampler
 from scrapl_optim.testing import (
@@ -206,6 +207,32 @@ def test_an_optimizer_matches_its_twin(dtype: torch.dtype) -> None:
     given_gradients = [np.ones((2, 2)) * k for k in range(4)]
     assert_matches_twin(lambda w: torch.optim.SGD(w, lr=0.1), Descent, given_gradients, paths, step=plain)
     assert_matches_twin(lambda w: torch.optim.SGD(w, lr=0.1), Descent, [], [], step=plain)
+
+
+def test_a_twin_of_several_parameters() -> None:
+    """The optimizer sees the shapes, in the order of the entries; the twin and the losses see one vector."""
+    seen: list[list[tuple[int, ...]]] = []
+    gradients = [np.arange(7.0).reshape(1, 7), np.ones((1, 7))]
+
+    def make(params: list[Parameter]) -> torch.optim.Optimizer:
+        seen.append([tuple(p.shape) for p in params])
+        return torch.optim.SGD([{"params": params[:2]}, {"params": params[2:], "lr": 0.2}], lr=0.1)
+
+    class TwoRates(Descent):
+        def step(self, p: int, gradient: Any) -> None:
+            self.w = self.w - np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2]) * gradient
+
+    shapes = [(2, 2), (), (0, 3), (1, 2)]
+    assert_matches_twin(make, TwoRates, gradients, [0, 1], step=plain, shapes=shapes, rtol=1e-12)
+    assert_matches_twin(
+        make, TwoRates, PathLosses(((1.0,) * 7,), ((2.0,) * 7,)), [0, 0], step=plain, shapes=shapes
+    )
+    assert seen == [shapes, shapes]
+    with pytest.raises(AssertionError, match=r"at step 1 of 2.*\n  weight \(0, 6\): expected 0.4, found -0.2"):
+        assert_matches_twin(make, Descent, gradients, [0, 1], step=plain, shapes=[(4,), (1,), (2,)])
+    for wrong in ([(2, 2), (2,)], [], [(8,)]):
+        with pytest.raises(ValueError, match=r"Invalid shapes: .*expected as many as w has, 7"):
+            assert_matches_twin(make, Descent, gradients, [0, 1], step=plain, shapes=wrong)
 
 
 def test_the_first_step_that_differs_is_reported() -> None:

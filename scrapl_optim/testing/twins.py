@@ -58,6 +58,7 @@ def assert_matches_twin(
     *,
     step: Callable[[Any, int], Any] = step_with_path_idx,
     start: npt.ArrayLike | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
     dtype: torch.dtype = torch.float64,
     rtol: float = 1e-8,
     atol: float = 0.0,
@@ -70,20 +71,23 @@ def assert_matches_twin(
     .. math:: |w_i - w^\text{twin}_i| \leq \text{atol} + \text{rtol} \, \max_{j, k' \leq k} |w^\text{twin}_j(k')|
 
     Args:
-        make_optimizer: returns the optimizer of a list of parameters, here of one, of ``dtype``.
+        make_optimizer: returns the optimizer of a list of parameters of ``dtype``: one, or as many as ``shapes``.
         make_twin: returns the twin that starts at a float64 vector: anything with ``step(p, gradient)``, both in
             float64, and ``w``, an array.
         losses: :class:`PathLosses` or the like, or one gradient for each step, whatever the weights are.
         path_sequence: the path of each step.
         step: ``step(optimizer, p)`` takes the optimizer's step; by default ``optimizer.step(path_idx=p)``.
         start: w, any shape; by default ones.
-        dtype: of the parameter.
+        shapes: of the parameters that the entries of w are dealt out to, in order; by default one, of the shape
+            of w. The twin keeps w in one piece.
+        dtype: of the parameters.
         rtol: relative tolerance; raise it for a lower precision than float64.
         atol: absolute tolerance.
 
     Raises:
         AssertionError: if they part; says at which step and path, what was expected and what was found.
-        ValueError: if gradients and paths are not equally many, or shapes differ.
+        ValueError: if gradients and paths are not equally many, shapes differ, or ``shapes`` do not hold as many
+            entries as w.
 
     Example:
         >>> import torch
@@ -118,28 +122,47 @@ def assert_matches_twin(
         raise ValueError(
             f"{len(given)} gradients for {len(path_sequence)} paths, expected one for each"  # type: ignore[arg-type]
         )
-    param = Parameter(torch.from_numpy(_start(losses, start)).to(dtype))
-    optimizer, twin = make_optimizer([param]), make_twin(as_array(param))
-    largest = param.detach().abs().max().item() if param.numel() else 0.0
+    w = torch.from_numpy(_start(losses, start)).to(dtype)
+    params = _parameters(w, shapes)
+    optimizer, twin = make_optimizer(params), make_twin(as_array(w))
+    largest = w.abs().max().item() if w.numel() else 0.0
     for k, path in enumerate(path_sequence):
-        now = param.detach().clone()
-        gradient = losses.gradient(now, path) if given is None else torch.from_numpy(as_array(given[k]))  # type: ignore
-        if gradient.shape != param.shape:
+        gradient = losses.gradient(w, path) if given is None else torch.from_numpy(as_array(given[k]))  # type: ignore
+        if gradient.shape != w.shape:
             raise ValueError(
                 f"the gradient of step {k + 1} has shape {tuple(gradient.shape)}, expected that of the weights, "
-                f"{tuple(param.shape)}"
+                f"{tuple(w.shape)}"
             )
-        param.grad = gradient.detach().to(dtype).clone()
-        rounded = as_array(param.grad)
+        gradient = gradient.detach().to(dtype)
+        for param, part in zip(params, _deal(gradient, params), strict=True):
+            param.grad = part.clone()
+        rounded = as_array(gradient)
         step(optimizer, path)
         twin.step(path, rounded)
-        expected, found = as_array(twin.w), as_array(param)
+        w = torch.cat([param.detach().flatten() for param in params]).reshape(w.shape)
+        expected, found = as_array(twin.w), as_array(w)
         if expected.shape != found.shape:
             raise ValueError(f"the twin's w has shape {expected.shape}, expected {found.shape}")
         largest = max(largest, float(np.abs(expected).max(initial=0.0)))
         allowed = atol + rtol * largest
         if not np.all(np.abs(found - expected) <= allowed):
             raise AssertionError(_explain(expected, found, rounded, path_sequence, k, allowed))
+
+
+def _parameters(w: Tensor, shapes: Sequence[Sequence[int]] | None) -> list[Parameter]:
+    templates = [w] if shapes is None else [w.new_empty(tuple(shape)) for shape in shapes]
+    n_entries = sum(template.numel() for template in templates)
+    if not templates or n_entries != w.numel():
+        raise ValueError(
+            f"Invalid shapes: {shapes} of {n_entries} entries; expected as many as w has, {w.numel()}"
+        )
+    return [Parameter(part.clone()) for part in _deal(w, templates)]
+
+
+def _deal(w: Tensor, templates: Sequence[Tensor]) -> list[Tensor]:
+    """Return the entries of w in the shapes of the templates."""
+    parts = w.flatten().split([template.numel() for template in templates])
+    return [part.reshape(template.shape) for part, template in zip(parts, templates, strict=True)]
 
 
 def _start(losses: Any, start: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
