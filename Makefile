@@ -63,7 +63,7 @@ speed-cuda:
 	$(PYTHON) -m benchmarks.speed.cuda
 
 accuracy: $(READY)
-	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.studies.accuracy
 
 # Cost of an optimizer step beside Adam and scrapl-loss's hooks, memory, drift of the running sum.
 optimizer: $(READY) $(PEER_READY)
@@ -74,11 +74,11 @@ optimizer-quick: $(READY) $(PEER_READY)
 
 # What rows of 16 and 8 bits cost in accuracy: trains each storage with five seeds.
 storage: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.storage --arms storage control saga
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.storage --arms storage control saga
 
 # Distributions of paths that adapt while training, beside uniform and theta-importance ones, with five seeds.
 adaptive: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.adaptive
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.adaptive
 
 # theta-importance beside scrapl-loss: agreement, time, where the mass of pi goes.
 importance: $(READY) $(PEER_READY)

@@ -11,14 +11,14 @@ import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from .accuracy.plots import draw_figure as draw_accuracy
-from .adaptive.plots import draw_figure as draw_adaptive
-from .importance.plots import draw_figure as draw_importance
-from .optimizer.plots import draw_figure as draw_optimizer
-from .pictures import write_picture
-from .sound_matching.redraw import draw_results
-from .speed.plots import draw_figure as draw_speed
-from .storage.plots import draw_figure as draw_storage
+from benchmarks.harness.style import write_picture
+from benchmarks.importance.plots import draw_figure as draw_importance
+from benchmarks.optimizer.plots import draw_figure as draw_optimizer
+from benchmarks.sound_matching.redraw import draw_results
+from benchmarks.speed.plots import draw_figure as draw_speed
+from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
+from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
+from benchmarks.studies.storage.plots import draw_figure as draw_storage
 
 __all__ = ["PICTURES", "draw", "main"]
 

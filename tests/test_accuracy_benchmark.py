@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.accuracy import __main__ as program
-from benchmarks.accuracy import studies
-from benchmarks.accuracy.chirplet import Chirplet, chirplet
-from benchmarks.accuracy.measures import Answer, Settings, answers, compare, relative_distance
-from benchmarks.accuracy.signals import CLEAN_SOUNDS, SOUNDS, noisy, normalized, pink_noise
-from benchmarks.accuracy.studies import Selection, rounded_answers, study_compact, study_smoothing
-from benchmarks.accuracy.training import Arm, fit, gradient_errors, make_task, study_gradients, summary
+from benchmarks.chirplet import Chirplet, chirplet
+from benchmarks.harness.records import relative_distance
+from benchmarks.studies.accuracy import __main__ as program
+from benchmarks.studies.accuracy import studies
+from benchmarks.studies.accuracy.measures import Answer, Settings, answers, compare
+from benchmarks.studies.accuracy.signals import CLEAN_SOUNDS, SOUNDS, noisy, normalized, pink_noise
+from benchmarks.studies.accuracy.studies import Selection, rounded_answers, study_compact, study_smoothing
+from benchmarks.studies.accuracy.training import Arm, fit, gradient_errors, make_task, study_gradients, summary
 
 TINY = Settings(2048, 8, 256)
 SYNTH = Chirplet(4096, 8192.0, am=(8.0, 24.0), fm=(2.5, 7.5))

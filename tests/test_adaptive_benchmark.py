@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.adaptive import __main__ as program
-from benchmarks.adaptive import runs
-from benchmarks.adaptive.arms import ARMS, PathObjective, run_configuration
-from benchmarks.adaptive.problems import PROBLEMS, ChirpletSynth, ProblemExperiment, build_jtfs, quick
-from benchmarks.adaptive.runs import entropy, make_sampler, run_arm
-from benchmarks.adaptive.summary import compared, summarize, table, verdict
 from benchmarks.sound_matching.scrapl import Scrapl
 from benchmarks.sound_matching.train import Experiment, Trainer
-from benchmarks.storage.arms import run_hash
+from benchmarks.studies.adaptive import __main__ as program
+from benchmarks.studies.adaptive import runs
+from benchmarks.studies.adaptive.arms import ARMS, PathObjective, run_configuration
+from benchmarks.studies.adaptive.problems import PROBLEMS, ChirpletSynth, ProblemExperiment, build_jtfs, quick
+from benchmarks.studies.adaptive.runs import entropy, make_sampler, run_arm
+from benchmarks.studies.adaptive.summary import compared, summarize, table, verdict
+from benchmarks.studies.storage.arms import run_hash
 from scrapl_jtfs import JTFSPath
 from scrapl_optim import AdaptivePathSampler
 

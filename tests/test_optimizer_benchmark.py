@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness import conductor as harness
+from benchmarks.harness.records import AnswersDiffer, percentiles
 from benchmarks.optimizer import conductor
-from benchmarks.optimizer.__main__ import main, write_results
-from benchmarks.optimizer.answers import Answer, AnswersDiffer, check_ours
-from benchmarks.optimizer.conductor import Conductor, spread
+from benchmarks.optimizer.__main__ import main
+from benchmarks.optimizer.answers import Answer, check_ours
+from benchmarks.optimizer.conductor import OptimizerConductor
 from benchmarks.optimizer.contenders import CONTENDERS, OURS, PEER, PathAdam, build, unique_bytes
 from benchmarks.optimizer.drift import DriftRun
 from benchmarks.optimizer.models import MODELS, make_parameters
 from benchmarks.optimizer.plan import (
     SECTIONS,
-    STEP_SECTIONS,
     Plan,
     StepCase,
     Turn,
@@ -30,10 +30,8 @@ from benchmarks.optimizer.plan import (
     peer_bytes,
     unfit,
 )
-from benchmarks.optimizer.tables import all_ratios, format_table
-from benchmarks.optimizer.worker import Session
-from benchmarks.optimizer.workers import OptimizerWorker
-from benchmarks.speed.processes import WorkerError
+from benchmarks.optimizer.tables import all_ratios, ratio_table
+from benchmarks.optimizer.worker import OptimizerSession
 
 SHAPES = [(3, 2), (5,)]
 
@@ -109,7 +107,7 @@ def test_drift_is_measured_and_seen() -> None:
 
 
 def test_session_draws_paths_then_cycles() -> None:
-    session = Session("float32")
+    session = OptimizerSession("float32")
     with pytest.raises(ValueError, match="build"):
         session.handle({"do": "steps", "turn": {}})
     n_parameters = sum(map(prod, MODELS["0.1M"].shapes()))
@@ -130,7 +128,7 @@ def test_session_draws_paths_then_cycles() -> None:
 
 
 def test_session_weighs_state_and_step_and_drift() -> None:
-    session = Session("adam")
+    session = OptimizerSession("adam")
     request = {"model": "0.1M", "n_paths": 3}
     n_parameters, n_tensors = 105_761, len(MODELS["0.1M"].shapes())
     sizes = session.handle({"do": "state", "drawn": [0, 1], **request})["bytes"]
@@ -140,16 +138,9 @@ def test_session_weighs_state_and_step_and_drift() -> None:
     drift = {"do": "drift", "n_paths": 2, "path_adam": False}
     assert session.handle({**drift, "steps": 5})["steps"] == 5
     assert session.handle({**drift, "steps": 5})["steps"] == 10
-    with pytest.raises(ValueError, match="unknown request 'nonsense'"):
+    with pytest.raises(ValueError, match="Invalid request: 'nonsense'"):
         session.handle({"do": "nonsense"})
-    assert "scrapl" in Session(PEER).handle({"do": "hello"})["missing"]
-
-
-def test_worker_process_answers() -> None:
-    with OptimizerWorker(sys.executable, "float32") as worker:
-        assert worker.ask(do="hello")["missing"] is None
-        with pytest.raises(WorkerError, match=r"float32: ValueError.*unknown request"):
-            worker.ask(do="nonsense")
+    assert "scrapl" in OptimizerSession(PEER).handle({"do": "hello"})["missing"]
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
@@ -170,7 +161,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
 def test_plan_covers_what_the_issue_asks_for(quick: bool) -> None:
     plan = make_plan(quick=quick)
     single = [case for case in plan.steps if case.section == "steps"]
-    assert {case.section for case in plan.steps} == set(STEP_SECTIONS)
+    assert {case.section for case in plan.steps} == {"steps", "threads", "allocator"}
     assert all(set(case.contenders) == set(CONTENDERS) for case in single)
     assert set(plan.state) >= {"adam", PEER, *OURS}
     assert list(plan.drift_marks) == sorted(plan.drift_marks)
@@ -192,9 +183,9 @@ def fake_results() -> dict[str, Any]:
             cost = 1e-9 * n_parameters * factor.get(name, 0.5 * case.n_paths)
             fields = {"contender": name, "model": case.model, "n_parameters": n_parameters}
             fields |= {"n_paths": case.n_paths, "threads": case.threads, "allocator": case.allocator}
-            timings.append({"kind": "steady", **fields, "seconds": spread([cost] * 3)})
+            timings.append({"kind": "steady", **fields, "seconds": percentiles([cost] * 3, p10=10, p90=90)})
             if name in OURS and case.n_paths == 315:
-                timings.append({"kind": "first", **fields, "seconds": spread([3 * cost] * 3)})
+                timings.append({"kind": "first", **fields, "seconds": percentiles([3 * cost] * 3, p10=10, p90=90)})
     state = [
         {"contender": name, "n_paths": 315, "drawn": k, "bytes_per_parameter": 8.0 * k + 4}
         for name, drawn in make_plan(quick=False).state.items()
@@ -236,7 +227,7 @@ def test_ratios_of_known_costs() -> None:
 
 
 def test_the_table_says_what_is_not_met() -> None:
-    table = format_table(fake_results())
+    table = ratio_table(fake_results())
     line = next(line for line in table.splitlines() if line.startswith("0.6M, P=32, 1 thread "))
     assert line.split()[4:] == ["0.604", "1.2", "1.2", "2", "1.2", "1.2", "13.3", "16"]
     assert "scrapl-loss, 10M, P=315: does not fit: 38 GB" in table
@@ -244,21 +235,19 @@ def test_the_table_says_what_is_not_met() -> None:
     assert table.count("NOT MET") == 1
 
 
-def test_results_are_written_with_figure_and_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_results(tmp_path, fake_results())
+def test_results_are_written_with_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main.report(tmp_path, fake_results())
     assert (tmp_path / "optimizer.png").read_bytes().startswith(b"\x89PNG")
-    ratios = json.loads((tmp_path / "optimizer.json").read_text())["ratios"]
-    assert {"name", "relation", "wanted", "measured", "met"} == set(ratios[0])
     assert "peer/float32" in capsys.readouterr().out
     empty = {**fake_results(), "timings": [], "state": [], "drift": []}
-    write_results(tmp_path / "empty", empty)
+    main.report(tmp_path / "empty", empty)
 
 
 class InProcess:
     """A worker without a process."""
 
-    def __init__(self, python: str, contender: str, threads: int = 1, allocator: str = "default") -> None:
-        self.session = Session(contender)
+    def __init__(self, python: str, module: str, contender: str, threads: int, environment: object) -> None:
+        self.session = OptimizerSession(contender)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         return json.loads(json.dumps(self.session.handle(json.loads(json.dumps(request)))))
@@ -272,15 +261,15 @@ class InProcess:
 
 
 def test_a_run_without_the_peer_has_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conductor, "OptimizerWorker", InProcess)
+    monkeypatch.setattr(harness, "Worker", InProcess)
     turns = {kind: Turn(seconds=0.0, evict=kind == "evicted") for kind in ("steady", "evicted")}
     monkeypatch.setattr(conductor, "_TURNS", turns)
     steps = tuple(
-        StepCase("0.1M", 3, ("adam", "float32", PEER), 2, 1, section=section) for section in STEP_SECTIONS[:2]
+        StepCase("0.1M", 3, ("adam", "float32", PEER), 2, 1, section=section) for section in ("steps", "threads")
     )
     drawn = {"float32": (0, 1, 3), PEER: (0,)}
     plan = Plan(steps, drawn, 3, "0.1M", (("adam", 0),), "0.1M", ((2, True),), (5, 20))
-    results = Conductor("python", plan, SECTIONS, True, tmp_path / "partial.json").run()
+    results = OptimizerConductor("python", [PEER], SECTIONS, True, tmp_path / "partial.json", plan=plan).run()
     assert json.loads((tmp_path / "partial.json").read_text())["complete"] is False
     assert results["complete"]
     assert "scrapl" in results["left_out"][PEER]
@@ -296,13 +285,4 @@ def test_a_run_without_the_peer_has_the_schema(tmp_path: Path, monkeypatch: pyte
     assert results["peak"][0]["bytes"] > 0
     shapes = results["configuration"]["models"]["0.1M"]["shapes"]
     assert sum(map(prod, shapes)) == 105_761
-    write_results(tmp_path, results)
-
-
-def test_spread_is_of_percentiles() -> None:
-    assert spread(list(range(11))) == {"median": 5.0, "p10": 1.0, "p90": 9.0, "n": 11}
-
-
-def test_an_interpreter_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--python", str(tmp_path / "no-python"), "--quick"]) == 2
-    assert "make optimizer" in capsys.readouterr().err
+    main.report(tmp_path, results)

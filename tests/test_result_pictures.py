@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from benchmarks.pictures import SOURCE, WIDTH, source_of, write_picture
+from benchmarks.harness.style import SOURCE, WIDTH, source_of, write_picture
 from benchmarks.redraw import PICTURES, draw, main
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmarks.sound_matching.train import Experiment
-from benchmarks.storage import __main__ as program
-from benchmarks.storage import arms, parallel, runs
-from benchmarks.storage.arms import ARMS, GROUPS, QUICK, ArmObjective, run_configuration, run_hash
-from benchmarks.storage.rounding import (
+from benchmarks.studies.storage import __main__ as program
+from benchmarks.studies.storage import arms, parallel, runs
+from benchmarks.studies.storage.arms import ARMS, GROUPS, QUICK, ArmObjective, run_configuration, run_hash
+from benchmarks.studies.storage.rounding import (
     STORAGES,
     Moments,
     Rounding,
@@ -22,8 +22,8 @@ from benchmarks.storage.rounding import (
     gradients,
     study_rounding,
 )
-from benchmarks.storage.runs import finished_result, run_arm, run_folder
-from benchmarks.storage.summary import paired, rounding_table, spread, summarize_arms, training_table
+from benchmarks.studies.storage.runs import finished_result, run_arm, run_folder
+from benchmarks.studies.storage.summary import paired, rounding_table, summarize_arms, training_table
 from scrapl_optim import PathAdamSAGA
 
 TINY = replace(QUICK, name="tiny", n_train=16, batch_size=8, n_samples=2048, J=7, Q=(4, 1), epochs=2, dropout=0.5)
@@ -86,9 +86,7 @@ def test_stochastic_rounding_follows_falling_gradients_and_rounding_to_nearest_d
     assert bias["int8-nearest"] > 0.3
 
 
-def test_spread_and_paired_differences() -> None:
-    assert spread([1.0, 3.0]) == {"n": 2, "mean": 2.0, "std": math.sqrt(2), "standard_error": 1.0}
-    assert spread([4.0])["standard_error"] is None
+def test_differences_are_paired() -> None:
     reference = [{"seed": s, "test": {"mean": 10.0 * s}} for s in (0, 1, 2)]
     arm = [{"seed": s, "test": {"mean": 10.0 * s + d}} for s, d in ((2, 3.0), (0, 1.0), (7, 100.0))]
     found = paired(arm, reference, "mean")

@@ -1,40 +1,39 @@
 """python -m benchmarks.importance --python .venv-peer/bin/python [--quick] [--only agreement speed mass]"""
 
+import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ..program import COMMITTED, benchmark_parser, guarded, partial_file, warn_of_load, write_report
-from .conductor import Conductor
-from .plan import SECTIONS, make_plan
-from .plots import draw_figure
-from .summary import format_table
-from .tables import all_rows
+from benchmarks.harness.files import run_folder
+from benchmarks.harness.program import Program, warn_of_load
+from benchmarks.harness.records import metric_table
+from benchmarks.importance.conductor import ImportanceConductor
+from benchmarks.importance.contenders import CONTENDERS
+from benchmarks.importance.plan import SECTIONS, make_plan
+from benchmarks.importance.plots import draw_figure
+from benchmarks.importance.tables import all_metrics
 
-__all__ = ["main", "write_results"]
-
-_NAME = "importance"
-
-
-def write_results(folder: Path, results: dict[str, Any]) -> None:
-    """Write importance.json, table included, and importance.png."""
-    results["table"] = all_rows(results)
-    write_report(folder, _NAME, results, draw_figure, format_table(results["table"]))
+__all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    description = "theta-importance sampling beside scrapl-loss: agreement, cost, where pi's mass is."
-    arguments = benchmark_parser(_NAME, description, SECTIONS, "a small selection, some minutes").parse_args(argv)
-    sections = list(dict.fromkeys(arguments.only))
-    whole = not arguments.quick and len(sections) == len(SECTIONS)
-    # A part must not take the place of the committed figures.
-    folder: Path = arguments.out or (COMMITTED if whole else partial_file(_NAME).parent)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     warn_of_load()
-    plan = make_plan(quick=arguments.quick)
-    conductor = Conductor(arguments.python, plan, sections, arguments.quick, partial_file(_NAME))
-    return guarded(_NAME, arguments.python, lambda: write_results(folder, conductor.run()))
+    plan, partial = make_plan(quick=options.quick), run_folder("importance") / "partial.json"
+    results = ImportanceConductor(
+        options.python, CONTENDERS, options.only, options.quick, partial, plan=plan
+    ).run()
+    return {**results, "table": [metric.record() for metric in all_metrics(results)]}
 
+
+main = Program(
+    "benchmarks.importance",
+    "theta-importance sampling beside scrapl-loss: agreement, cost, where pi's mass is.",
+    measure,
+    lambda results: metric_table(all_metrics(results)),
+    draw_figure,
+    quick="a small selection, some minutes",
+    sections=SECTIONS,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,29 +1,20 @@
-"""Runs a plan: agreement first, then both sides path by path, then pieces to extrapolate from, then pi's mass."""
+"""Measures a plan: agreement, then both sides path by path, then pieces to extrapolate from, then pi's mass."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
+from benchmarks.harness.conductor import Conductor
+from benchmarks.harness.worker import WorkerError
+from benchmarks.importance.contenders import OURS, PEER
+from benchmarks.importance.plan import Plan, Sized
+from benchmarks.importance.problem import Scale, make_audio
+from benchmarks.sound_matching.front_end import LogCQT
 from scrapl_jtfs import JTFSPath
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
 
-from ..sound_matching.front_end import LogCQT
-from ..speed.processes import Worker, WorkerError, cores_for
-from .plan import Plan, Sized
-from .problem import Scale, make_audio
-from .workers import ImportanceWorker
-
-__all__ = ["OURS", "PEER", "Conductor", "evenly"]
-
-OURS, PEER = "ours", "scrapl-loss"
+__all__ = ["ImportanceConductor", "evenly"]
 
 _ABOUT = {
     "problem": (
@@ -72,58 +63,26 @@ def evenly(n_paths: int, count: int | None) -> list[int]:
 
 
 @dataclass
-class Conductor:
-    """Holds what a run has found so far.
+class ImportanceConductor(Conductor):
+    """The conductor of this benchmark; spectrograms lie beside the partial results.
 
     Args:
-        python: interpreter of the workers.
         plan: what to measure.
-        sections: of `plan.SECTIONS`.
-        quick: whether the plan is the small selection.
-        partial: where to keep what there is after each part, and the spectrograms.
     """
 
-    python: str
-    plan: Plan
-    sections: Sequence[str]
-    quick: bool
-    partial: Path
-    results: dict[str, Any] = field(default_factory=dict)
-    _workers: dict[str, Worker] = field(default_factory=dict)
+    module = "benchmarks.importance.worker"
+    about = _ABOUT
+    environment = {"LOGLEVEL": "ERROR"}  # noqa: RUF012
 
-    def run(self) -> dict[str, Any]:
-        """Measure everything; returns the content of the result file, without the table.
+    plan: Plan = field(kw_only=True)
 
-        Raises:
-            WorkerError: a worker failed.
-        """
-        self.results = self._header()
-        try:
-            for name in (OURS, PEER):
-                self._workers[name] = ImportanceWorker(self.python, name)
-                self.results["versions"][f"worker {name}"] = self._workers[name].ask(do="hello")["versions"]
-            for section in self.sections:
-                {"agreement": self._agreement, "speed": self._speed, "mass": self._mass}[section]()
-        finally:
-            for worker in self._workers.values():
-                worker.close()
-        self.results["complete"] = True
-        return self.results
+    def prepare(self) -> dict[str, Any]:
+        if self.left_out:
+            raise WorkerError(f"both sides are needed, but {self.left_out}")
+        return {"configuration": asdict(self.plan)}
 
-    def _header(self) -> dict[str, Any]:
-        return {
-            "about": _ABOUT,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "quick": self.quick,
-            "sections": list(self.sections),
-            "machine": {**machine(torch.device("cpu")), "worker threads": 1, "worker cores": cores_for(1)},
-            "versions": versions(("torch", "numpy", "scrapl-jtfs", "nnaudio2")),
-            "configuration": asdict(self.plan),
-            "complete": False,
-        }
-
-    def _keep(self) -> None:
-        write_text(self.partial, json.dumps(self.results, indent=1) + "\n")
+    def measure(self, section: str) -> None:
+        {"agreement": self._agreement, "speed": self._speed, "mass": self._mass}[section]()
 
     def _spectrogram(self, scale: Scale) -> str:
         cqt = LogCQT(scale.sample_rate, octaves=3 if scale.name == "tiny" else scale.octaves, hop=scale.hop)
@@ -140,7 +99,7 @@ class Conductor:
         """
         file = self._spectrogram(scale)
         found = {
-            self._workers[name].ask(
+            self.workers[name].ask(
                 do="build", scale=asdict(scale), spectrogram=file, options=(options or {}).get(name, {})
             )["n_paths"]
             for name in names
@@ -153,9 +112,9 @@ class Conductor:
         plan = self.plan
         n_paths = self._build((OURS, PEER), plan.agreement)
         records = self.results["agreement"] = []
-        ours, peer = (self._workers[name] for name in (OURS, PEER))
+        ours, peer = (self.workers[name] for name in (OURS, PEER))
         fine = {"tolerance": 1e-4, "check": False}
-        for path in tqdm(evenly(n_paths, plan.n_agreement), desc="agreement", unit="path"):
+        for path in self.each(evenly(n_paths, plan.n_agreement), "agreement"):
             records.append(
                 {
                     "path": path,
@@ -166,7 +125,7 @@ class Conductor:
                     "ours": ours.ask(do="values", paths=[path], options=fine),
                 }
             )
-            self._keep()
+            self.keep()
         self._build((OURS,), plan.agreement, {OURS: {"rounded": True}})
         for record in records:
             record["rounded"] = ours.ask(do="values", paths=[record["path"]], options=fine)
@@ -175,14 +134,14 @@ class Conductor:
         self.results["whole"], self.results["sized"] = [], []
         for i, scale in enumerate(self.plan.whole):
             self._whole(scale, crossed=i == 0)
-        for sized in tqdm(self.plan.sized, desc="extrapolations", unit="size"):
+        for sized in self.each(self.plan.sized, "extrapolations"):
             self.results["sized"].append(self._size(sized))
-            self._keep()
+            self.keep()
 
     def _whole(self, scale: Scale, *, crossed: bool) -> None:
         plan = self.plan
         n_paths = self._build((OURS, PEER), scale)
-        ours, peer = (self._workers[name] for name in (OURS, PEER))
+        ours, peer = (self.workers[name] for name in (OURS, PEER))
         paths, mine = list(range(n_paths)), {"tolerance": plan.tolerance}
         for worker, options in ((ours, mine), (peer, {"n_iter": 1})):
             worker.ask(do="values", paths=paths[-1:], options=options)
@@ -190,7 +149,7 @@ class Conductor:
         found |= {"n_paths": n_paths, OURS: [], "records": []}
         self.results["whole"].append(found)
         when = {int(i * n_paths / max(1, plan.n_ours - 1)) for i in range(plan.n_ours)}
-        for path in tqdm(range(n_paths + 1), desc=f"whole pi, {scale.name}", unit="path"):
+        for path in self.each(range(n_paths + 1), f"whole pi, {scale.name}"):
             if path in when:
                 found[OURS].append(ours.ask(do="values", paths=paths, options=mine))
             if path < n_paths:
@@ -199,18 +158,18 @@ class Conductor:
                     options = {**mine, "check": False}
                     record["crossed"] = peer.ask(do="crossed", paths=[path], options=options)
                 found["records"].append(record)
-            self._keep()
+            self.keep()
         found["one_by_one"] = ours.ask(do="values", paths=paths, options={**mine, "together": False})
 
     def _size(self, sized: Sized) -> dict[str, Any]:
-        scale, ours, peer = sized.scale, self._workers[OURS], self._workers[PEER]
+        scale, ours, peer = sized.scale, self.workers[OURS], self.workers[PEER]
         found: dict[str, Any] = {"name": scale.name, "n_controls": scale.n_controls, "batch": scale.batch}
         size = {"size": sized.batch}
         found["n_paths"] = n_paths = self._build((PEER,), scale, {PEER: size})
         found["measured_batch"] = sized.batch
         steps = {"n_products": sized.peer_products}
         found[PEER] = [
-            {"path": p, **peer.ask(do="pieces", path=p, options=steps)["pieces"]}
+            {"path": p, **peer.ask(do="pieces", paths=[p], options=steps)["pieces"]}
             for p in evenly(n_paths, sized.n_peer)
         ]
         peer.ask(do="release")  # its graphs may take gigabytes
@@ -225,9 +184,9 @@ class Conductor:
         return found
 
     def _mass(self) -> None:
-        plan, ours = self.plan, self._workers[OURS]
+        plan, ours = self.plan, self.workers[OURS]
         records = self.results["mass"] = []
-        for scale in tqdm(plan.mass, desc="mass", unit="synth"):
+        for scale in self.each(plan.mass, "mass"):
             options = {"squared": True, **plan.mass_options}
             n_paths = self._build((OURS,), scale, {OURS: options})
             jtfs = JTFSPath(scale.n_samples, **scale.transform, sample_rate=scale.sample_rate)
@@ -236,4 +195,4 @@ class Conductor:
             reply = ours.ask(do="values", paths=list(range(n_paths)), options=asked)
             per_octave = (scale.Q[1], scale.Q_fr)
             records.append({"am": scale.am, "fm": scale.fm, "per_octave": per_octave, "places": places, **reply})
-            self._keep()
+            self.keep()

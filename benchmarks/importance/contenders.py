@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.importance.problem import Batch, Scale, make_batches, make_encoder, make_synth
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
 from scrapl_optim import Progress, theta_importance
 from scrapl_optim.example_hessians import ExampleHessians
 
-from .problem import Batch, Scale, make_batches, make_encoder, make_synth
+__all__ = ["CONTENDERS", "OURS", "PEER", "Ours", "Peer", "Values"]
 
-__all__ = ["Ours", "Peer", "Values"]
+OURS, PEER = CONTENDERS = ("ours", "scrapl-loss")
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,13 @@ class Peer:
             counts.append(list(self._counts))
         return Values(curvature, None, counts)
 
-    def pieces(self, path: int, n_products: int) -> dict[str, Any]:
-        """Seconds of everything before the products of a path, and of some products of its first control.
+    def pieces(self, paths: Sequence[int], n_products: int) -> dict[str, Any]:
+        """Seconds of everything before the products of one path, and of some products of its first control.
 
         A product goes back through the gradients of all controls, as these were taken under one vmap; those of
         the other controls cost as much.
         """
+        (path,) = paths
         self._seconds.clear()
         started = time.perf_counter()
         audio = {"x": self.batch.audio.to(self.dtype)[:, None]}

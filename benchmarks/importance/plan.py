@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from .problem import SCALES, Scale
+from benchmarks.importance.problem import SCALES, Scale
 
 __all__ = ["SECTIONS", "Plan", "Sized", "make_plan"]
 

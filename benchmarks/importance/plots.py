@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from benchmarks.harness.style import new_figure, not_measured, plain_log
+from benchmarks.importance.summary import Place, distribution, inside, mass_ratio
 from scrapl_jtfs import draw_distribution
-
-from ..pictures import new_figure, not_measured, plain_log
-from .summary import Place, distribution, inside, mass_ratio
 
 __all__ = ["draw_figure"]
 

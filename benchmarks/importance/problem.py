@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..accuracy.chirplet import Chirplet
-from ..sound_matching.encoder import Encoder
+from benchmarks.chirplet import Chirplet
+from benchmarks.sound_matching.encoder import Encoder
 
 __all__ = [
     "SCALES",

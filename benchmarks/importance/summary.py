@@ -9,7 +9,6 @@ import numpy as np
 __all__ = [
     "Place",
     "distribution",
-    "format_table",
     "inside",
     "mass_ratio",
     "path_seconds",
@@ -91,13 +90,3 @@ def path_seconds(pieces: dict[str, Any], n_controls: int, n_products: float) -> 
         n_products: for one value.
     """
     return pieces["graph"] + n_controls * n_products * float(np.median(pieces["products"]))
-
-
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Lines of "name  measured  (wanted ...)"."""
-    width = max((len(row["name"]) for row in rows), default=0)
-    lines = []
-    for row in rows:
-        wanted = f"  (wanted {row['wanted']}: {'met' if row['met'] else 'MISSED'})" if row.get("wanted") else ""
-        lines.append(f"{row['name']:<{width}}  {row['measured']:.3g}{wanted}")
-    return "\n".join(lines)

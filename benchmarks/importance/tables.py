@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
 
-from .conductor import OURS, PEER
-from .summary import (
+from benchmarks.harness.records import Metric
+from benchmarks.importance.contenders import OURS, PEER
+from benchmarks.importance.summary import (
     Place,
     distribution,
     inside,
@@ -17,15 +19,15 @@ from .summary import (
     total_variation,
 )
 
-__all__ = ["all_rows"]
+__all__ = ["all_metrics"]
 
 _STEPS = 20
 _SETTLED = 1e-3  # twenty steps that are this close to many more have converged
 
 
-def all_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the sections that were measured."""
-    rows: list[dict[str, Any]] = []
+def all_metrics(results: dict[str, Any]) -> list[Metric]:
+    """Metrics of the sections that were measured."""
+    rows: list[Metric] = []
     if results.get("agreement"):
         rows += _agreement(results["agreement"])
     whole = [found for found in results.get("whole", []) if found["records"]]
@@ -40,15 +42,6 @@ def all_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(name: str, measured: float | np.floating[Any], wanted: str = "") -> dict[str, Any]:
-    """``wanted`` is a bound such as "<= 0.01"."""
-    met = None
-    if wanted:
-        bound = float(wanted.split()[1])
-        met = bool(measured <= bound if wanted.startswith("<") else measured >= bound)
-    return {"name": name, "measured": float(measured), "wanted": wanted, "met": met}
-
-
 def _curvature(records: list[dict[str, Any]], key: str) -> list[list[float]]:
     return [record[key]["values"]["curvature"][0] for record in records]
 
@@ -57,52 +50,52 @@ def _numbers(records: list[dict[str, Any]], side: str, key: str) -> list[float]:
     return [float(n) for record in records for n in record[side]["values"][key][0]]
 
 
-def _agreement(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _agreement(records: list[dict[str, Any]]) -> list[Metric]:
     crossed, few, many, ours = (_curvature(records, k) for k in ("crossed", "steps_20", "steps_long", "ours"))
     settled = relative_differences(few, many) <= _SETTLED
     apart = relative_differences(few, crossed)
     residuals = _numbers(records, "crossed", "residual")
     rows = [
-        _row("agreement: values compared", len(apart)),
-        _row("agreement: of these settled after scrapl-loss's 20 steps", int(settled.sum())),
-        _row("agreement: scrapl-loss's 20 steps from ours with its transform, all values: largest", apart.max()),
-        _row("agreement: many steps from ours with its transform: largest",
+        Metric("agreement: values compared", len(apart)),
+        Metric("agreement: of these settled after scrapl-loss's 20 steps", int(settled.sum())),
+        Metric("agreement: scrapl-loss's 20 steps from ours with its transform, all values: largest", apart.max()),
+        Metric("agreement: many steps from ours with its transform: largest",
              relative_differences(many, crossed).max()),
-        _row("agreement: our residuals there: largest", max(residuals)),
-        _row("agreement: ours with our transform from ours with its: largest",
+        Metric("agreement: our residuals there: largest", max(residuals)),
+        Metric("agreement: ours with our transform from ours with its: largest",
              relative_differences(ours, crossed).max()),
-        _row("agreement: the same, its padding taken off: largest",
+        Metric("agreement: the same, its padding taken off: largest",
              relative_differences(ours, _curvature(records, "unpadded")).max()),
-        _row("agreement: the same, and our filters rounded to float32, as its are: largest",
-             relative_differences(*(_curvature(records, k) for k in ("rounded", "unpadded"))).max(), "<= 0.01"),
+        Metric("agreement: the same, and our filters rounded to float32, as its are: largest",
+             relative_differences(*(_curvature(records, k) for k in ("rounded", "unpadded"))).max(), "<=", 0.01),
     ]  # fmt: skip
     if settled.any():
         name = "agreement: scrapl-loss's 20 steps from ours with its transform, settled values: largest"
-        rows.insert(2, _row(name, apart[settled].max(), "<= 0.01"))
+        rows.insert(2, Metric(name, apart[settled].max(), "<=", 0.01))
     return rows
 
 
-def _whole(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _whole(found: dict[str, Any]) -> list[Metric]:
     records, runs, alone = found["records"], found[OURS], found["one_by_one"]
     peer = {key: sum(r[PEER][key] for r in records) for key in ("seconds", "cpu")}
     ours = {key: float(np.median([run[key] for run in runs])) for key in ("seconds", "cpu")}
     name = f"{found['name']} (P={found['n_paths']}, U={found['n_controls']}, batch {found['batch']})"
     values = runs[0]["values"]
     rows = [
-        _row(f"{name}: scrapl-loss's time over ours, whole pi", peer["seconds"] / ours["seconds"], ">= 50"),
-        _row(f"{name}: the same in processor time", peer["cpu"] / ours["cpu"]),
-        _row(f"{name}: ours, s, median", ours["seconds"]),
-        _row(f"{name}: ours, s, fastest", min(run["seconds"] for run in runs)),
-        _row(f"{name}: ours, s, slowest", max(run["seconds"] for run in runs)),
-        _row(f"{name}: share of s and H", np.median([_stages(run)[0] / run["cpu"] for run in runs])),
-        _row(f"{name}: ours value by value, s", alone["seconds"]),
-        _row(f"{name}: scrapl-loss, s", peer["seconds"]),
-        _row(f"{name}: scrapl-loss's products per value, mean", np.mean(_numbers(records, PEER, "n_products"))),
-        _row(f"{name}: our residuals, largest", np.max(values["residual"]), "<= 0.01"),
-        _row(f"{name}: our values that needed products of their own", _refined(values)),
-        _row(f"{name}: our values together from one by one: largest",
+        Metric(f"{name}: scrapl-loss's time over ours, whole pi", peer["seconds"] / ours["seconds"], ">=", 50),
+        Metric(f"{name}: the same in processor time", peer["cpu"] / ours["cpu"]),
+        Metric(f"{name}: ours, s, median", ours["seconds"]),
+        Metric(f"{name}: ours, s, fastest", min(run["seconds"] for run in runs)),
+        Metric(f"{name}: ours, s, slowest", max(run["seconds"] for run in runs)),
+        Metric(f"{name}: share of s and H", median(_stages(run)[0] / run["cpu"] for run in runs)),
+        Metric(f"{name}: ours value by value, s", alone["seconds"]),
+        Metric(f"{name}: scrapl-loss, s", peer["seconds"]),
+        Metric(f"{name}: scrapl-loss's products per value, mean", mean(_numbers(records, PEER, "n_products"))),
+        Metric(f"{name}: our residuals, largest", np.max(values["residual"]), "<=", 0.01),
+        Metric(f"{name}: our values that needed products of their own", _refined(values)),
+        Metric(f"{name}: our values together from one by one: largest",
              relative_differences(values["curvature"], alone["values"]["curvature"]).max()),
-        _row(f"{name}: pi, the same, total variation",
+        Metric(f"{name}: pi, the same, total variation",
              total_variation(*(distribution(v["curvature"]) for v in (values, alone["values"])))),
     ]  # fmt: skip
     return rows + _distributions(name, found)
@@ -119,31 +112,31 @@ def _stages(run: dict[str, Any]) -> tuple[float, float]:
     return stages["derivatives"], stages["subspace"] - stages["derivatives"]
 
 
-def _distributions(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+def _distributions(name: str, found: dict[str, Any]) -> list[Metric]:
     """Compare pi of all paths, and among those where both of scrapl-loss's searches stopped by themselves."""
     records = found["records"]
     tables = {OURS: found[OURS][0]["values"]["curvature"]}
     tables |= {side: _curvature(records, side) for side in (PEER, "crossed") if side in records[0]}
     pis = {side: distribution(table) for side, table in tables.items()}
     rows = [
-        _row(f"{name}: pi, scrapl-loss's from ours", total_variation(pis[PEER], pis[OURS])),
-        _row(
+        Metric(f"{name}: pi, scrapl-loss's from ours", total_variation(pis[PEER], pis[OURS])),
+        Metric(
             f"{name}: pi, ours from uniform", total_variation(pis[OURS], np.full(len(records), 1 / len(records)))
         ),
     ]
     settled = [i for i, r in enumerate(records) if max(r[PEER]["values"]["n_products"][0]) < _STEPS]
     if "crossed" in pis:
         rows += [
-            _row(f"{name}: pi, scrapl-loss's from ours with its transform, total variation",
+            Metric(f"{name}: pi, scrapl-loss's from ours with its transform, total variation",
                  total_variation(pis[PEER], pis["crossed"])),
-            _row(f"{name}: pi, ours from ours with scrapl-loss's transform",
+            Metric(f"{name}: pi, ours from ours with scrapl-loss's transform",
                  total_variation(pis[OURS], pis["crossed"])),
-            _row(f"{name}: paths where scrapl-loss's steps settled before the 20th", len(settled)),
+            Metric(f"{name}: paths where scrapl-loss's steps settled before the 20th", len(settled)),
         ]  # fmt: skip
     if "crossed" in pis and settled:
         among = [distribution([tables[side][i] for i in settled]) for side in (PEER, "crossed")]
         label = f"{name}: pi among those, scrapl-loss's from ours with its transform"
-        rows.append(_row(label, total_variation(*among), "<= 0.01"))
+        rows.append(Metric(label, total_variation(*among), "<=", 0.01))
     return rows
 
 
@@ -155,7 +148,7 @@ def _subspace_products(sized: dict[str, Any]) -> float | None:
     return _stages(sized["whole"])[1] / (product * sized["n_controls"] * sized["measured_batch"])
 
 
-def _sized(sized: dict[str, Any], peer_products: float, subspace_products: float) -> list[dict[str, Any]]:
+def _sized(sized: dict[str, Any], peer_products: float, subspace_products: float) -> list[Metric]:
     """Both sides at the batch that was measured, and in hours at the paper's."""
     n_paths, n_controls, batch = sized["n_paths"], sized["n_controls"], sized["measured_batch"]
     peer = n_paths * np.mean([path_seconds(piece, n_controls, peer_products) for piece in sized[PEER]])
@@ -170,33 +163,33 @@ def _sized(sized: dict[str, Any], peer_products: float, subspace_products: float
     name = f"{sized['name']} (P={n_paths}, U={n_controls}, batch {batch})"
     hours, larger = sized["batch"] / batch / 3600, f"batch {sized['batch']}"
     rows = [
-        _row(f"{name}: scrapl-loss's time, from pieces, over ours, {how}", peer / ours, ">= 50"),
-        _row(f"{name}: ours, {how}, s", ours),
-        _row(f"{name}: scrapl-loss, from pieces, s", peer),
-        _row(f"{name}: extrapolated to {larger}: ours, hours", ours * hours),
-        _row(f"{name}: extrapolated to {larger}: scrapl-loss, hours", peer * hours),
+        Metric(f"{name}: scrapl-loss's time, from pieces, over ours, {how}", peer / ours, ">=", 50),
+        Metric(f"{name}: ours, {how}, s", ours),
+        Metric(f"{name}: scrapl-loss, from pieces, s", peer),
+        Metric(f"{name}: extrapolated to {larger}: ours, hours", ours * hours),
+        Metric(f"{name}: extrapolated to {larger}: scrapl-loss, hours", peer * hours),
     ]
     if "whole" in sized:
         values = sized["whole"]["values"]
         rows += [
-            _row(f"{name}: our residuals, largest", np.max(values["residual"]), "<= 0.01"),
-            _row(
+            Metric(f"{name}: our residuals, largest", np.max(values["residual"]), "<=", 0.01),
+            Metric(
                 f"{name}: our values that needed products of their own",
                 _refined(values),
             ),
-            _row(f"{name}: share of s and H", _stages(sized["whole"])[0] / sized["whole"]["cpu"]),
-            _row(f"{name}: products of one example per control and example", subspace_products),
+            Metric(f"{name}: share of s and H", _stages(sized["whole"])[0] / sized["whole"]["cpu"]),
+            Metric(f"{name}: products of one example per control and example", subspace_products),
         ]
     return rows
 
 
-def _mass(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _mass(record: dict[str, Any]) -> Iterator[Metric]:
     pi = distribution(record["values"]["curvature"]).tolist()
     am, fm, per_octave = (tuple(record[key]) for key in ("am", "fm", "per_octave"))
     places = [Place(**place) for place in record["places"]]
     chosen = [inside(place, am, fm, per_octave) for place in places]
     name = f"mass: AM {am[0]:g} to {am[1]:g} Hz, FM {fm[0]:g} to {fm[1]:g} oct/s"
-    yield _row(f"{name}: pi's inside over uniform's", mass_ratio(pi, chosen), ">= 1")
-    yield _row(f"{name}: paths inside, of {len(pi)}", sum(chosen))
+    yield Metric(f"{name}: pi's inside over uniform's", mass_ratio(pi, chosen), ">=", 1)
+    yield Metric(f"{name}: paths inside, of {len(pi)}", sum(chosen))
     rising = [c and place.spin > 0 for c, place in zip(chosen, places, strict=True)]
-    yield _row(f"{name}: the same ratio, rising paths alone", mass_ratio(pi, rising))
+    yield Metric(f"{name}: the same ratio, rising paths alone", mass_ratio(pi, rising))

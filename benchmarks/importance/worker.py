@@ -1,97 +1,70 @@
-"""One contender in a process of its own: requests and replies are lines of JSON on stdin and stdout.
+"""The process of one contender: values of a problem's paths, and how long they took.
 
-python -m benchmarks.importance.worker ours --cores 1
-
-{"do": "hello"}                                          -> {"versions": {...}}
 {"do": "build", "scale": {...}, "spectrogram": "x.npy", "options": {...}} -> {"n_paths": P}
 {"do": "values", "paths": [...], "options": {...}}       -> {"values": {...}, "seconds": s, "cpu": s}
 {"do": "crossed", "paths": [...], "options": {...}}      -> the same; scrapl-loss's process alone
+{"do": "pieces", "paths": [...], "options": {...}}       -> {"pieces": {...}}
 {"do": "release"}                                        -> {}; forgets the problem
-{"do": "pieces", "path": p, "options": {...}}            -> {"pieces": {...}}; ours takes "paths": [...]
 """
 
-import argparse
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from scrapl_jtfs.commands.provenance import versions
+from benchmarks.harness.worker import Session, serve_contender
+from benchmarks.importance.contenders import CONTENDERS, OURS, Ours, Peer, Values
+from benchmarks.importance.problem import scale_from_json
 
-from ..speed.worker import serve
-from .contenders import Ours, Peer, Values
-from .problem import scale_from_json
-
-__all__ = ["CONTENDERS", "Session", "main"]
-
-CONTENDERS = ("ours", "scrapl-loss")
-_PACKAGES = ("torch", "numpy", "scrapl-loss")
+__all__ = ["ImportanceSession"]
 
 
-class Session:
+class ImportanceSession(Session):
     """Answers requests for one contender; the problem last built is kept."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._built: Any = None
+    packages = ("torch", "numpy", "scrapl-loss")
+    _problem: Any = None
 
-    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Reply to one request.
+    def do_build(
+        self, scale: dict[str, Any], spectrogram: str, options: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        self._problem = None  # before the next is built: two at once need not fit
+        kind = Ours if self.name == OURS else Peer
+        self._problem = kind(scale_from_json(scale), torch.from_numpy(np.load(spectrogram)), **(options or {}))
+        return {"n_paths": self._problem.n_paths}
 
-        Raises:
-            ValueError: an unknown request.
-        """
-        do = request.get("do")
-        if do == "hello":
-            return {"versions": versions(_PACKAGES)}
-        if do == "release":
-            self._built = None
-            return {}
-        if do == "build":
-            return self._build(request)
-        if self._built is None or do not in ("values", "crossed", "pieces"):
-            raise ValueError(f"request {do!r} before a problem was built, or unknown")
-        if do == "pieces":
-            chosen = request["paths"] if self.name == "ours" else request["path"]
-            return {"pieces": self._built.pieces(chosen, **request.get("options", {}))}
-        method = getattr(self._built, do)
-        started, cpu = time.perf_counter(), time.process_time()
-        found: Values = method(request["paths"], **request.get("options", {}))
-        return {
-            "values": asdict(found),
-            "seconds": time.perf_counter() - started,
-            "cpu": time.process_time() - cpu,
-        }
+    def do_release(self) -> dict[str, Any]:
+        self._problem = None
+        return {}
 
-    def _build(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._built = None  # before the next is built: two at once need not fit
-        scale = scale_from_json(request["scale"])
-        spectrogram = torch.from_numpy(np.load(request["spectrogram"]))
-        kind = Ours if self.name == "ours" else Peer
-        self._built = kind(scale, spectrogram, **request.get("options", {}))
-        return {"n_paths": self._built.n_paths}
+    def do_values(self, paths: list[int], options: dict[str, Any] | None = None) -> dict[str, Any]:
+        return _timed(lambda: self._built().values(paths, **(options or {})))
+
+    def do_crossed(self, paths: list[int], options: dict[str, Any] | None = None) -> dict[str, Any]:
+        return _timed(lambda: self._built().crossed(paths, **(options or {})))
+
+    def do_pieces(self, paths: list[int], options: dict[str, Any]) -> dict[str, Any]:
+        return {"pieces": self._built().pieces(paths, **options)}
+
+    def _built(self) -> Any:
+        if self._problem is None:
+            raise ValueError("nothing was built: ask for build first")
+        return self._problem
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.importance.worker")
-    parser.add_argument("contender", choices=CONTENDERS)
-    parser.add_argument("--cores", type=int, nargs="*", default=[], help="run on these only")
-    arguments = parser.parse_args(argv)
-    if arguments.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, arguments.cores)  # before any thread starts: they inherit it
-    torch.set_num_threads(1)
-    # Packages print; only replies may go where the conductor reads.
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    session: Any = Session(arguments.contender)  # serve asks a session for nothing but handle
-    serve(session, sys.stdin, replies)
-    return 0
+def _timed(run: Callable[[], Values]) -> dict[str, Any]:
+    started, cpu = time.perf_counter(), time.process_time()
+    values = run()
+    return {
+        "values": asdict(values),
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - cpu,
+    }
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_contender(ImportanceSession, CONTENDERS))

@@ -1,42 +1,36 @@
 """python -m benchmarks.optimizer --python .venv-peer/bin/python [--quick] [--only steps drift]"""
 
+import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from ..program import COMMITTED, benchmark_parser, guarded, partial_file, warn_of_load, write_report
-from .conductor import Conductor
-from .plan import SECTIONS, make_plan
-from .plots import draw_figure
-from .tables import all_ratios, format_table
+from benchmarks.harness.files import run_folder
+from benchmarks.harness.program import Program, warn_of_load
+from benchmarks.optimizer.conductor import OptimizerConductor
+from benchmarks.optimizer.contenders import PEER
+from benchmarks.optimizer.plan import SECTIONS, make_plan
+from benchmarks.optimizer.plots import draw_figure
+from benchmarks.optimizer.tables import all_ratios, ratio_table
 
-__all__ = ["main", "write_results"]
-
-_NAME = "optimizer"
-
-
-def write_results(folder: Path, results: dict[str, Any]) -> None:
-    """Write optimizer.json, ratios included, and optimizer.png."""
-    results["ratios"] = [{**asdict(ratio), "met": ratio.met} for ratio in all_ratios(results)]
-    write_report(folder, _NAME, results, draw_figure, format_table(results))
+__all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    description = "Time and weigh PathAdamSAGA beside Adam and scrapl-loss's hooks, all in one interpreter."
-    arguments = benchmark_parser(_NAME, description, SECTIONS, "a small selection, about two minutes").parse_args(
-        argv
-    )
-    sections = list(dict.fromkeys(arguments.only))
-    whole = not arguments.quick and len(sections) == len(SECTIONS)
-    # A part must not take the place of the committed figures.
-    folder: Path = arguments.out or (COMMITTED if whole else partial_file(_NAME).parent)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     warn_of_load()
-    plan = make_plan(quick=arguments.quick)
-    conductor = Conductor(arguments.python, plan, sections, arguments.quick, partial_file(_NAME))
-    return guarded(_NAME, arguments.python, lambda: write_results(folder, conductor.run()))
+    plan, partial = make_plan(quick=options.quick), run_folder("optimizer") / "partial.json"
+    results = OptimizerConductor(options.python, [PEER], options.only, options.quick, partial, plan=plan).run()
+    return {**results, "ratios": [ratio.record() for ratio in all_ratios(results)]}
 
+
+main = Program(
+    "benchmarks.optimizer",
+    "Time and weigh PathAdamSAGA beside Adam and scrapl-loss's hooks, all in one interpreter.",
+    measure,
+    ratio_table,
+    draw_figure,
+    quick="a small selection, about two minutes",
+    sections=SECTIONS,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,22 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.records import AnswersDiffer, relative_distance
+from benchmarks.optimizer.contenders import OURS, PathAdam, ScraplLoss
+from benchmarks.optimizer.models import make_parameters
 from scrapl_optim.reference import ReferencePathAdamSAGA
 
-from .contenders import OURS, PathAdam, ScraplLoss
-from .models import make_parameters
-
-__all__ = ["Answer", "AnswersDiffer", "check_ours", "check_peer"]
+__all__ = ["Answer", "check_ours", "check_peer"]
 
 _SHAPES = [(32, 16, 3, 3), (32,), (1,), (5, 7)]  # the first is large enough for int8 rows
 _N_PATHS, _N_STEPS, _LR = 5, 60, 1e-2
 # Relative 2-norms. Rounding of the rows is not an error: it is bounded here so as to catch something broken.
 _TWIN_TOLERANCES = {"bfloat16": 2e-2, "int8": 1e-1}
 _TOLERANCE = 1e-5
-
-
-class AnswersDiffer(RuntimeError):
-    """Two contenders disagree by more than rounding explains."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,6 @@ def _schedule() -> Iterator[tuple[int, list[Tensor]]]:
 
 def _flat(tensors: list[Tensor]) -> np.ndarray:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).double().numpy()
-
-
-def relative_distance(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def _set_gradients(params: list[Tensor], gradients: list[Tensor]) -> None:

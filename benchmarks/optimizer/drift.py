@@ -1,13 +1,12 @@
 """How far the running sum of P-SAGA drifts from the sum of the rows that it stands for."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from benchmarks.harness.records import relative_distance
 from scrapl_optim.reference import ReferencePathAdamSAGA
-
-from .answers import relative_distance
 
 __all__ = ["Drift", "DriftRun"]
 
@@ -63,6 +62,3 @@ class DriftRun:
             relative_distance(total, np.asarray(rows)),
             relative_distance(total / len(drawn), self._reference.mean()),
         )
-
-    def reply(self, steps: int) -> dict[str, float]:
-        return asdict(self.advance(steps))

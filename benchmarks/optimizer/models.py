@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sound_matching.encoder import Encoder
+from benchmarks.sound_matching.encoder import Encoder
 
 __all__ = ["MODELS", "Model", "make_parameters"]
 

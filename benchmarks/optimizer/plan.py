@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .contenders import CONTENDERS, OURS, PEER
+from benchmarks.optimizer.contenders import CONTENDERS, OURS, PEER
 
 __all__ = [
+    "ALLOCATORS",
     "SECTIONS",
-    "STEP_SECTIONS",
     "Plan",
     "StepCase",
     "Turn",
@@ -18,7 +18,11 @@ __all__ = [
 ]
 
 SECTIONS = ("answers", "steps", "threads", "allocator", "state", "peak", "drift")
-STEP_SECTIONS = ("steps", "threads", "allocator")
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    # Never hand freed memory back to the system (glibc; others ignore it).
+    "retaining": {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**40)},
+}
 
 GB = 10**9
 _PEER_LIMIT = 10 * GB
@@ -59,7 +63,7 @@ class StepCase:
         row_budget: bytes that rows of paths may take in each process.
         allocator: "retaining": freed memory stays with the process, so that a step's temporaries are pages it has;
             "default": as the C library comes, which may hand them back and fault them in again at each step.
-        section: of `STEP_SECTIONS`.
+        section: whose case it is; those of one section have the same threads and allocator.
     """
 
     model: str

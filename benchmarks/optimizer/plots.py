@@ -9,9 +9,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ..pictures import legend_below, new_figure, not_measured, plain_log, shared_legend
-from ..speed.summary import Records
-from .contenders import CONTENDERS, PEER
+from benchmarks.harness.records import Records
+from benchmarks.harness.style import legend_below, new_figure, not_measured, plain_log, shared_legend
+from benchmarks.optimizer.contenders import CONTENDERS, PEER
 
 __all__ = ["draw_figure"]
 

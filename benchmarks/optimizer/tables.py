@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..speed.ratios import Ratio, quotient
-from ..speed.summary import Records
-from .contenders import OURS, PEER
+from benchmarks.harness.records import Metric, Records, format_table, quotient
+from benchmarks.optimizer.contenders import OURS, PEER
 
-__all__ = ["all_ratios", "format_table", "median_seconds"]
+__all__ = ["all_ratios", "median_seconds", "ratio_table"]
 
 _STEP_OVER_ADAM = 1.5
 _DRIFT = 1e-6
@@ -19,7 +18,7 @@ def median_seconds(results: dict[str, Any], **fields: Any) -> float | None:
     return found[0]["seconds"]["median"] if found else None
 
 
-def all_ratios(results: dict[str, Any]) -> list[Ratio]:
+def all_ratios(results: dict[str, Any]) -> list[Metric]:
     """Every ratio of a result file, those with a bound first."""
     ratios = [*_to_adam(results), *_over_paths(results), *_to_peer(results), *_drift(results)]
     return sorted(ratios, key=lambda ratio: ratio.wanted is None)
@@ -41,7 +40,7 @@ def _label(case: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _to_adam(results: dict[str, Any]) -> Iterator[Ratio]:
+def _to_adam(results: dict[str, Any]) -> Iterator[Metric]:
     """A bound for what the default is and for one thread; first visits allocate and are compared as they are."""
     for case in _cases(results):
         adam = median_seconds(
@@ -52,10 +51,10 @@ def _to_adam(results: dict[str, Any]) -> Iterator[Ratio]:
             bounded = name == "float32" and case["kind"] != "first"
             if ours is not None:
                 wanted = _STEP_OVER_ADAM if bounded else None
-                yield Ratio(f"step, {name} / adam: {_label(case)}", "<=" * bounded, wanted, quotient(ours, adam))
+                yield Metric(f"step, {name} / adam: {_label(case)}", quotient(ours, adam), "<=", wanted)
 
 
-def _over_paths(results: dict[str, Any]) -> Iterator[Ratio]:
+def _over_paths(results: dict[str, Any]) -> Iterator[Metric]:
     """Whether a step depends on P: the dearest P over the cheapest, of those with P-SAGA."""
     for model in dict.fromkeys(record["model"] for record in results["timings"]):
         for name in (*OURS, PEER):
@@ -64,48 +63,40 @@ def _over_paths(results: dict[str, Any]) -> Iterator[Ratio]:
             )
             seconds = [cost for n, cost in records.values("n_paths").items() if n > 1]
             if len(seconds) > 1:
-                yield Ratio(
-                    f"step, {name}, {model}: dearest P / cheapest, P > 1", "", None, max(seconds) / min(seconds)
-                )
+                yield Metric(f"step, {name}, {model}: dearest P / cheapest, P > 1", max(seconds) / min(seconds))
 
 
-def _to_peer(results: dict[str, Any]) -> Iterator[Ratio]:
+def _to_peer(results: dict[str, Any]) -> Iterator[Metric]:
     for case in _cases(results):
         if case["kind"] != "first":
             peer = median_seconds(results, **case, contender=PEER)
             for name in ("adam", *OURS):
                 ours = median_seconds(results, **case, contender=name)
                 if peer is not None and ours is not None:
-                    yield Ratio(f"step, {PEER} / {name}: {_label(case)}", "", None, peer / ours)
+                    yield Metric(f"step, {PEER} / {name}: {_label(case)}", peer / ours)
 
 
-def _drift(results: dict[str, Any]) -> Iterator[Ratio]:
+def _drift(results: dict[str, Any]) -> Iterator[Metric]:
     """The largest over the steps: a sum may drift back."""
     for n_paths, on in dict.fromkeys((record["n_paths"], record["path_adam"]) for record in results["drift"]):
         records = Records(results["drift"]).where(n_paths=n_paths, path_adam=on).records
         label = f"P={n_paths}, P-Adam {'on' if on else 'off'}, {records[-1]['steps']} steps"
-        yield Ratio(f"drift of the running sum: {label}", "<=", _DRIFT, max(r["sum"] for r in records))
+        yield Metric(f"drift of the running sum: {label}", max(r["sum"] for r in records), "<=", _DRIFT)
 
 
-def format_table(results: dict[str, Any]) -> str:
+def ratio_table(results: dict[str, Any]) -> str:
     """A line for each case: Adam in ms, each of ours over Adam, scrapl-loss over ours; then what is not met."""
-    columns = ["adam, ms", *(f"{name}/adam" for name in OURS), "peer/float32", "peer/adam"]
-    cases = {_label(case): case for case in _cases(results)}
-    width = max(map(len, cases), default=0)
-    lines = ["  ".join([" " * width, *columns])]
-    for label, case in cases.items():
+    rows = [["", "adam, ms", *(f"{name}/adam" for name in OURS), "peer/float32", "peer/adam"]]
+    for case in _cases(results):
         base = {**case, "kind": "steady"} if case["kind"] == "first" else case
         adam = median_seconds(results, **base, contender="adam")
         cost = {name: median_seconds(results, **case, contender=name) for name in (*OURS, PEER)}
         values = [None if adam is None else 1000 * adam, *(quotient(cost[name], adam) for name in OURS)]
         values += [quotient(cost[PEER], cost["float32"]), quotient(cost[PEER], adam)]
-        cells = ["-" if value is None else f"{value:.3g}" for value in values]
-        lines.append(
-            "  ".join([f"{label:{width}}", *(f"{c:>{len(n)}}" for c, n in zip(cells, columns, strict=True))])
-        )
+        rows.append([_label(case), *("-" if value is None else f"{value:.3g}" for value in values)])
+    lines = [format_table(rows)]
     lines += [f"{r['contender']}, {r['model']}, P={r['n_paths']}: {r['reason']}" for r in results["does_not_fit"]]
-    ratios = all_ratios(results)
-    bounded = [ratio for ratio in ratios if ratio.wanted is not None]
+    bounded = [ratio for ratio in all_ratios(results) if ratio.wanted is not None]
     failed = [ratio for ratio in bounded if ratio.met is False]
     lines += ["", f"{len(bounded) - len(failed)} of {len(bounded)} bounds are met"]
     lines += [f"NOT MET  {r.name}: {r.measured:.3g}, wanted {r.relation} {r.wanted:g}" for r in failed]

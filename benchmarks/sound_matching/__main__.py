@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.sound_matching.data import check_seed
+from benchmarks.sound_matching.losses import OBJECTIVES
+from benchmarks.sound_matching.presets import PRESETS, USUAL, Preset, check_run_folder
+from benchmarks.sound_matching.report import format_table, verdict, write_report, write_results
+from benchmarks.sound_matching.train import DivergedError, Experiment, Trainer, checkpoint_path
 from scrapl_jtfs.commands.command_line import Parser, check_name, parse_device, say, set_threads, shown
 from scrapl_jtfs.commands.drawing import PictureError
-
-from .data import check_seed
-from .losses import OBJECTIVES
-from .presets import PRESETS, USUAL, Preset, check_run_folder
-from .report import format_table, verdict, write_report, write_results
-from .train import DivergedError, Experiment, Trainer, checkpoint_path
 
 __all__ = ["main"]
 

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.sound_matching.front_end import LogCQT
+from benchmarks.sound_matching.presets import Preset
 from scrapl_jtfs.commands.granular import GranularSynth
-
-from .front_end import LogCQT
-from .presets import Preset
 
 __all__ = [
     "Batch",

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import build_front_end, build_synth, synth_seeds
-from .presets import Preset, configuration
+from benchmarks.sound_matching.data import build_front_end, build_synth, synth_seeds
+from benchmarks.sound_matching.presets import Preset, configuration
 
 __all__ = ["Sound", "preset_of", "render_examples"]
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .train import EpochRecord
+from benchmarks.sound_matching.train import EpochRecord
 
 __all__ = [
     "CHANCE",

@@ -7,7 +7,7 @@ import torch
 from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
-from .presets import Preset
+from benchmarks.sound_matching.presets import Preset
 
 __all__ = ["OBJECTIVES", "MultiResolution", "Objective", "ParameterLoss", "build_objective"]
 
@@ -78,7 +78,9 @@ OBJECTIVES = ("scrapl", "mss", "p_loss")
 
 def build_objective(name: str, preset: Preset, seed: int, device: torch.device) -> Objective:
     if name == "scrapl":
-        from .scrapl import Scrapl  # building wavelets takes time, importing them too: only when asked for
+        from benchmarks.sound_matching.scrapl import (
+            Scrapl,  # building wavelets takes time, importing them too: only when asked for
+        )
 
         return Scrapl(preset, seed, device)
     if name == "mss":

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .examples import Sound
-from .verdict import verdict
+from benchmarks.sound_matching.examples import Sound
+from benchmarks.sound_matching.verdict import verdict
 
 __all__ = ["UNIT", "Pictures", "html_page", "table_rows"]
 

@@ -6,10 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from ..pictures import new_figure
-from .data import build_front_end
-from .examples import Sound, preset_of, render_examples
-from .figures import CONTROLS, Panel, curves_of, draw_curves, draw_guesses, draw_spectrogram
+from benchmarks.harness.style import new_figure
+from benchmarks.sound_matching.data import build_front_end
+from benchmarks.sound_matching.examples import Sound, preset_of, render_examples
+from benchmarks.sound_matching.figures import (
+    CONTROLS,
+    Panel,
+    curves_of,
+    draw_curves,
+    draw_guesses,
+    draw_spectrogram,
+)
 
 __all__ = ["draw_results"]
 

@@ -17,19 +17,25 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from benchmarks.sound_matching.data import build_front_end
+from benchmarks.sound_matching.examples import Sound, preset_of, render_examples
+from benchmarks.sound_matching.figures import (
+    CHANCE,
+    CONTROLS,
+    curve_figure,
+    curves_of,
+    guesses_figure,
+    spectrogram_figure,
+)
+from benchmarks.sound_matching.page import UNIT, Pictures, html_page, table_rows
+from benchmarks.sound_matching.presets import configuration
+from benchmarks.sound_matching.redraw import draw_results
+from benchmarks.sound_matching.train import Experiment, Trainer, error_of, predict
+from benchmarks.sound_matching.verdict import verdict
 from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing
 from scrapl_jtfs.commands.files import write_atomically, write_text
 from scrapl_jtfs.commands.provenance import machine, versions
-
-from .data import build_front_end
-from .examples import Sound, preset_of, render_examples
-from .figures import CHANCE, CONTROLS, curve_figure, curves_of, guesses_figure, spectrogram_figure
-from .page import UNIT, Pictures, html_page, table_rows
-from .presets import configuration
-from .redraw import draw_results
-from .train import Experiment, Trainer, error_of, predict
-from .verdict import verdict
 
 __all__ = ["collect_results", "format_table", "main", "read_results", "verdict", "write_report", "write_results"]
 

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.sound_matching.losses import Render
+from benchmarks.sound_matching.presets import Preset
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
-
-from .losses import Render
-from .presets import Preset
 
 __all__ = ["Scrapl"]
 

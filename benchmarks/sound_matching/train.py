@@ -11,13 +11,20 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from benchmarks.sound_matching.data import (
+    Batch,
+    Textures,
+    build_front_end,
+    build_synth,
+    epoch_batches,
+    make_splits,
+    match_seeds,
+)
+from benchmarks.sound_matching.encoder import Encoder
+from benchmarks.sound_matching.losses import Objective, build_objective
+from benchmarks.sound_matching.presets import Preset, configuration_hash
 from scrapl_jtfs.commands.files import save_checkpoint
 from scrapl_jtfs.commands.progress import Progress
-
-from .data import Batch, Textures, build_front_end, build_synth, epoch_batches, make_splits, match_seeds
-from .encoder import Encoder
-from .losses import Objective, build_objective
-from .presets import Preset, configuration_hash
 
 __all__ = [
     "DivergedError",

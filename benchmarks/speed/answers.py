@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .cases import Case
-from .contenders import OURS
+from benchmarks.harness.records import AnswersDiffer, relative_distance
+from benchmarks.speed.cases import Case
+from benchmarks.speed.contenders import OURS
 
-__all__ = ["TOLERANCES", "AnswersDiffer", "Difference", "Tolerance", "compare", "compare_contenders", "worst"]
+__all__ = ["TOLERANCES", "Difference", "Tolerance", "compare", "compare_contenders", "worst"]
 
 
 class Answering(Protocol):
@@ -24,10 +25,6 @@ class Asked(Protocol):
     """Workers by contender."""
 
     def __getitem__(self, contender: str, /) -> Answering: ...
-
-
-class AnswersDiffer(RuntimeError):
-    """Two contenders disagree by more than rounding explains."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +100,6 @@ def compare(
             )
         )
     return differences
-
-
-def relative_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / ||b|| in double precision."""
-    b = b.astype(np.float64)
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b))
 
 
 def compare_contenders(workers: Asked, contender: str, reference: str, case: Case) -> list[Difference]:

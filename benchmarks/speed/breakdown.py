@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.speed.cases import PAPER_SETTINGS, Case
+from benchmarks.speed.contenders import OURS, build, work
 from scrapl_jtfs.commands.files import write_text
 from scrapl_jtfs.commands.provenance import machine, versions
-
-from .cases import PAPER_SETTINGS, Case
-from .contenders import OURS, build, work
 
 __all__ = ["breakdown", "main"]
 

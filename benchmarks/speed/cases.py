@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..sound_matching.presets import PAPER
+from benchmarks.sound_matching.presets import PAPER
 
 __all__ = ["PAPER_SETTINGS", "Case", "Kind", "Settings", "representative_paths"]
 

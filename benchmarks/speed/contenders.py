@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cases import Case, Settings
+from benchmarks.speed.cases import Case, Settings
 
 __all__ = ["CONTENDERS", "OURS", "WITHOUT_PATHS", "Contender", "build", "noise", "work"]
 

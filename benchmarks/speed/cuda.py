@@ -19,14 +19,13 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.harness.measure import peak_memory, time_once
+from benchmarks.harness.records import AnswersDiffer, percentiles, relative_distance
+from benchmarks.speed.answers import TOLERANCES
+from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
+from benchmarks.speed.contenders import OURS, WITHOUT_PATHS, Contender, build, noise, work
 from scrapl_jtfs.commands.files import write_text
 from scrapl_jtfs.commands.provenance import machine, versions
-
-from .answers import TOLERANCES, AnswersDiffer, relative_distance
-from .cases import PAPER_SETTINGS, Case, Settings, representative_paths
-from .contenders import OURS, WITHOUT_PATHS, Contender, build, noise, work
-from .measure import peak_memory, time_once
-from .summary import spread
 
 __all__ = ["count_launches", "find_sync", "main", "measure_case", "measure_device"]
 
@@ -84,7 +83,7 @@ def measure_case(
         size, method = peak_memory(runs[name], device)
         record = {"contender": name, "kind": case.kind, "n_samples": case.settings.n_samples, "batch": case.batch}
         record |= {"n_paths": len(case.paths), "path": case.paths[0] if len(case.paths) == 1 else None}
-        record |= {"seconds": spread(seconds[name]), "bytes": size, "method": method}
+        record |= {"seconds": percentiles(seconds[name], q1=25, q3=75), "bytes": size, "method": method}
         record |= {"launches": count_launches(runs[name], device)}
         record |= {"host_sync": find_sync(runs[name], device)} if name in OURS else {}
         records.append(record)

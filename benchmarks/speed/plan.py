@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .cases import PAPER_SETTINGS, Case, Settings, representative_paths
-from .contenders import OURS
+from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
+from benchmarks.speed.contenders import OURS
 
 __all__ = ["SECTIONS", "Plan", "Section", "make_plan"]
 

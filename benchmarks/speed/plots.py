@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from benchmarks.harness.records import Records
+from benchmarks.harness.style import new_figure, not_measured, plain_log, shared_legend
+from benchmarks.sound_matching.presets import PAPER
+from benchmarks.speed.cases import PAPER_SETTINGS
 from scrapl_jtfs.filterbank import wavelet_bank
-
-from ..pictures import new_figure, not_measured, plain_log, shared_legend
-from ..sound_matching.presets import PAPER
-from .cases import PAPER_SETTINGS
-from .summary import Records
 
 __all__ = ["draw_figure"]
 

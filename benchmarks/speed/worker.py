@@ -1,101 +1,73 @@
-"""One contender in a process of its own: requests and replies are lines of JSON on stdin and stdout.
+"""The process of one contender: its work on a case timed, weighed and answered.
 
-python -m benchmarks.speed.worker scrapl-loss --threads 1 --cores 1
-
-{"do": "hello"}                       -> {"versions": {...}, "missing": null or a reason}
-{"do": "paths", "settings": {...}}    -> {"paths": [[n2, n_fr], ...]}
-{"do": "time", "case": {...}, "repeat": 3, "warm": true} -> {"seconds": [...]}
-{"do": "memory", "case": {...}}       -> {"bytes": ..., "method": ...}
-{"do": "answer", "case": {...}, "file": "answer.npz"}    -> {}, arrays in the file
+{"do": "paths", "settings": {...}}                          -> {"paths": [[n2, n_fr], ...]}
+{"do": "time", "case": {...}, "repeat": 3, "warm": true}    -> {"seconds": [...]}
+{"do": "memory", "case": {...}}                             -> {"bytes": ..., "method": ...}
+{"do": "answer", "case": {...}, "file": "answer.npz"}       -> {}, arrays in the file
 """
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_jtfs.commands.provenance import versions
+from benchmarks.harness.measure import peak_memory, time_once, wake_libraries
+from benchmarks.harness.worker import Session, serve_contender
+from benchmarks.speed.cases import Case, Settings
+from benchmarks.speed.contenders import CONTENDERS, Contender, build, noise, work
 
-from .cases import Case, Settings
-from .contenders import CONTENDERS, Contender, build, noise, work
-from .measure import peak_memory, time_once, wake_libraries
+__all__ = ["SpeedSession"]
 
-__all__ = ["Session", "main", "serve"]
-
-_PACKAGES = ("torch", "numpy", "scipy", "scrapl-loss", "auraloss")
+_CPU = torch.device("cpu")
 
 
-class Session:
+class SpeedSession(Session):
     """Answers requests for one contender; the transform last asked for is kept."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
-        self.name, self.device = name, device
+    packages = ("torch", "numpy", "scipy", "scrapl-loss", "auraloss")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self._key: tuple[Settings, bool] | None = None
         self._contender: Contender | None = None
         self._warm: set[Case] = set()
 
-    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Reply to one request.
-
-        Raises:
-            ValueError: an unknown request.
-        """
-        handlers = {
-            "hello": self._hello,
-            "paths": self._paths,
-            "time": self._time,
-            "memory": self._memory,
-            "answer": self._answer,
-        }
-        if request.get("do") not in handlers:
-            raise ValueError(f"unknown request {request.get('do')!r}: expected one of {', '.join(handlers)}")
-        return handlers[request["do"]](request)
+    def probe(self) -> None:
+        build(self.name, Settings(2048, 6, (4, 1), 2, 1, 256, 4, (128, 64)), _CPU)
 
     def _contender_for(self, settings: Settings, whole: bool) -> Contender:
         if self._contender is None or self._key != (settings, whole):
             self._contender = None  # before the next is built: two at once need not fit
             self._warm.clear()
-            self._contender, self._key = build(self.name, settings, self.device, whole=whole), (settings, whole)
+            self._contender, self._key = build(self.name, settings, _CPU, whole=whole), (settings, whole)
         return self._contender
 
-    def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        settings = Settings(2048, 6, (4, 1), 2, 1, 256, 4, (128, 64))
-        try:
-            build(self.name, settings, self.device)
-        except ImportError as error:
-            return {"versions": versions(_PACKAGES), "missing": str(error)}
-        return {"versions": versions(_PACKAGES), "missing": None}
+    def do_paths(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {"paths": self._contender_for(Settings.from_json(settings), False).paths}
 
-    def _paths(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"paths": self._contender_for(Settings.from_json(request["settings"]), False).paths}
-
-    def _time(self, request: dict[str, Any]) -> dict[str, Any]:
-        case = Case.from_json(request["case"])
-        run = work(self._contender_for(case.settings, case.kind == "tree"), case, self.device)
-        if request["warm"] and case not in self._warm:
+    def do_time(self, case: dict[str, Any], repeat: int, warm: bool) -> dict[str, Any]:
+        todo = Case.from_json(case)
+        run = work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU)
+        if warm and todo not in self._warm:
             run()
-        self._warm.add(case)
-        return {"seconds": [time_once(run, self.device) for _ in range(request["repeat"])]}
+        self._warm.add(todo)
+        return {"seconds": [time_once(run, _CPU) for _ in range(repeat)]}
 
-    def _memory(self, request: dict[str, Any]) -> dict[str, Any]:
-        case = Case.from_json(request["case"])
+    def do_memory(self, case: dict[str, Any]) -> dict[str, Any]:
+        todo = Case.from_json(case)
         wake_libraries()
-        run = work(self._contender_for(case.settings, case.kind == "tree"), case, self.device)
-        size, method = peak_memory(run, self.device)
+        size, method = peak_memory(work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU), _CPU)
         return {"bytes": size, "method": method}
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        case = Case.from_json(request["case"])
-        contender = self._contender_for(case.settings, case.kind == "tree")
-        x = noise("signal", case.batch, case.settings.n_samples, self.device)
-        arrays: dict[str, Any] = answers(contender, case, x)
-        np.savez(request["file"], **arrays)
+    def do_answer(self, case: dict[str, Any], file: str) -> dict[str, Any]:
+        todo = Case.from_json(case)
+        contender = self._contender_for(todo.settings, todo.kind == "tree")
+        arrays: dict[str, Any] = answers(
+            contender, todo, noise("signal", todo.batch, todo.settings.n_samples, _CPU)
+        )
+        np.savez(file, **arrays)
         return {}
 
 
@@ -120,31 +92,5 @@ def answers(contender: Contender, case: Case, x: Tensor) -> dict[str, np.ndarray
     return {name: array.cpu().numpy() for name, array in arrays.items()}
 
 
-def serve(session: Session, requests: TextIO, replies: TextIO) -> None:
-    """Answer until the requests end; an exception is a reply too."""
-    for line in requests:
-        try:
-            reply = session.handle(json.loads(line))
-        except Exception as error:  # the conductor decides what to do about it
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.worker")
-    parser.add_argument("contender", choices=CONTENDERS)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cores", type=int, nargs="*", default=[], help="run on these only")
-    arguments = parser.parse_args(argv)
-    if arguments.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, arguments.cores)  # before any thread starts: they inherit it
-    torch.set_num_threads(arguments.threads)
-    # Packages print; only replies may go where the conductor reads.
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(Session(arguments.contender, torch.device("cpu")), sys.stdin, replies)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_contender(SpeedSession, CONTENDERS))

@@ -1,0 +1,8 @@
+"""The study's name before it was finished; python -m benchmarks.studies.adaptive is the new one."""
+
+import sys
+
+from benchmarks.studies.adaptive.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Where benchmarks leave what they measure, and how."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scrapl_jtfs.commands.files import write_text
+
+__all__ = ["COMMITTED", "read_json", "run_folder", "write_json"]
+
+COMMITTED = Path("benchmarks/results")
+"""Folder of the results that the documentation quotes."""
+
+
+def run_folder(name: str) -> Path:
+    """Return the folder of what a benchmark measures in part, or has not measured to the end."""
+    return Path("runs") / name
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))

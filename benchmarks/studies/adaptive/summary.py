@@ -1,0 +1,146 @@
+"""What the runs of all seeds say together, a verdict for each arm, and a table of it for people."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.harness.records import format_table, mean_error
+from benchmarks.studies.storage.summary import paired
+
+__all__ = ["MAX_SEEDS", "compared", "summarize", "table", "verdict"]
+
+Runs = Sequence[dict[str, Any]]
+
+# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom: one less than there are seeds.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+MAX_SEEDS = len(_T95) + 1
+
+
+def interval95(differences: dict[str, Any]) -> list[float] | None:
+    """Of the mean of paired differences; None if there are fewer than two."""
+    if differences["n"] < 2:
+        return None
+    reach = _T95[differences["n"] - 2] * differences["standard_error"]
+    return [differences["mean"] - reach, differences["mean"] + reach]
+
+
+def verdict(interval: Sequence[float] | None) -> str:
+    """Of an arm whose error differs from the reference's by something in this interval."""
+    if interval is None:
+        return "too few seeds"
+    low, high = interval
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "no difference seen"
+
+
+def compared(runs: Runs, reference: Runs, measure: str) -> dict[str, Any]:
+    """Differences of test errors from the reference, seed by seed, with what they amount to."""
+    differences = paired(runs, reference, measure)
+    interval = interval95(differences)
+    return {**differences, "interval95": interval, "verdict": verdict(interval)}
+
+
+def _mean_pi(runs: Runs) -> list[float]:
+    return [sum(column) / len(runs) for column in zip(*(run["pi"] for run in runs), strict=True)]
+
+
+def _brief(run: dict[str, Any]) -> dict[str, Any]:
+    """A run as it is reported: without what all have in common, and rounded."""
+    history = {
+        "step": [record["step"] for record in run["history"]],
+        **{
+            f"val_{measure}": [round(record["val"][measure], 2) for record in run["history"]]
+            for measure in run["test"]
+        },
+    }
+    kept = (
+        "seed",
+        "hash",
+        "date",
+        "test",
+        "last_val",
+        "best_val",
+        "steps",
+        "seconds",
+        "entropy",
+        "effective_paths",
+    )
+    found = run["importance"]
+    if found is not None:
+        found = {key: value for key, value in found.items() if key not in ("pi", "curvature")}
+    pi = [round(p, 6) for p in run["pi"]]
+    return {
+        **{key: run[key] for key in kept},
+        "importance": found,
+        "history": history,
+        "pi": pi,
+        "path_counts": run["path_counts"],
+    }
+
+
+def summarize(runs: Runs, controls: Sequence[str], reference: str) -> dict[str, Any]:
+    """For each arm of one synthesizer: spread of its errors, differences from the reference, its distribution."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        arms.setdefault(run["arm"], []).append(run)
+    measures = ("mean", *controls)
+    summaries: dict[str, Any] = {}
+    for name, mine in arms.items():
+        summaries[name] = {
+            "test": {measure: mean_error([run["test"][measure] for run in mine]) for measure in measures},
+            "best_val": mean_error([run["best_val"]["mean"] for run in mine]),
+            "effective_paths": mean_error([run["effective_paths"] for run in mine]),
+            "entropy": mean_error([run["entropy"] for run in mine]),
+            "median_seconds": median(run["seconds"] for run in mine),
+            "pi": [round(p, 6) for p in _mean_pi(mine)],
+            "runs": [_brief(run) for run in mine],
+        }
+        if name != reference:
+            differences = {measure: compared(mine, arms.get(reference, []), measure) for measure in measures}
+            summaries[name] |= {"minus_reference": differences, "verdict": differences["mean"]["verdict"]}
+    return summaries
+
+
+def _plus_minus(values: dict[str, Any], key: str, sign: str = "") -> str:
+    if not values["n"]:
+        return "-"
+    spread_of = values[key]
+    return f"{values['mean']:{sign}.1f}" + ("" if spread_of is None else f" ± {spread_of:.1f}")
+
+
+def _lines(arms: dict[str, Any], controls: Sequence[str]) -> list[list[str]]:
+    lines = []
+    for name, arm in arms.items():
+        errors = [_plus_minus(arm["test"][measure], "std") for measure in ("mean", *controls)]
+        line = [name, str(arm["test"]["mean"]["n"]), *errors, _plus_minus(arm["best_val"], "std")]
+        line.append(f"{arm['effective_paths']['mean']:.0f}")
+        if "minus_reference" not in arm:
+            lines.append([*line, "", "", ""])
+            continue
+        difference = arm["minus_reference"]["mean"]
+        interval = difference["interval95"]
+        line.append(_plus_minus(difference, "standard_error", "+"))
+        line.append("-" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}")
+        lines.append([*line, arm["verdict"]])
+    return lines
+
+
+def table(results: dict[str, Any]) -> str:
+    """One table for each synthesizer: errors with their standard deviations, differences with standard errors."""
+    parts = ["Parameter error on unseen sounds, per mille (chance 250): mean ± standard deviation over seeds"]
+    for name, synth in results["synths"].items():
+        reference = results["reference"]
+        columns = ["mean", *synth["controls"], "best val", "eff. paths", f"minus {reference}", "95%", "verdict"]
+        rows = _lines(synth["arms"], synth["controls"])
+        parts.append(f"{name.upper()}\n{format_table([['arm', 'seeds', *columns], *rows])}")
+    n_verdicts = sum("verdict" in arm for synth in results["synths"].values() for arm in synth["arms"].values())
+    if n_verdicts:
+        luck = 1 - math.pow(0.95, n_verdicts)
+        parts.append(
+            "Differences: paired over seeds, ± standard error. Each interval stands for itself: among "
+            f"{n_verdicts} arms without any effect, one or more would be told better or worse with probability "
+            f"{luck:.0%} or so."
+        )
+    return "\n\n".join(parts)
