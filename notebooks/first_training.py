@@ -22,7 +22,9 @@ checkpoint = options.out / f"seed{options.seed}.pt"
 
 torch.manual_seed(options.seed)
 encoder = Encoder()
-scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, oversampling=2, seed=options.seed, **HEARING)
+scrapl = SCRAPL(
+    N_SAMPLES, sample_rate=SAMPLE_RATE, samples_per_bandwidth=2, seed=options.seed, **HEARING
+)
 optimizer = scrapl.optimizer(encoder.parameters(), lr=1e-3)
 warm_up = 2 * scrapl.n_drawn  # first visits of a unit are updates of full size
 scheduler = torch.optim.lr_scheduler.LambdaLR(

@@ -19,7 +19,7 @@ class SoundMatcher(lightning.LightningModule):
     def __init__(self, steps: int, lr: float = 1e-3) -> None:
         super().__init__()
         self.steps, self.lr, self.encoder = steps, lr, Encoder()
-        self.scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, oversampling=2, **HEARING)
+        self.scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, samples_per_bandwidth=2, **HEARING)
 
     def training_step(self, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -51,7 +51,7 @@ class Settings(NamedTuple):
 
     geometry: Geometry
     orders: frozenset[int]
-    oversampling: float | None
+    samples_per_bandwidth: float | None
     smoothing: float
     memory: int | None
     dtype: torch.dtype

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Iterable
+from enum import Enum
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +21,38 @@ if TYPE_CHECKING:
 
 PathIndices: TypeAlias = "Iterable[int] | Iterable[Path] | NDArray[np.integer[Any]] | Tensor"
 """Several paths: a list, a range, a one-dimensional array or tensor of ids, or a list of paths of the table."""
+
+
+class Unset(Enum):
+    """The default of an argument that goes by another name now, so that any value passed can be told."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET = Unset.UNSET
+
+
+def renamed(value: Any, name: str, old_value: Any, old_name: str) -> Any:
+    """Return the value of an argument that may come under its old name, which warns the caller's caller.
+
+    Raises:
+        TypeError: it comes under both names.
+    """
+    if old_value is UNSET:
+        return value
+    if value is not None:
+        raise TypeError(f"Invalid {old_name}: {old_value!r}; expected {name} alone, its new name; leave it out.")
+    warn_renamed(old_name, name, stacklevel=4)
+    return old_value
+
+
+def warn_renamed(old_name: str, name: str, stacklevel: int = 3) -> None:
+    """Warn the caller of an attribute that it goes by another name."""
+    message = f"{old_name} is called {name} now and will be removed under its old name in the next release."
+    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
 
 
 def is_number(value: object, lowest: float, highest: float) -> bool:

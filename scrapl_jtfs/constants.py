@@ -45,19 +45,19 @@ class Constants:
 
 
 def make_constants(
-    geometry: Geometry, banks: Banks, paths: Sequence[Path], oversampling: float | None
+    geometry: Geometry, banks: Banks, paths: Sequence[Path], samples_per_bandwidth: float | None
 ) -> Constants:
     """Work out what the paths need, at kymatio's lengths or at those of a compact transform."""
 
     def exact_length(j: int) -> int:
         return geometry.n_padded >> geometry.time.stride_of(j)
 
-    first = ops.first_order_filters(geometry, banks, oversampling)
+    first = ops.first_order_filters(geometry, banks, samples_per_bandwidth)
     second = {
-        n2: ops.second_order_filter(geometry, banks, n2, oversampling)
+        n2: ops.second_order_filter(geometry, banks, n2, samples_per_bandwidth)
         for n2 in sorted({path.n2 for path in paths if path.n2 is not None})
     }
-    frequential = tuple(ops.frequential_filters(geometry, banks, oversampling))
+    frequential = tuple(ops.frequential_filters(geometry, banks, samples_per_bandwidth))
     mirrors = _mirrors(frequential)
     rows: dict[tuple[int, int], tuple[slice, int]] = {}
     for n_fr, n_rows in {(path.n_fr, path.n_rows) for path in paths}:

@@ -21,23 +21,23 @@ SMALLEST_SMOOTHING = 1e-15
 """Below, eps^2 is lost to underflow in float32, or to rounding in float64."""
 LARGEST_SMOOTHING = 1e9
 """Above, eps^2 comes near to overflow in float32."""
-LARGEST_OVERSAMPLING = 1e6
+MOST_SAMPLES_PER_BANDWIDTH = 1e6
 """Above any sampling rate of kymatio's, which it is capped by."""
 LARGEST_MEMORY = 2**62
 SECOND_SMOOTHING = 0.01
 """eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients."""
 
 
-def check_options(oversampling: object, smoothing: object, memory: object) -> None:
+def check_options(samples_per_bandwidth: object, smoothing: object, memory: object) -> None:
     """Check the options of a transform.
 
     Raises:
         ValueError: one is out of range.
     """
-    if oversampling is not None and not is_number(oversampling, 1.0, LARGEST_OVERSAMPLING):
+    if samples_per_bandwidth is not None and not is_number(samples_per_bandwidth, 1.0, MOST_SAMPLES_PER_BANDWIDTH):
         raise ValueError(
-            f"Invalid oversampling: {oversampling!r}; expected a number >= 1, at most {LARGEST_OVERSAMPLING:g}, "
-            "or None for the exact one."
+            f"Invalid samples_per_bandwidth: {samples_per_bandwidth!r}; expected a number >= 1, at most "
+            f"{MOST_SAMPLES_PER_BANDWIDTH:g}, or None for kymatio's sampling rates."
         )
     if not (is_number(smoothing, 0, 0) or is_number(smoothing, SMALLEST_SMOOTHING, LARGEST_SMOOTHING)):
         raise ValueError(

@@ -70,49 +70,53 @@ class FirstOrder:
         return self.start + (self.last - self.first - 1) * self.step + self.response.shape[1]
 
 
-def subband_length(geometry: Geometry, psi: Wavelet, oversampling: float | None, least: float = 0.0) -> int:
-    """Return the samples of a sub-band: kymatio's, or fewer if ``oversampling`` bandwidths need fewer.
+def subband_length(
+    geometry: Geometry, psi: Wavelet, samples_per_bandwidth: float | None, least: float = 0.0
+) -> int:
+    """Return the samples of a sub-band: kymatio's, or fewer if ``samples_per_bandwidth`` bandwidths need fewer.
 
     The bandwidth is that from which kymatio derives its strides: five standard deviations on either side. There
     are never fewer than ``least``, unless kymatio's are.
     """
     exact = geometry.n_padded >> geometry.time.stride_of(psi.j)
-    if oversampling is None:
+    if samples_per_bandwidth is None:
         return exact
-    wanted = max(least, oversampling * 2.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded)
+    wanted = max(least, samples_per_bandwidth * 2.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded)
     power = 2 ** math.ceil(math.log2(max(wanted, SHORTEST_COMPACT)))
     return min(exact, 3 * power // 4 if 3 * power // 4 >= max(wanted, SHORTEST_COMPACT) else power)
 
 
-def _first_length(geometry: Geometry, banks: Banks, psi: Wavelet, oversampling: float | None) -> int:
+def _first_length(geometry: Geometry, banks: Banks, psi: Wavelet, samples_per_bandwidth: float | None) -> int:
     """Return the samples of a first-order sub-band; a compact one holds the modulations that are read."""
-    if oversampling is None:
+    if samples_per_bandwidth is None:
         return subband_length(geometry, psi, None)
     read = max((w.xi + READ_DEVIATIONS * w.sigma for w in banks.second if w.j > psi.j), default=0.0)
     shared = min(SHORTEST_SHARED, geometry.n_padded)
-    return max(shared, subband_length(geometry, psi, oversampling, 2.0 * read * geometry.n_padded))
+    return max(shared, subband_length(geometry, psi, samples_per_bandwidth, 2.0 * read * geometry.n_padded))
 
 
-def _band(geometry: Geometry, psi: Wavelet, length: int, oversampling: float | None) -> Band:
+def _band(geometry: Geometry, psi: Wavelet, length: int, samples_per_bandwidth: float | None) -> Band:
     """Return the bins of a wavelet that a sub-band of this length can hold.
 
     A compact sub-band holds the bandwidth in its lower half, which spares mirroring the rest.
     """
-    compact = oversampling is not None and length >= 4.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded
+    compact = (
+        samples_per_bandwidth is not None and length >= 4.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded
+    )
     widest = length // 2 - 1 if compact else length
     return significant_band(morlet_response(geometry.n_padded, psi.xi, psi.sigma), widest)
 
 
 def first_order_filters(
-    geometry: Geometry, banks: Banks, oversampling: float | None = None
+    geometry: Geometry, banks: Banks, samples_per_bandwidth: float | None = None
 ) -> tuple[FirstOrder, ...]:
     """Group the first-order wavelets by FFT length, from high to low frequency."""
-    lengths = [_first_length(geometry, banks, psi, oversampling) for psi in banks.first]
+    lengths = [_first_length(geometry, banks, psi, samples_per_bandwidth) for psi in banks.first]
     result: list[FirstOrder] = []
     for length in sorted(set(lengths), reverse=True):
         first = lengths.index(length)
         last = first + lengths.count(length)
-        bands = [_band(geometry, psi, length, oversampling) for psi in banks.first[first:last]]
+        bands = [_band(geometry, psi, length, samples_per_bandwidth) for psi in banks.first[first:last]]
         result += _grids(first, length, bands)
     return tuple(result)
 
@@ -157,13 +161,13 @@ class SecondOrder:
 
 
 def second_order_filter(
-    geometry: Geometry, banks: Banks, n2: int, oversampling: float | None = None
+    geometry: Geometry, banks: Banks, n2: int, samples_per_bandwidth: float | None = None
 ) -> SecondOrder:
     """Return the band of psi_{n2}; compact only where an average hides the number of frames."""
     psi = banks.second[n2]
-    oversampling = None if geometry.time.averaging == "none" else oversampling
-    length = subband_length(geometry, psi, oversampling)
-    band = _band(geometry, psi, length, oversampling)
+    samples_per_bandwidth = None if geometry.time.averaging == "none" else samples_per_bandwidth
+    length = subband_length(geometry, psi, samples_per_bandwidth)
+    band = _band(geometry, psi, length, samples_per_bandwidth)
     values = torch.from_numpy(band.values / 2)
     return SecondOrder(length, band.start, torch.stack([values, torch.zeros_like(values)], dim=-1))
 
@@ -273,10 +277,10 @@ class FrequentialFilter:
 
 
 def frequential_filters(
-    geometry: Geometry, banks: Banks, oversampling: float | None = None
+    geometry: Geometry, banks: Banks, samples_per_bandwidth: float | None = None
 ) -> Iterator[FrequentialFilter]:
     """Yield the filters along log-frequency in the order of n_fr."""
-    negligible = NEGLIGIBLE_WEIGHT if oversampling is None else NEGLIGIBLE_WEIGHT_COMPACT
+    negligible = NEGLIGIBLE_WEIGHT if samples_per_bandwidth is None else NEGLIGIBLE_WEIGHT_COMPACT
     n, axis = geometry.n_rows_padded, geometry.frequency
     phi = gauss_response(n, MIN_BANDWIDTH / axis.support)
     columns = np.arange(len(banks.first))[::-1]

@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler, load_pi
 
+from .checks import UNSET, Unset, renamed
 from .geometry import Support
 from .loss import JTFSPathLoss, PreparedTarget
 from .path_table import Unit
@@ -59,7 +60,8 @@ class SCRAPL(nn.Module):
 
     Args:
         n_samples: N, samples of the signals.
-        J, Q, J_fr, Q_fr, T, F, sample_rate, orders, oversampling, smoothing, memory: of :class:`JTFSPath`.
+        J, Q, J_fr, Q_fr, T, F, sample_rate, orders: of :class:`JTFSPath`.
+        samples_per_bandwidth, smoothing, memory: of :class:`JTFSPath`.
         p, squared, log1p_eps: of :class:`JTFSPathLoss`.
         rates: draw only paths of these rates in Hz, (lowest, highest), of which None is no bound.
         scales: the same for scales in cycles per octave.
@@ -72,6 +74,7 @@ class SCRAPL(nn.Module):
         seed, min_prob_frac, cover_first: of :class:`scrapl_optim.PathSampler`.
         unbiased: whether updates are weighted by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
+        oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
     Attributes:
         loss_fn: the :class:`JTFSPathLoss`.
@@ -115,7 +118,7 @@ class SCRAPL(nn.Module):
         *,
         sample_rate: float = 1.0,
         orders: Collection[int] = (2,),
-        oversampling: float | None = None,
+        samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
         p: float = 2.0,
@@ -131,8 +134,12 @@ class SCRAPL(nn.Module):
         min_prob_frac: float = 0.0,
         cover_first: bool = False,
         unbiased: bool = False,
+        oversampling: float | Unset | None = UNSET,
     ) -> None:
         super().__init__()
+        samples_per_bandwidth = renamed(
+            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
+        )
         if not isinstance(unbiased, bool):
             raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False.")
         jtfs = JTFSPath(
@@ -145,7 +152,7 @@ class SCRAPL(nn.Module):
             F,
             sample_rate=sample_rate,
             orders=_plain(orders),
-            oversampling=oversampling,
+            samples_per_bandwidth=samples_per_bandwidth,
             smoothing=smoothing,
             memory=memory,
         )

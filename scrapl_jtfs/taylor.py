@@ -126,8 +126,9 @@ class PathTaylor:
     1 + U + U (U + 1) / 2 forward. It agrees with double backward to rounding.
 
     Memory: K = 1 + U + U (U + 1) / 2 first layers of the batch are held, 24 MB for each example of the paper's
-    transform (N = 32768, U = 2, float64; 18 MB at oversampling=2), beside what the transform's ``memory`` allows
-    and, while the first layer is computed, about as much again. For many controls, K is what limits the batch.
+    transform (N = 32768, U = 2, float64; 18 MB at samples_per_bandwidth=2), beside what the transform's ``memory``
+    allows and, while the first layer is computed, about as much again. For many controls, K is what limits the
+    batch.
 
     Args:
         loss_fn: the loss, with reduction "mean" or "sum".

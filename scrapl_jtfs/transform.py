@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from . import features, scattering
 from .cascade import Cascade, FirstLayer, Settings
 from .checks import (
+    UNSET,
     PathIndices,
+    Unset,
     check_not_swapped,
     check_shapes,
     checked_index,
     checked_indices,
     checked_signal,
     is_number,
+    renamed,
+    warn_renamed,
 )
 from .choice import settings_for_sounds
 from .constants import make_constants
@@ -70,11 +74,13 @@ class JTFSPath(nn.Module):
         sample_rate: in Hz, for the rates in ``paths``; without it rates are in cycles per sample.
         orders: which orders to include; scrapl-loss has order 2 alone. Order-1 paths (no temporal modulation,
             S1 * psi_{n_fr}) come first where included.
-        oversampling: None for kymatio's sampling rates, exactly; a number of at least 1 for a compact transform,
-            whose sub-bands have that many samples per unit of bandwidth (ten standard deviations of the wavelet),
-            or kymatio's if these are fewer, but never under 512. Faster and smaller. On noise, coefficients and a
-            path's gradient are off by 1e-4 and 1e-2 at 2, by 4e-5 and 8e-3 at 3; weak paths by more (README).
-            Single paths and the full tree agree with each other in both.
+        samples_per_bandwidth: how densely sub-bands are sampled. ``None``: as kymatio does; coefficients agree
+            with kymatio's to 1e-5. A number s of at least 1 ("compact"): s samples for each unit of a wavelet's
+            bandwidth (ten standard deviations in frequency), never more than kymatio takes, and fewer than 512
+            only where kymatio's are fewer. On white noise, s = 2 makes a step 2.2 times as fast; coefficients
+            change by 1e-4 in the median, a path's gradient by 1e-2. s = 3: 1.6 times, 4e-5 and 8e-3. Weak paths
+            change by more. Single paths and the full tree agree with each other for every s. (Not kymatio's
+            ``oversampling``, which adds samples.)
         smoothing: eps, in units of the signal's root mean square: moduli are sqrt(|z|^2 + eps^2) - eps in the
             first layer, with a hundredth of eps in the second. At 0, kymatio's, the gradient with respect to the
             samples of a clean sound is rounding noise in sub-bands that are empty but for rounding; 1e-4 makes it
@@ -83,6 +89,7 @@ class JTFSPath(nn.Module):
             those kept for the backward pass, where all others are computed again, an eighth for those worked on
             at a time, though never less than the eight longest. Inputs, spectra, FFTs' own copies, coefficients
             and what the system's allocator holds back come on top.
+        oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
@@ -125,18 +132,22 @@ class JTFSPath(nn.Module):
         *,
         sample_rate: float = 1.0,
         orders: Collection[int] = (2,),
-        oversampling: float | None = None,
+        samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
+        oversampling: float | Unset | None = UNSET,
     ) -> None:
         super().__init__()
-        check_options(oversampling, smoothing, memory)
+        samples_per_bandwidth = renamed(
+            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
+        )
+        check_options(samples_per_bandwidth, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
         check_orders(orders)
         self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
         self.sample_rate = float(sample_rate)
-        self.oversampling, self.smoothing, self.memory = oversampling, smoothing, memory
+        self.samples_per_bandwidth, self.smoothing, self.memory = samples_per_bandwidth, smoothing, memory
         self._banks = make_banks(self.geometry)
         self.paths = PathTable(list_paths(self.geometry, self._banks, self.sample_rate, set(orders)))
         if not self.paths:
@@ -166,9 +177,10 @@ class JTFSPath(nn.Module):
         n_paths: int = 100,
         *,
         orders: Collection[int] = (2,),
-        oversampling: float | None = None,
+        samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
+        oversampling: float | Unset | None = UNSET,
     ) -> JTFSPath:
         """Return the transform for sounds of a length, whose rates reach from the slowest to the fastest wanted.
 
@@ -186,9 +198,10 @@ class JTFSPath(nn.Module):
             rates: (slowest, fastest) modulation to hear, in Hz.
             n_paths: P that is wanted.
             orders: of :class:`JTFSPath`, with 2 among them.
-            oversampling: of :class:`JTFSPath`.
+            samples_per_bandwidth: of :class:`JTFSPath`.
             smoothing: the same.
             memory: the same.
+            oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
         Raises:
             TypeError: ``n_paths`` is not an integer.
@@ -201,12 +214,15 @@ class JTFSPath(nn.Module):
             >>> jtfs.paths
             PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
         """
+        samples_per_bandwidth = renamed(
+            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
+        )
         chosen = settings_for_sounds(seconds, sample_rate, rates, n_paths, orders)
         return cls(
             **chosen,
             sample_rate=sample_rate,
             orders=orders,
-            oversampling=oversampling,
+            samples_per_bandwidth=samples_per_bandwidth,
             smoothing=smoothing,
             memory=memory,
         )
@@ -263,7 +279,7 @@ class JTFSPath(nn.Module):
         return describe(self, steps, n_parameters, paths, measure)
 
     def _build_constants(self) -> None:
-        self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
+        self._constants = make_constants(self.geometry, self._banks, self.paths, self.samples_per_bandwidth)
         self._filters = Filters(self._constants.tensors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
@@ -277,13 +293,21 @@ class JTFSPath(nn.Module):
         # torch.load(..., map_location=...) moves every tensor, where buffers alone should go.
         if any(exact.device.type != "cpu" for exact in self._filters.exact.values()):
             with torch.device("cpu"):
-                self._constants = make_constants(self.geometry, self._banks, self.paths, self.oversampling)
+                self._constants = make_constants(
+                    self.geometry, self._banks, self.paths, self.samples_per_bandwidth
+                )
             self._filters.exact = self._constants.tensors
 
     @property
     def _cascade(self) -> Cascade:
         # Made anew, since replicas and copies have buffers of their own.
         return Cascade(self._constants, self._filters.get_buffer)
+
+    @property
+    def oversampling(self) -> float | None:
+        """The former name of ``samples_per_bandwidth``, for one more release."""
+        warn_renamed("oversampling", "samples_per_bandwidth")
+        return self.samples_per_bandwidth
 
     @property
     def n_paths(self) -> int:
@@ -312,8 +336,8 @@ class JTFSPath(nn.Module):
         return (
             f"n_samples={g.n_samples}, J={g.J}, Q={g.Q}, J_fr={g.J_fr}, Q_fr={g.Q_fr}, T={g.time}, "
             f"F={g.frequency}, sample_rate={self.sample_rate:g}, orders={orders}, "
-            f"oversampling={self.oversampling}, smoothing={self.smoothing}, memory={self.memory}, "
-            f"n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
+            f"samples_per_bandwidth={self.samples_per_bandwidth}, smoothing={self.smoothing}, "
+            f"memory={self.memory}, n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
         )
 
     @_eager
@@ -572,7 +596,7 @@ class JTFSPath(nn.Module):
         return Settings(
             self.geometry,
             frozenset(path.order for path in self.paths),
-            self.oversampling,
+            self.samples_per_bandwidth,
             self.smoothing,
             self.memory,
             self.dtype,

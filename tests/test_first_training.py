@@ -90,7 +90,7 @@ def test_what_readme_says_of_losses_and_gradients(monkeypatch: pytest.MonkeyPatc
 
     torch.manual_seed(0)
     encoder, generator = Encoder(), torch.Generator().manual_seed(0)
-    scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, oversampling=2, **{**HEARING, "unit": "path"})
+    scrapl = SCRAPL(N_SAMPLES, sample_rate=SAMPLE_RATE, samples_per_bandwidth=2, **{**HEARING, "unit": "path"})
     target = vibrato(torch.rand(16, 2, generator=generator), generator)
     losses, norms = [], []
     for path in scrapl.kept:

@@ -25,7 +25,7 @@ from tests.support.jtfs_helpers import noise
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, sample_rate=8000.0)
 ATTRIBUTES = {
-    "JTFSPath": {"geometry", "sample_rate", "oversampling", "smoothing", "memory", "paths"},
+    "JTFSPath": {"geometry", "sample_rate", "samples_per_bandwidth", "smoothing", "memory", "paths"},
     "JTFSPathLoss": {"jtfs", "p", "squared", "log1p_eps", "path_scale", "reduction"},
     "SCRAPL": {"loss_fn", "sampler", "kept", "unit", "units", "unbiased", "step", "log"},
 }
@@ -84,7 +84,7 @@ def moved(jtfs: JTFSPath, name: str) -> JTFSPath:
     "half", "bfloat16", "double", "meta", "to_empty", "to_empty, itself alone", "deepcopy", "pickle", "saved",
     "shared", "within another", "float alone",
 ])  # fmt: skip
-@pytest.mark.parametrize("options", [dict(), dict(orders=(1, 2), oversampling=2, T=0)])
+@pytest.mark.parametrize("options", [dict(), dict(orders=(1, 2), samples_per_bandwidth=2, T=0)])
 def test_every_move_keeps_the_numbers(name: str, options: dict[str, Any]) -> None:
     x = float32(2, 512)
     expected = JTFSPath(**SMALL, **options).full(x)

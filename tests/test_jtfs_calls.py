@@ -17,7 +17,7 @@ from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
 from tests.support.jtfs_helpers import assert_near, noise
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
-OPTIONS: dict[str, Any] = dict(orders=(1, 2), oversampling=2, smoothing=1e-4, memory=100_000)
+OPTIONS: dict[str, Any] = dict(orders=(1, 2), samples_per_bandwidth=2, smoothing=1e-4, memory=100_000)
 PATHS: list[Any] = [
     [9, 2, 2],
     (9, 2, 2),
@@ -319,7 +319,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "T=32 there and 'global' here": dict(T="global"),
     "F=4 there and 0 here": dict(F=0),
     r"orders=\(2,\) there and \(1, 2\) here": dict(orders=(1, 2)),
-    "oversampling=None there and 2 here": dict(oversampling=2),
+    "samples_per_bandwidth=None there and 2 here": dict(samples_per_bandwidth=2),
     r"smoothing=0\.0 there and 0\.01 here": dict(smoothing=0.01),
 }
 

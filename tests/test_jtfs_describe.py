@@ -281,8 +281,8 @@ def test_a_long_sound_has_a_local_average() -> None:
 
 
 def test_options_reach_the_transform() -> None:
-    jtfs = JTFSPath.for_sounds(0.5, 8000, (4, 40), oversampling=2, smoothing=1e-4, memory=10**6)
-    assert (jtfs.oversampling, jtfs.smoothing, jtfs.memory) == (2, 1e-4, 10**6)
+    jtfs = JTFSPath.for_sounds(0.5, 8000, (4, 40), samples_per_bandwidth=2, smoothing=1e-4, memory=10**6)
+    assert (jtfs.samples_per_bandwidth, jtfs.smoothing, jtfs.memory) == (2, 1e-4, 10**6)
 
     class Mine(JTFSPath):
         pass

@@ -27,7 +27,7 @@ from tests.support.jtfs_helpers import noise
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
-OPTIONS: dict[str, Any] = dict(orders=(1, 2), oversampling=2, smoothing=1e-4, memory=100_000)
+OPTIONS: dict[str, Any] = dict(orders=(1, 2), samples_per_bandwidth=2, smoothing=1e-4, memory=100_000)
 
 
 @st.composite
@@ -41,7 +41,7 @@ def transforms(draw: st.DrawFn) -> JTFSPath:
         T=draw(st.sampled_from([None, 0, "global", 1, 20])),
         F=draw(st.sampled_from([None, 0, "global", 1])),
         orders=draw(st.sampled_from([(1,), (2,), (1, 2)])),
-        oversampling=draw(st.sampled_from([None, 1, 2.5])),
+        samples_per_bandwidth=draw(st.sampled_from([None, 1, 2.5])),
         smoothing=draw(st.sampled_from([0.0, 1e-4])),
         memory=draw(st.sampled_from([None, 1, 50_000])),
     )

@@ -39,7 +39,7 @@ def click(sample: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("T", "F"), [*itertools.product([None, 0, "global", 100], AVERAGES), (64, 8)])
-@pytest.mark.parametrize("bank", [{}, {"Q": (1, 4), "J_fr": 1}, {"Q_fr": 3, "oversampling": 2}])
+@pytest.mark.parametrize("bank", [{}, {"Q": (1, 4), "J_fr": 1}, {"Q_fr": 3, "samples_per_bandwidth": 2}])
 def test_every_row_and_frame_has_a_place(T: Any, F: Any, bank: dict[str, Any]) -> None:
     settings = {"J": 7, "Q": (4, 2), "J_fr": 2, "T": T, "F": F, "orders": (1, 2), "sample_rate": 1000} | bank
     jtfs = JTFSPath(1500, **settings).to("meta")
@@ -55,12 +55,12 @@ def test_every_row_and_frame_has_a_place(T: Any, F: Any, bank: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("F", [None, 0, 2, 5, 16])
-@pytest.mark.parametrize("oversampling", [None, 2])
+@pytest.mark.parametrize("samples_per_bandwidth", [None, 2])
 @pytest.mark.parametrize(("order", "scale"), [(1, 0.0), (1, 0.7), (2, 0.0), (2, 0.7), (2, -0.7)])
 def test_a_tone_is_loudest_in_the_row_of_its_frequency(
-    F: Any, oversampling: float | None, order: int, scale: float
+    F: Any, samples_per_bandwidth: float | None, order: int, scale: float
 ) -> None:
-    jtfs = small(F=F, T="global", oversampling=oversampling)
+    jtfs = small(F=F, T="global", samples_per_bandwidth=samples_per_bandwidth)
     p = next(
         path.index
         for path in jtfs.paths
@@ -100,7 +100,8 @@ def test_global_averages_stand_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"T": 0}, {"T": 128}, {"T": 100}, {"T": 128, "oversampling": 2}, {"T": 0, "n_samples": 3000}]
+    "settings",
+    [{"T": 0}, {"T": 128}, {"T": 100}, {"T": 128, "samples_per_bandwidth": 2}, {"T": 0, "n_samples": 3000}],
 )
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_click_is_loudest_in_the_frame_of_its_time(settings: dict[str, Any], order: int) -> None:
@@ -297,7 +298,8 @@ def test_reprs_say_what_axes_stand_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"T": 0}, {"T": "global"}, {"oversampling": 1}, {"n_samples": 3001}, {"smoothing": 0.1}]
+    "settings",
+    [{}, {"T": 0}, {"T": "global"}, {"samples_per_bandwidth": 1}, {"n_samples": 3001}, {"smoothing": 0.1}],
 )
 @pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 @pytest.mark.parametrize("hop", [None, 1, 4, 64])
@@ -314,7 +316,7 @@ def test_scalogram_is_that_of_its_definition(settings: dict[str, Any], hop: int 
     assert 0 <= samples[0] < (hop or 8)
     assert samples[-1] < geometry.n_samples <= samples[-1] + (hop or 8)
     expected = torch.from_numpy(u1[..., samples.numpy() + geometry.pad_left])
-    assert_near(found.values, expected, 1e-9 if "oversampling" not in settings else 1e-5)
+    assert_near(found.values, expected, 1e-9 if "samples_per_bandwidth" not in settings else 1e-5)
     assert found.frequencies.tolist() == [psi.xi * RATE for psi in bank]
 
 

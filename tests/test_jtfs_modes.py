@@ -76,9 +76,9 @@ def exact() -> tuple[Tensor, list[Tensor], Tensor]:
     return x, *value_and_gradient(JTFSPath(**LARGE).double().full, x)
 
 
-@pytest.mark.parametrize("oversampling", [1, 1.5, 2, 4, 100])
-def test_compact_single_paths_are_the_full_tree(oversampling: float) -> None:
-    jtfs = JTFSPath(**LARGE, oversampling=oversampling).double()
+@pytest.mark.parametrize("samples_per_bandwidth", [1, 1.5, 2, 4, 100])
+def test_compact_single_paths_are_the_full_tree(samples_per_bandwidth: float) -> None:
+    jtfs = JTFSPath(**LARGE, samples_per_bandwidth=samples_per_bandwidth).double()
     x = noise(1, 4096)
     full, gradient = value_and_gradient(jtfs.full, x)
     singles = [value_and_gradient(lambda s, p=p: [jtfs(s, p)], x) for p in range(jtfs.n_paths)]
@@ -92,7 +92,7 @@ def test_compact_single_paths_are_the_full_tree(oversampling: float) -> None:
 
 
 def test_compact_losses_sum_to_the_full_loss() -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**LARGE, oversampling=2, smoothing=1e-5).double())
+    loss_fn = JTFSPathLoss(JTFSPath(**LARGE, samples_per_bandwidth=2, smoothing=1e-5).double())
     x, y = noise(1, 4096).requires_grad_(), noise(1, 4096, seed=1)
     n_paths = loss_fn.jtfs.n_paths
     full = loss_fn.full(x, y)
@@ -103,11 +103,11 @@ def test_compact_losses_sum_to_the_full_loss() -> None:
     assert_near(torch.stack(gradients).mean(0), gradient, 1e-10)
 
 
-def test_error_falls_as_oversampling_grows(exact: tuple[Tensor, list[Tensor], Tensor]) -> None:
+def test_error_falls_as_samples_grow(exact: tuple[Tensor, list[Tensor], Tensor]) -> None:
     x, expected, expected_gradient = exact
     errors = []
-    for oversampling in (1, 2, 4, 100):
-        jtfs = JTFSPath(**LARGE, oversampling=oversampling).double()
+    for samples_per_bandwidth in (1, 2, 4, 100):
+        jtfs = JTFSPath(**LARGE, samples_per_bandwidth=samples_per_bandwidth).double()
         values, gradient = value_and_gradient(jtfs.full, x)
         assert [v.shape for v in values] == [e.shape for e in expected]
         errors.append((distance(values, expected), distance([gradient], [expected_gradient])))
@@ -122,17 +122,17 @@ def test_error_falls_as_oversampling_grows(exact: tuple[Tensor, list[Tensor], Te
     assert of_gradients[-1] < 3e-3
 
 
-def test_ample_oversampling_without_cuts_is_exact(
+def test_ample_samples_without_cuts_is_exact(
     exact: tuple[Tensor, list[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT_COMPACT", 2e-8)
     monkeypatch.setattr("scrapl_jtfs.operators.SHORTEST_SHARED", 1)
     # Without these two cuts nothing but bins below 1e-12 of a peak differs; with them 5e-5 of a path does.
     x, expected, _ = exact
-    assert_all_near(JTFSPath(**LARGE, oversampling=100).double().full(x), expected, 1e-8)
+    assert_all_near(JTFSPath(**LARGE, samples_per_bandwidth=100).double().full(x), expected, 1e-8)
     # Smoothed, as the gradient through sub-bands empty but for rounding is noise.
     exact_gradient, gradient = (
-        value_and_gradient(JTFSPath(**LARGE, oversampling=o, smoothing=1e-2).double().full, x)[1]
+        value_and_gradient(JTFSPath(**LARGE, samples_per_bandwidth=o, smoothing=1e-2).double().full, x)[1]
         for o in (None, 100)
     )
     assert_near(gradient, exact_gradient, 1e-7)
@@ -159,8 +159,8 @@ def test_odd_settings_are_close_and_of_the_same_shape(change: dict) -> None:
     jtfs = JTFSPath(**config).double()
     x = noise(2, config["n_samples"])
     expected = jtfs.full(x)
-    for oversampling, tolerance in ((1, 0.02), (2, 3e-3), (100, 1e-4)):
-        compact = JTFSPath(**config, oversampling=oversampling).double()
+    for samples_per_bandwidth, tolerance in ((1, 0.02), (2, 3e-3), (100, 1e-4)):
+        compact = JTFSPath(**config, samples_per_bandwidth=samples_per_bandwidth).double()
         actual = compact.full(x)
         assert [a.shape for a in actual] == [e.shape for e in expected]
         assert distance(actual, expected) < tolerance
@@ -206,7 +206,7 @@ def test_no_smoothing_is_the_limit() -> None:
     assert errors[-1] < 1e-7
 
 
-@pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-5), dict(smoothing=1e-5, oversampling=2)])
+@pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-5), dict(smoothing=1e-5, samples_per_bandwidth=2)])
 def test_silence_and_its_neighbours(options: dict) -> None:
     loss_fn = JTFSPathLoss(JTFSPath(**SMALL, **options), reduction="none")
     jtfs, signal = loss_fn.jtfs, noise(2, 512, dtype=torch.float32)
@@ -257,7 +257,7 @@ def test_pairs_of_different_precision() -> None:
         assert gradient.any()
 
 
-@pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-4, oversampling=2), dict(orders=(2,))])
+@pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-4, samples_per_bandwidth=2), dict(orders=(2,))])
 def test_first_layers_stand_for_the_signal(options: dict) -> None:
     jtfs = JTFSPath(**{**SMALL, **options}).double()
     x = noise(2, 3, 512)
@@ -300,7 +300,7 @@ def test_first_layers_are_refused_where_path_ids_mean_other_paths() -> None:
 
 
 def test_prepared_targets_follow_the_dtype() -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**SMALL, smoothing=1e-5, oversampling=2))
+    loss_fn = JTFSPathLoss(JTFSPath(**SMALL, smoothing=1e-5, samples_per_bandwidth=2))
     x, y = noise(2, 512), noise(2, 512, seed=1)
     prepared = loss_fn.prepare(y.float())
     single = [loss_fn(x.float(), prepared, p) for p in (3, 9)]
@@ -310,9 +310,9 @@ def test_prepared_targets_follow_the_dtype() -> None:
         assert loss_fn(x, prepared, p).item() == pytest.approx(before.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("Q", "oversampling"), [((8, 8), 1.0), ((8, 8), 1.3), ((24, 4), 2.0)])
-def test_fast_modulations_beyond_a_compact_rate_are_zero(Q: tuple[int, int], oversampling: float) -> None:
-    jtfs = JTFSPath(2048, J=7, Q=Q, J_fr=2, oversampling=oversampling).double()
+@pytest.mark.parametrize(("Q", "samples_per_bandwidth"), [((8, 8), 1.0), ((8, 8), 1.3), ((24, 4), 2.0)])
+def test_fast_modulations_beyond_a_compact_rate_are_zero(Q: tuple[int, int], samples_per_bandwidth: float) -> None:
+    jtfs = JTFSPath(2048, J=7, Q=Q, J_fr=2, samples_per_bandwidth=samples_per_bandwidth).double()
     x = noise(2048).requires_grad_()
     loss = sum((c.square().sum() for c in jtfs.full(x)), torch.zeros(()))
     (gradient,) = torch.autograd.grad(loss, x)

@@ -8,13 +8,14 @@ import pickle
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import JTFSPath, JTFSPathLoss
+from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
 from tests.support.jtfs_helpers import assert_all_near, assert_near, noise, value_and_gradient
 
 # Short signals on purpose, whose averages hear reflections.
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 
 TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, T=32, F=2, orders=(1, 2))
-OPTIONS: dict[str, Any] = dict(smoothing=1e-5, oversampling=2, memory=100_000)
+OPTIONS: dict[str, Any] = dict(smoothing=1e-5, samples_per_bandwidth=2, memory=100_000)
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.01], ids=["plain", "smoothed"])
@@ -222,7 +223,7 @@ def test_copies_keep_their_options(copied: Callable[[JTFSPath], JTFSPath]) -> No
     x = noise(2, 512, dtype=torch.float32)
     jtfs(x, 3)
     other = copied(jtfs)
-    assert (other.smoothing, other.oversampling, other.memory) == (1e-5, 2, 100_000)
+    assert (other.smoothing, other.samples_per_bandwidth, other.memory) == (1e-5, 2, 100_000)
     assert repr(other) == repr(jtfs)
     assert all(torch.equal(a, b) for a, b in zip(other.full(x), jtfs.full(x), strict=True))
     fresh = JTFSPath(**SMALL, **OPTIONS).double()
@@ -234,9 +235,30 @@ def test_copies_keep_their_options(copied: Callable[[JTFSPath], JTFSPath]) -> No
 
 
 @pytest.mark.parametrize("bad", [0.5, 0, -2, "x", True, math.nan, math.inf])
-def test_bad_oversampling(bad: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match=f"oversampling: {bad!r}"):
-        JTFSPath(**TINY, oversampling=bad)
+def test_bad_samples_per_bandwidth(bad: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"samples_per_bandwidth: {bad!r}"):
+        JTFSPath(**TINY, samples_per_bandwidth=bad)
+
+
+MAKERS: list[Callable[..., JTFSPath]] = [
+    lambda **options: JTFSPath(**TINY, **options),
+    lambda **options: JTFSPath.for_sounds(0.5, 8000, (4, 40), **options),
+    lambda **options: SCRAPL(**TINY, **options).jtfs,
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_oversampling_is_the_old_name_of_samples_per_bandwidth(make: Callable[..., JTFSPath]) -> None:
+    with pytest.warns(DeprecationWarning, match="oversampling is called samples_per_bandwidth") as record:
+        jtfs = make(oversampling=2)
+    assert repr(jtfs) == repr(make(samples_per_bandwidth=2))
+    with pytest.warns(DeprecationWarning, match="oversampling is called samples_per_bandwidth") as of_attribute:
+        assert jtfs.oversampling == 2
+    assert {str(Path(w.filename)) for w in (*record, *of_attribute)} == {__file__}
+    with pytest.raises(TypeError, match="expected samples_per_bandwidth alone"):
+        make(oversampling=2, samples_per_bandwidth=2)
+    with pytest.warns(DeprecationWarning, match="oversampling is called"):
+        assert make(oversampling=None).samples_per_bandwidth is None
 
 
 @pytest.mark.parametrize("bad", [-1, math.nan, math.inf, "x", True, None])

@@ -63,7 +63,7 @@ class Ours:
         self.encoder, self.batches = make_encoder(scale), make_batches(scale, spectrogram, size=size)
         self.synth = make_synth(scale)
         self.jtfs = JTFSPath(
-            scale.n_samples, **scale.transform, sample_rate=scale.sample_rate, oversampling=oversampling
+            scale.n_samples, **scale.transform, sample_rate=scale.sample_rate, samples_per_bandwidth=oversampling
         ).double()
         if rounded:
             for buffer in self.jtfs.buffers():

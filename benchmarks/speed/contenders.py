@@ -18,7 +18,7 @@ from benchmarks.speed.cases import Case, Settings
 
 __all__ = ["CONTENDERS", "OURS", "WITHOUT_PATHS", "Contender", "build", "noise", "work"]
 
-OURS = {"exact": None, "compact": 2, "compact-3": 3}  # name -> oversampling
+OURS = {"exact": None, "compact": 2, "compact-3": 3}  # name -> samples per bandwidth
 CONTENDERS = (*OURS, "scrapl-loss", "mss", "kymatio")
 WITHOUT_PATHS = ("mss", "kymatio")
 
@@ -55,7 +55,7 @@ class Ours:
         from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
         s = settings
-        extra: dict[str, Any] = {} if oversampling is None else {"oversampling": oversampling}
+        extra: dict[str, Any] = {} if oversampling is None else {"samples_per_bandwidth": oversampling}
         orders = (1, 2) if whole else (2,)
         with warnings.catch_warnings():
             # Of averages that hear the reflection of shorter signals: time counts here, and settings stay.

@@ -30,7 +30,7 @@ class Settings:
 
         Args:
             second: eps of the second layer over that of the first.
-            options: `oversampling`, `smoothing`.
+            options: `samples_per_bandwidth`, `smoothing`.
         """
         args = (self.n_samples, self.J, (8, 2), 3, 2, self.T, 8)
         options["sample_rate"] = SAMPLE_RATE

@@ -72,7 +72,7 @@ def study_compact(selection: Selection) -> Iterator[Record]:
         single = answers(exact, pair, paths, torch.float32)
         yield _record({"sound": sound, "variant": "float32"}, single, wanted[sound])
     for oversampling in selection.oversampling:
-        compact = selection.settings.build(oversampling=oversampling)
+        compact = selection.settings.build(samples_per_bandwidth=oversampling)
         for sound, pair in pairs.items():
             keys = {"sound": sound, "variant": oversampling}
             yield _record(keys, answers(compact, pair, paths), wanted[sound])

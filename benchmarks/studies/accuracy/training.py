@@ -36,7 +36,7 @@ class Arm:
         return f"eps {self.smoothing:g}{layers}, {str(self.dtype).removeprefix('torch.')}{compact}"
 
     def build(self, settings: Settings) -> JTFSPath:
-        jtfs = settings.build(self.second, oversampling=self.oversampling, smoothing=self.smoothing)
+        jtfs = settings.build(self.second, samples_per_bandwidth=self.oversampling, smoothing=self.smoothing)
         return jtfs.to(self.dtype)
 
 

@@ -121,6 +121,6 @@ def build_jtfs(problem: Problem, oversampling: float | None = None) -> JTFSPath:
         T=preset.T,
         F=preset.F,
         sample_rate=preset.sample_rate,
-        oversampling=oversampling,
+        samples_per_bandwidth=oversampling,
         smoothing=problem.smoothing,
     )
