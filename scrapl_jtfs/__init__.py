@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from scrapl_jtfs._describe.description import Description
 from scrapl_jtfs.cascade import FirstLayer
-from scrapl_jtfs.describe import Description
 from scrapl_jtfs.features import Features, Scalogram, relative_distance
 from scrapl_jtfs.figures import (
     draw_coefficients,

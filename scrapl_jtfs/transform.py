@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from . import features, scattering
+from ._describe.describe import describe
+from ._describe.description import Description
+from ._describe.long_average import warn_of_long_average
+from ._describe.settings_for_sounds import settings_for_sounds
 from .cascade import Cascade, FirstLayer, Settings
 from .checks import (
     UNSET,
@@ -26,9 +30,7 @@ from .checks import (
     renamed,
     warn_renamed,
 )
-from .choice import settings_for_sounds
 from .constants import make_constants
-from .describe import Description, describe, warn_of_long_average
 from .effort import check_options, check_orders, first_effort, second_effort
 from .features import Features, Kept, Scalogram
 from .filters import Filters

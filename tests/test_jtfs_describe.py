@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss, commands, cost
-from scrapl_jtfs.choice import FREQUENTIAL, OCTAVES, SECOND_ORDER
-from scrapl_jtfs.describe import Description, consequence
+from scrapl_jtfs import SCRAPL, Description, JTFSPath, JTFSPathLoss, commands
+from scrapl_jtfs._describe import step_times
+from scrapl_jtfs._describe.long_average import consequence
+from scrapl_jtfs._describe.settings_for_sounds import FREQUENTIAL, OCTAVES, SECOND_ORDER
 from scrapl_optim import PathAdamSAGA
 from tests.support.jtfs_helpers import noise
 
@@ -84,20 +85,29 @@ def test_the_first_order_reaches_from_the_lowest_to_the_highest_row() -> None:
 
 def test_costs_are_those_of_the_table(paper: JTFSPath) -> None:
     found, costs = paper.describe(), [path.cost for path in paper.paths]
-    assert (found.cheapest.cost, found.dearest.cost) == (min(costs), max(costs))
+    assert (found.cheapest.cost, found.costliest.cost) == (min(costs), max(costs))
     assert found.mean_cost == pytest.approx(1.0)
     few = paper.describe(paths=[3, 200])
     assert few.mean_cost == pytest.approx((costs[3] + costs[200]) / 2)
-    assert {few.cheapest.index, few.dearest.index} == {3, 200}
+    assert {few.cheapest.index, few.costliest.index} == {3, 200}
 
 
 def test_visits(paper: JTFSPath) -> None:
     found = paper.describe(steps=1920)
-    assert (found.visits, found.wanted_steps) == (pytest.approx(1920 / 315), 25 * 315)
+    assert (found.visits, found.recommended_steps) == (pytest.approx(1920 / 315), 25 * 315)
     assert lines(found)["steps"].startswith("steps: 1920 visit each path 6.1 times on average; 25 visits of each")
     unsaid = paper.describe()
     assert (unsaid.steps, unsaid.visits) == (None, None)
     assert lines(unsaid)["steps"] == "steps: 25 visits of each path take 7875 steps"
+
+
+def test_former_names_warn(paper: JTFSPath) -> None:
+    description = paper.describe()
+    with pytest.warns(DeprecationWarning, match=r"use Description\.costliest") as caught:
+        assert description.dearest == description.costliest
+    with pytest.warns(DeprecationWarning, match=r"use Description\.recommended_steps"):
+        assert description.wanted_steps == description.recommended_steps
+    assert caught[0].filename == __file__
 
 
 def test_only_some_paths_are_drawn(paper: JTFSPath) -> None:
@@ -313,7 +323,7 @@ def test_a_sound_of_exactly_one_period_is_long_enough() -> None:
         (dict(rates=(0, 20)), ValueError, "Invalid rates"),
         (dict(rates=(None, 20)), ValueError, "Invalid rates"),
         (dict(rates=(2, math.inf)), ValueError, "Invalid rates"),
-        (dict(rates=(2, 7000)), ValueError, r"Invalid rates: \(2, 7000\); 16000 samples at .* have"),
+        (dict(rates=(2, 7000)), ValueError, r"Invalid rates: \(2, 7000\); expected .* 16000 samples at .* have"),
         (dict(n_paths=0), ValueError, "Invalid n_paths: 0"),
         (dict(n_paths=10.0), TypeError, r"Invalid n_paths: 10\.0"),
         (dict(orders=(1,)), ValueError, r"Invalid orders: \(1,\); .*as order 1 has no rates"),
@@ -337,12 +347,12 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(cost, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(step_times, "perf_counter", lambda: self.now)
 
 
 def take(monkeypatch: pytest.MonkeyPatch, path: Any, spectrogram: Any) -> list[int | None]:
     """Let each step take the seconds that are said, and return what is computed: a path's id, or None."""
-    clock, calls, forward, distance = Clock(monkeypatch), [], JTFSPathLoss.forward, cost.spectrogram_loss
+    clock, calls, forward, distance = Clock(monkeypatch), [], JTFSPathLoss.forward, step_times.spectrogram_loss
 
     def on_path(self: JTFSPathLoss, x: torch.Tensor, target: torch.Tensor, path_idx: int) -> torch.Tensor:
         calls.append(path_idx)
@@ -355,7 +365,7 @@ def take(monkeypatch: pytest.MonkeyPatch, path: Any, spectrogram: Any) -> list[i
         return distance(x, target)
 
     monkeypatch.setattr(JTFSPathLoss, "forward", on_path)
-    monkeypatch.setattr(cost, "spectrogram_loss", on_spectrogram)
+    monkeypatch.setattr(step_times, "spectrogram_loss", on_spectrogram)
     return calls
 
 
@@ -415,7 +425,7 @@ def test_only_drawn_paths_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 90, 315])
 def test_paths_that_are_timed_are_of_typical_cost(n: int, paper: JTFSPath) -> None:
     paths = paper.paths[:n]
-    chosen = cost.typical_paths(paths)
+    chosen = step_times.typical_paths(paths)
     costs = sorted(path.cost for path in paths)
     assert len({path.index for path in chosen}) == min(n, 3)
     thirds = [costs[round(part * n / len(chosen)) :][: -(-n // len(chosen))] for part in range(len(chosen))]
@@ -475,14 +485,14 @@ def test_the_spectrogram_loss_is_auraloss() -> None:
     x, y = noise(2, 4, 5000, dtype=torch.float32)
     y *= torch.linspace(0, 1e-4, 5000)  # to below the smallest magnitude
     theirs = freq.MultiResolutionSTFTLoss(w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)(x[:, None], y[:, None])
-    torch.testing.assert_close(cost.spectrogram_loss(x, y), theirs)
+    torch.testing.assert_close(step_times.spectrogram_loss(x, y), theirs)
 
 
 @pytest.mark.parametrize("n_samples", [2, 60, 300, 1500])
 def test_short_signals_shorten_the_windows(n_samples: int) -> None:
     x, y = noise(2, 3, n_samples)
     expected = []
-    for n_fft, hop, support in cost.RESOLUTIONS:
+    for n_fft, hop, support in step_times.RESOLUTIONS:
         size, support = min(n_fft, n_samples), min(support, n_samples)
         window = torch.zeros(size, dtype=x.dtype)
         left = (size - support) // 2
@@ -490,8 +500,8 @@ def test_short_signals_shorten_the_windows(n_samples: int) -> None:
         padded = nn.functional.pad(torch.stack([x, y]), (size // 2, size // 2), mode="reflect")
         a, b = torch.fft.rfft(padded.unfold(-1, size, hop) * window).abs().clamp(min=1e-4)
         expected.append((a - b).abs().mean() + (a / b).log().abs().mean())
-    torch.testing.assert_close(cost.spectrogram_loss(x, y), sum(expected) / 3)
-    assert cost.spectrogram_loss(x, x) == 0
+    torch.testing.assert_close(step_times.spectrogram_loss(x, y), sum(expected) / 3)
+    assert step_times.spectrogram_loss(x, x) == 0
 
 
 def test_the_command_measures(capsys: pytest.CaptureFixture[str]) -> None:

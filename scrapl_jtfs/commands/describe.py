@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..choice import settings_for_sounds
+from .._describe.settings_for_sounds import settings_for_sounds
 from ..transform import JTFSPath
 from .audio import read_format
 from .command_line import Parser, say, shown

@@ -1,43 +1,42 @@
-"""What a training step on a path takes beside one on a spectrogram loss, timed on the machine at hand."""
+"""Measured times of a training step on a path and of one on a spectrogram loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, median
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .paths import Path, number_text
+from scrapl_jtfs.paths import Path, number_text
 
 if TYPE_CHECKING:
-    from .transform import JTFSPath
+    from scrapl_jtfs.transform import JTFSPath
 
+# FFT size, hop and window in samples: the defaults of auraloss.freq.MultiResolutionSTFTLoss.
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-"""FFT size, hop and window in samples: the defaults of auraloss.freq.MultiResolutionSTFTLoss."""
-BATCH = 4
-ROUNDS = 7
-PATIENCE = 20.0
-"""Seconds after which no further round begins."""
-
-_SAMPLE = 3  # paths that are timed
+_BATCH = 4
+_ROUNDS = 7
+# Seconds after which no further round begins.
+_PATIENCE = 20.0
+# The number of paths that are timed.
+_N_TIMED = 3
+# The smallest power of a bin of a spectrogram; less is raised to it before the logarithm.
 _SMALLEST_POWER = 1e-8
 
 
-@dataclass(frozen=True)
-class StepTimes:
-    """Seconds of a training step: loss of white noise and target, and gradient with respect to the noise.
+class StepTimes(NamedTuple):
+    """Seconds of a training step: the loss between white noise and a target, and its gradient.
 
-    Args:
-        path: of the loss on one path, mean over paths of typical cost.
-        spectrogram: of a spectrogram loss of three resolutions.
-        batch: signals in a step.
+    Attributes:
+        path: seconds with the loss on one path, a mean over paths of typical cost.
+        spectrogram: seconds with a spectrogram loss of three resolutions.
+        batch: number of signals in a step.
         dtype: of the signals.
-        device: where they were.
+        device: of the signals.
     """
 
     path: float
@@ -48,7 +47,7 @@ class StepTimes:
 
     @property
     def ratio(self) -> float:
-        """Steps on the spectrogram loss that one on a path takes."""
+        """Time of a step on a path, relative to one on the spectrogram loss."""
         return self.path / self.spectrogram
 
     def __str__(self) -> str:
@@ -63,16 +62,16 @@ class StepTimes:
 def time_steps(jtfs: JTFSPath, paths: Sequence[Path]) -> StepTimes:
     """Time steps on paths of typical cost and on the spectrogram loss in turn, after a round of warm-up.
 
-    Medians over 7 rounds, or as many as begin within 20 s, at least one.
+    Times are medians over seven rounds, or fewer if these take longer than 20 s.
 
     Args:
         jtfs: the transform; signals have its dtype and device.
-        paths: those that are drawn.
+        paths: the paths that are drawn in training.
 
     Raises:
         ValueError: the transform is on the meta device, where nothing is computed.
     """
-    from .loss import JTFSPathLoss  # which imports the transform, which imports this
+    from scrapl_jtfs.loss import JTFSPathLoss  # it imports the transform, which imports this module
 
     check_computes(jtfs)
     loss_fn = JTFSPathLoss(jtfs)
@@ -82,11 +81,11 @@ def time_steps(jtfs: JTFSPath, paths: Sequence[Path]) -> StepTimes:
         losses = [partial(loss_fn, x, target, path.index) for path in typical_paths(paths)]
         rounds = _time_rounds([*losses, partial(spectrogram_loss, x, target)], x)
     *on_paths, spectrogram = map(median, zip(*rounds, strict=True))
-    return StepTimes(fmean(on_paths), spectrogram, BATCH, jtfs.dtype, jtfs.device)
+    return StepTimes(fmean(on_paths), spectrogram, _BATCH, jtfs.dtype, jtfs.device)
 
 
 def check_computes(jtfs: JTFSPath) -> None:
-    """Raise unless the transform is on a device where a step takes time."""
+    """Raise ValueError if the transform is on the meta device, on which nothing is computed."""
     if jtfs.device.type == "meta":
         raise ValueError(
             "Invalid measure: True; expected a transform on a device that computes, not on meta; move it there "
@@ -97,20 +96,20 @@ def check_computes(jtfs: JTFSPath) -> None:
 def typical_paths(paths: Sequence[Path]) -> list[Path]:
     """Return the middle path of each third by cost, whose mean cost is about that of all."""
     ordered = sorted(paths, key=lambda path: path.cost)
-    n_parts = min(_SAMPLE, len(ordered))
+    n_parts = min(_N_TIMED, len(ordered))
     return [ordered[(2 * part + 1) * len(ordered) // (2 * n_parts)] for part in range(n_parts)]
 
 
 def spectrogram_loss(x: Tensor, target: Tensor) -> Tensor:
     r"""Compute the mean over resolutions of the mean :math:`|X - Y| + |\log X - \log Y|`, magnitudes of STFTs.
 
-    Sizes of FFTs and windows are at most the signals' length.
+    FFTs and windows are at most as long as the signals.
 
     Args:
         x: (batch, n_samples) signals.
-        target: the same.
+        target: signals of the same shape.
 
-    Source: auraloss.freq.MultiResolutionSTFTLoss with w_sc=0, w_log_mag=1, w_lin_mag=1.
+    Source: the loss of auraloss.freq.MultiResolutionSTFTLoss with w_sc=0, w_log_mag=1, w_lin_mag=1.
     """
     return torch.stack([_spectrogram_distance(x, target, *sizes) for sizes in RESOLUTIONS]).mean()
 
@@ -124,9 +123,9 @@ def _spectrogram_distance(x: Tensor, target: Tensor, n_fft: int, hop: int, suppo
 
 
 def _noise(jtfs: JTFSPath) -> Tensor:
-    """Draw x and the target from a generator of our own, that the caller's draws stay as they are."""
+    """Draw x and the target; a generator of their own leaves the caller's random numbers as they are."""
     generator = torch.Generator("cpu").manual_seed(0)
-    shape = (2, BATCH, jtfs.geometry.n_samples)
+    shape = (2, _BATCH, jtfs.geometry.n_samples)
     return torch.randn(shape, generator=generator, dtype=jtfs.dtype, device="cpu").to(jtfs.device)
 
 
@@ -135,7 +134,7 @@ def _time_rounds(losses: Sequence[Callable[[], Tensor]], x: Tensor) -> list[list
     for loss in losses:
         _step_seconds(loss, x)
     start, rounds = perf_counter(), []
-    while not rounds or (len(rounds) < ROUNDS and perf_counter() - start < PATIENCE):
+    while not rounds or (len(rounds) < _ROUNDS and perf_counter() - start < _PATIENCE):
         rounds.append([_step_seconds(loss, x) for loss in losses])
     return rounds
 

@@ -1,0 +1,1 @@
+"""Parts of ``JTFSPath.describe`` and ``JTFSPath.for_sounds``."""
