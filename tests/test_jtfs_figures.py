@@ -1,123 +1,329 @@
-"""Pictures of distributions: ranges, units, what is refused."""
+"""Pictures show the numbers they are given, in their place, with axes in the right units; bad input is named."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from torch import Tensor
 
-from scrapl_jtfs import JTFSPath, draw_distribution
-
-SETTINGS: dict[str, Any] = dict(n_samples=1024, J=6, Q=(4, 1), J_fr=2)
-IN_HERTZ = JTFSPath(**SETTINGS, sample_rate=8000)
-PER_SAMPLE = JTFSPath(**SETTINGS)
-PI = np.random.default_rng(0).dirichlet(np.ones(IN_HERTZ.n_paths))
-
-
-def drawn(**ranges: Any) -> Axes:
-    axes = Figure().subplots()
-    draw_distribution(axes, IN_HERTZ.paths, PI.tolist(), **ranges)
-    return axes
-
-
-def rectangle(axes: Axes) -> tuple[list[float], list[float]]:
-    """Left and right, bottom and top, in data coordinates."""
-    (patch,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
-    assert not patch.get_fill()
-    box = patch.get_window_extent().transformed(axes.transData.inverted())
-    return [float(box.x0), float(box.x1)], [float(box.y0), float(box.y1)]
-
-
-@pytest.mark.parametrize("kind", [tuple, list, np.array])
-def test_ranges_are_drawn_as_a_rectangle_or_a_band(kind: Any) -> None:
-    am, fm = [30.0, 160.0], [8.0, 20.0]
-    across, along = rectangle(drawn(am=kind(am), fm=kind(fm)))
-    assert across == pytest.approx(am)
-    assert along == pytest.approx(fm)
-    axes = drawn(am=kind(am))
-    across, along = rectangle(axes)
-    assert across == pytest.approx(am)
-    assert along == pytest.approx(axes.get_ylim()), "all modulations of frequency"
-    axes = drawn(fm=kind(fm))
-    across, along = rectangle(axes)
-    assert across == pytest.approx(axes.get_xlim())
-    assert along == pytest.approx(fm)
-    assert not drawn().patches
-
-
-def test_axes_name_their_units() -> None:
-    axes = drawn()
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("AM: rate (Hz)", "FM: rate / scale (oct/s)")
-    axes = Figure().subplots()
-    points = draw_distribution(axes, PER_SAMPLE.paths, PI, am=(0.004, 0.02))
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (
-        "AM: rate (cycles/sample)",
-        "FM: rate / scale (oct/sample)",
-    )
-    places = np.asarray(points.get_offsets())
-    assert places[:, 0].max() < 0.5
-    np.testing.assert_allclose(np.asarray(drawn().collections[0].get_offsets()), places * 8000, rtol=1e-12)
-    assert {path.sample_rate for path in PER_SAMPLE.paths} == {1.0}
-    assert {path.sample_rate for path in IN_HERTZ.paths} == {8000.0}
-
-
-@dataclass
-class Place:
-    rate: float
-    scale: float
-
-
-def test_places_of_others_are_in_hertz() -> None:
-    axes = Figure().subplots()
-    draw_distribution(axes, [Place(0.2, 1.0), Place(0.4, 2.0)], [0.25, 0.75])
-    assert axes.get_xlabel() == "AM: rate (Hz)"
-
-
-@pytest.mark.parametrize(
-    "kind", [list, tuple, np.array, torch.tensor, lambda pi: torch.tensor(pi).requires_grad_()]
+from scrapl_jtfs import (
+    JTFSPath,
+    JTFSPathLoss,
+    draw_coefficients,
+    draw_curves,
+    draw_distribution,
+    draw_rate_scale,
+    draw_scalogram,
+    draw_sweep,
+    sweep_control,
 )
-def test_distributions_of_any_kind(kind: Any) -> None:
-    points = draw_distribution(Figure().subplots(), IN_HERTZ.paths, kind(PI.tolist()))
-    colours = np.asarray(points.get_array())
-    np.testing.assert_allclose(colours, np.asarray(drawn().collections[0].get_array()), rtol=1e-6)
-    assert len(colours) == len({(p.rate, p.scale) for p in IN_HERTZ.paths if p.scale})
+
+N, RATE = 2048, 2048
+SETTINGS: dict[str, Any] = {"n_samples": N, "J": 8, "Q": (8, 1), "J_fr": 2, "sample_rate": RATE}
+JTFS = JTFSPath(**SETTINGS)
+NOISE = torch.randn(N, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["am", "fm"])
+def axes() -> Axes:
+    return Figure().subplots()
+
+
+def cells(mesh: QuadMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the edges of frames and of rows, and the numbers (rows, frames)."""
+    corners = np.asarray(mesh.get_coordinates())
+    return corners[0, :, 0], corners[:, 0, 1], np.asarray(mesh.get_array())
+
+
+# Sounds ---------------------------------------------------------------------------------------------------------
+
+
+def test_scalogram_is_in_decibels_below_its_loudest_point() -> None:
+    ax = axes()
+    frames, rows, shown = cells(draw_scalogram(ax, JTFS, NOISE, decibels=30, hop=4))
+    found = JTFS.scalogram(NOISE, hop=4)
+    level = 20 * (found.values.double() / found.values.max()).log10()
+    np.testing.assert_allclose(shown, level.clamp_min(-30), atol=1e-4)
+    assert shown.max() == pytest.approx(0)
+    assert (frames[0], frames[-1]) == (0, 1)
+    assert all(frames[:-1] <= found.times.numpy())
+    assert all(found.times.numpy() <= frames[1:])
+    assert all(rows[:-1] > found.frequencies.numpy())
+    assert all(found.frequencies.numpy() > rows[1:])
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("time (s)", "frequency (Hz)", "log")
+    assert ax.get_ylim() == pytest.approx((float(found.frequencies[-8]), rows[0]))
+    assert ax.figure.axes[1].get_ylabel() == "dB"
+
+
+def test_scalogram_of_silence_has_no_light_and_no_warning() -> None:
+    ax = axes()
+    _, _, shown = cells(draw_scalogram(ax, JTFS, torch.zeros(1, 1, N), label=None))
+    assert (shown == -50).all()
+    assert len(ax.figure.axes) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"T": 0, "F": 0}, {"T": "global", "F": "global"}, {"T": "global"}])
+def test_coefficients_are_drawn_at_their_frequencies_and_times(settings: dict[str, Any]) -> None:
+    jtfs, ax = JTFSPath(**SETTINGS, **settings), axes()
+    frames, rows, shown = cells(draw_coefficients(ax, jtfs, NOISE.requires_grad_(), 10))
+    np.testing.assert_allclose(shown, jtfs(NOISE, 10).detach(), rtol=1e-5)
+    assert (frames[0], frames[-1]) == (0, 1)
+    for edges, centres in ((frames, jtfs.frame_times(10)), (rows[::-1], jtfs.row_frequencies(10).flip(0))):
+        assert (np.diff(edges) > 0).all()
+        assert (np.searchsorted(edges, centres.numpy(), side="right") == np.arange(1, len(edges))).all()
+
+
+def test_without_a_sample_rate_axes_are_in_samples() -> None:
+    jtfs, ax = JTFSPath(N, J=8, Q=(8, 1), J_fr=2), axes()
+    draw_coefficients(ax, jtfs, NOISE.detach(), 10)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (samples)", "frequency (cycles/sample)")
+    draw_rate_scale(ax, jtfs.paths, [1.0] * jtfs.n_paths)
+    assert ax.get_xlabel() == "rate (cycles/sample)"
+
+
+def test_several_signals_are_refused() -> None:
+    for draw in (draw_scalogram, lambda ax, jtfs, x: draw_coefficients(ax, jtfs, x, 10)):
+        with pytest.raises(ValueError, match=r"Invalid x: shape \(2, 2048\); expected one signal"):
+            draw(axes(), JTFS, torch.zeros(2, N))
+        with pytest.raises(ValueError, match="Expected a signal of 2048 samples"):
+            draw(axes(), JTFS, torch.zeros(100))
+    with pytest.raises(ValueError, match="Invalid decibels: 0; expected a positive number"):
+        draw_scalogram(axes(), JTFS, torch.zeros(N), decibels=0)
+
+
+# Paths ----------------------------------------------------------------------------------------------------------
+
+
+def test_rate_scale_puts_each_number_where_its_path_is() -> None:
+    jtfs, ax = JTFSPath(**SETTINGS, orders=(1, 2)), axes()
+    values = torch.rand(jtfs.n_paths, generator=torch.Generator().manual_seed(1)) + 0.5
+    values[5] = math.nan
+    image = draw_rate_scale(ax, jtfs.paths, values)
+    shown = np.ma.filled(np.ma.asarray(image.get_array()), np.nan)
+    rates = sorted({path.rate for path in jtfs.paths})
+    scales = sorted({path.spin * path.scale for path in jtfs.paths})
+    assert shown.shape == (len(scales), len(rates))
+    for path, value in zip(jtfs.paths, values.tolist(), strict=True):
+        there = shown[scales.index(path.spin * path.scale), rates.index(path.rate)]
+        assert there == pytest.approx(value, nan_ok=True)
+    assert np.isnan(shown).sum() == shown.size - jtfs.n_paths + 1
+    assert [text.get_text() for text in ax.get_xticklabels()] == [f"{rate:.3g}" for rate in rates]
+    signs = [text.get_text()[0] for text in ax.get_yticklabels()]
+    assert signs == sorted(signs, key="-0+".index)
+    assert signs.count("-") == signs.count("+") == len(scales) // 2
+
+
+def test_colours_diverge_from_once_uniform() -> None:
+    ax = axes()
+    values = np.ones(JTFS.n_paths)
+    values[:3] = 0, 1e3, 1 / 4
+    image = draw_rate_scale(ax, JTFS.paths, values)
+    low, high, quarter, once = image.to_rgba(np.array([1e-9, 1e3, 1 / 4, 1.0]))
+    assert min(once[:3]) > 0.95  # no colour
+    assert low[2] > low[0]  # blue
+    assert quarter[2] > quarter[0]
+    assert high[0] > high[2]  # red
+    bar = ax.figure.axes[1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
+    assert bar.get_ylabel() == "times uniform"
+
+
+def test_other_numbers_take_a_norm_and_no_bar() -> None:
+    ax = axes()
+    image = draw_rate_scale(ax, JTFS.paths, np.linspace(-60, 0, JTFS.n_paths), norm=Normalize(), label=None)
+    assert image.get_clim() == (-60, 0)
+    assert len(ax.figure.axes) == 1
+
+
+def test_many_rates_share_labels() -> None:
+    jtfs, ax = JTFSPath(8192, J=11, Q=(8, 4), J_fr=4, Q_fr=4, T="global", sample_rate=8192), axes()
+    draw_rate_scale(ax, jtfs.paths, [1] * jtfs.n_paths)
+    assert len(ax.get_xticks()) <= 12
+    assert "0" in [text.get_text() for text in ax.get_yticklabels()]
+
+
 @pytest.mark.parametrize(
-    "bad", [3, (3,), (3, 4, 5), (4, 3), (3, 3), (0, 3), (-1, 3), (1, math.inf), (1, math.nan), ("1", "2"), "12"]
-)
-def test_bad_ranges(name: str, bad: Any) -> None:
-    axes = Figure().subplots()
-    with pytest.raises(ValueError, match=rf"Invalid {name}: .*; expected \(lowest, highest\)"):
-        draw_distribution(axes, IN_HERTZ.paths, PI, **{name: bad})
-    assert not axes.has_data()
-
-
-@pytest.mark.parametrize(
-    ("pi", "error", "message"),
+    ("values", "error", "message"),
     [
-        ([0.5, 0.5], ValueError, "2 entries; expected .* n_paths=28"),
-        (np.full((28, 1), 1 / 28), ValueError, r"Invalid pi: shape \(28, 1\)"),
-        (0.5, ValueError, r"Invalid pi: shape \(\)"),
-        ([math.nan] * 28, ValueError, "entry 0 is nan"),
-        ([-1.0] * 28, ValueError, "entry 0 is -1.0"),
-        ([1.0] * 28, ValueError, "sum 28; expected 1 .* normalise"),
-        (["a"] * 28, TypeError, "pi .* real numbers"),
-        (None, ValueError, "Invalid pi: None"),
-        (torch.empty(28, device="meta"), TypeError, "pi .* real numbers"),
+        ([1.0], ValueError, r"Invalid values: shape \(1,\); expected one for each of \d+ paths"),
+        ("a", TypeError, "Invalid values: a str; expected numbers"),
+        ([-1.0] * JTFS.n_paths, ValueError, "of at least 0 where no norm is given"),
+        ([math.inf] * JTFS.n_paths, ValueError, "some are infinite"),
     ],
 )
-def test_bad_distributions(pi: Any, error: type[Exception], message: str) -> None:
-    assert IN_HERTZ.n_paths == 28
-    axes = Figure().subplots()
+def test_numbers_that_cannot_be_drawn(values: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        draw_distribution(axes, IN_HERTZ.paths, pi)
-    assert not axes.has_data()
+        draw_rate_scale(axes(), JTFS.paths, values)
+
+
+# Sweeps ---------------------------------------------------------------------------------------------------------
+
+
+def itself(theta: Tensor) -> Tensor:
+    return theta.flatten()
+
+
+def bowl(sound: Tensor, target: Tensor) -> Tensor:
+    return (sound - target).square().sum()
+
+
+def wave(sound: Tensor, target: Tensor) -> Tensor:
+    """Three periods over the unit interval, with a slope of the wrong sign half of the time."""
+    return torch.sin(6 * math.pi * (sound - target)).square().sum()
+
+
+def test_a_sweep_has_the_losses_and_their_slopes() -> None:
+    theta = torch.tensor([[0.2, 0.4]], dtype=torch.float64)
+    sweep = sweep_control({"bowl": bowl, "wave": wave}, itself, theta, 1)
+    assert sweep.truth == 0.4
+    assert 0.4 in sweep.values
+    assert len(sweep.values) == 34  # 33 and the truth
+    away = sweep.values - 0.4
+    np.testing.assert_allclose(sweep.losses["bowl"], away**2, atol=1e-12)
+    np.testing.assert_allclose(sweep.gradients["bowl"], 2 * away, atol=1e-12)
+    np.testing.assert_allclose(sweep.gradients["wave"], 6 * math.pi * np.sin(12 * math.pi * away), atol=1e-9)
+    assert sweep.shares["bowl"] == 1
+    elsewhere = away[away != 0]
+    right = np.sign(np.sin(12 * math.pi * elsewhere)) == np.sign(elsewhere)
+    assert sweep.shares["wave"] == pytest.approx(right.mean())
+    assert repr(sweep).startswith("Sweep(34 values from 0 to 1, truth 0.4; bowl: 100% of gradients point to it")
+
+
+def test_slopes_of_a_path_loss_are_those_of_finite_differences() -> None:
+    loss_fn = JTFSPathLoss(JTFSPath(512, J=6, Q=(4, 1), J_fr=2, T="global", F="global").double())
+    t = torch.arange(512, dtype=torch.float64)
+
+    def synth(theta: Tensor) -> Tensor:
+        return theta[0] * torch.sin(0.5 * t) * (1 + torch.sin(0.05 * 2 ** theta[1] * t))
+
+    places = np.array([0.2, 0.2 + 1e-6, 0.8, 0.8 + 1e-6])
+    sweep = sweep_control(loss_fn.full, synth, torch.tensor([1.0, 0.5], dtype=torch.float64), 1, places)
+    assert len(sweep.values) == 5
+    loss, slope = sweep.losses["loss"], sweep.gradients["loss"]
+    assert (loss[1] - loss[0]) / 1e-6 == pytest.approx(slope[0], rel=1e-3)
+    assert (loss[4] - loss[3]) / 1e-6 == pytest.approx(slope[3], rel=1e-3)
+    assert loss[2] == 0
+
+
+def test_a_flat_loss_never_points_to_the_truth() -> None:
+    sweep = sweep_control(lambda x, y: (0 * x).sum(), itself, torch.tensor([0.5]), 0, [0, 1])
+    assert sweep.shares == {"loss": 0.0}
+    unheard = sweep_control(bowl, lambda theta: theta[1:], torch.tensor([0.5, 0.5]), 0)
+    assert unheard.shares == {"loss": 0.0}
+
+
+def test_sweep_picture_marks_where_descent_goes_wrong() -> None:
+    ax = axes()
+    sweep = draw_sweep(ax, {"bowl": bowl, "wave": wave}, itself, torch.tensor([0.5]), 0)
+    assert ax.get_legend_handles_labels()[1] == [
+        f"{name}: {sweep.shares[name]:.0%} of gradients lead to the truth" for name in ("bowl", "wave")
+    ]
+    curve, none, _, crosses, truth = ax.get_lines()
+    np.testing.assert_allclose(np.asarray(curve.get_ydata()), sweep.losses["bowl"] / sweep.losses["bowl"].max())
+    assert len(np.asarray(none.get_xdata())) == 0
+    wrong = ~sweep.points_to_truth("wave") & (sweep.values != 0.5)
+    np.testing.assert_array_equal(crosses.get_xdata(), sweep.values[wrong])
+    assert np.asarray(truth.get_xdata()).tolist() == [0.5, 0.5]
+    assert ax.get_xlabel() == "control 0"
+
+
+THETA = torch.tensor([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: sweep_control(bowl, itself, torch.zeros(4, 2), 0),
+            ValueError,
+            r"shape \(4, 2\); expected the con",
+        ),
+        (lambda: sweep_control(bowl, itself, [0.5], 0), TypeError, "Expected a torch.Tensor as theta"),  # type: ignore[arg-type]
+        (
+            lambda: sweep_control(bowl, itself, THETA, 2),
+            IndexError,
+            "control 2 is out of range: theta has 2 controls",
+        ),
+        (lambda: sweep_control(bowl, itself, THETA, 0.5), TypeError, "Invalid control: 0.5"),  # type: ignore[arg-type]
+        (lambda: sweep_control({}, itself, THETA, 0), ValueError, "an empty mapping"),
+        (lambda: sweep_control(3, itself, THETA, 0), TypeError, "Invalid loss 'loss': 3"),  # type: ignore[arg-type]
+        (
+            lambda: sweep_control(bowl, itself, 7 * THETA, 0),
+            ValueError,
+            "Invalid values: None, with the truth at 3.5",
+        ),
+        (lambda: sweep_control(bowl, itself, THETA, 0, [1]), ValueError, "at least two finite numbers"),
+        (lambda: sweep_control(bowl, itself, THETA, 0, [0, math.nan]), ValueError, "at least two finite numbers"),
+        (lambda: sweep_control(bowl, itself, THETA, 0, "ab"), ValueError, "finite numbers on one axis"),  # type: ignore[arg-type]
+        (lambda: sweep_control(lambda x, y: x - y, itself, THETA, 0), ValueError, r"it returned shape \(2,\)"),
+        (lambda: sweep_control(lambda x, y: 1.0, itself, THETA, 0), ValueError, "it returned a float"),  # type: ignore[arg-type, return-value]
+        (
+            lambda: sweep_control(bowl, torch.Tensor.detach, THETA, 0),
+            ValueError,
+            "it has no gradient with respect",
+        ),
+    ],
+)
+def test_bad_sweeps_are_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+# Curves ---------------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_means_within_bands() -> None:
+    ax = axes()
+    runs = np.array([[3.0, 2, 1], [5, 2, np.nan], [4, 5, np.nan]])
+    several, single = draw_curves(ax, [0, 10, 20], {"three": torch.tensor(runs), "one": [1, 2, 3]})
+    np.testing.assert_allclose(np.asarray(several.get_ydata()), [4, 3, 1])
+    np.testing.assert_allclose(np.asarray(single.get_ydata()), [1, 2, 3])
+    (band,) = [artist for artist in ax.collections if isinstance(artist, PolyCollection)]
+    corners = {tuple(corner) for corner in np.asarray(band.get_paths()[0].vertices)}
+    assert {(0, 3), (0, 5), (10, 2), (10, 5), (20, 1)} <= corners
+    assert ax.get_legend_handles_labels()[1] == ["three", "one"]
+
+
+def test_curves_without_a_name_have_no_legend() -> None:
+    ax = axes()
+    draw_curves(ax, torch.arange(3), [[1, 2, 3]])
+    assert ax.get_legend() is None
+    draw_curves(ax, torch.arange(3), [1, 2, 3], label="this")
+    assert ax.get_legend_handles_labels()[1] == ["this"]
+
+
+@pytest.mark.parametrize("runs", [[1, 2], [[[1, 2, 3]]], []])
+def test_curves_that_do_not_fit_their_steps(runs: Any) -> None:
+    with pytest.raises(ValueError, match=r"Invalid runs: shape .* for steps of shape \(3,\); expected one row"):
+        draw_curves(axes(), [0, 1, 2], runs)
+    with pytest.raises(TypeError, match="Invalid runs: a list; expected numbers"):
+        draw_curves(axes(), [0, 1, 2], [[1, 2, 3], [1, 2]])
+
+
+# Without matplotlib ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: draw_distribution(None, JTFS.paths, [1.0] * JTFS.n_paths),  # type: ignore[arg-type]
+        lambda: draw_scalogram(None, JTFS, NOISE),  # type: ignore[arg-type]
+        lambda: draw_coefficients(None, JTFS, NOISE, 0),  # type: ignore[arg-type]
+        lambda: draw_rate_scale(None, JTFS.paths, [1.0] * JTFS.n_paths),  # type: ignore[arg-type]
+        lambda: draw_sweep(None, bowl, itself, THETA, 0),  # type: ignore[arg-type]
+        lambda: draw_curves(None, [0], [1]),  # type: ignore[arg-type]
+    ],
+)
+def test_without_matplotlib(draw: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'scrapl-jtfs\[pictures\]'"):
+        draw()
