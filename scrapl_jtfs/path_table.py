@@ -1,27 +1,25 @@
-"""The table of paths of a transform: chosen by rate, scale and spin, printed as a table."""
+"""Table of the paths of a transform, which are chosen by rate, scale and spin."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
-from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
-from .checks import PathIndices, checked_indices, is_number
-from .paths import Path, number_text, rate_unit, scale_text
+from scrapl_jtfs._path_table.conditions import Condition, among, as_entries, octaves_between, shortened, within
+from scrapl_jtfs.checks import PathIndices, checked_indices, is_number
+from scrapl_jtfs.paths import Path, number_text, rate_unit, scale_text
 
+# A number, or (lowest, highest), both included, of which None is no bound.
 Range: TypeAlias = float | Sequence[float | None]
-"""A number, or (lowest, highest), both included, of which None is no bound."""
+# A property that the paths of a bundle share.
 Unit = Literal["rate", "scale", "spin"]
 
-# Rates and scales are printed with three significant digits, and chosen by what was printed.
-_SAME = 5e-3
 _KEYS: dict[str, Callable[[Path], Any]] = {
     "rate": lambda path: path.n2,
     "scale": lambda path: path.scale,
@@ -30,10 +28,10 @@ _KEYS: dict[str, Callable[[Path], Any]] = {
 
 
 class PathTable(tuple[Path, ...]):
-    """The paths of a transform, a tuple of :class:`Path` in which the p-th has the id p.
+    """Paths of a transform: a tuple of :class:`Path` in which the p-th has the id p.
 
-    A slice of it, a sum or a copy by ``tuple(...)`` is a plain tuple. ``print`` shows rates down, scales across
-    and ids in the cells.
+    A slice of the table, a sum or a copy by ``tuple(...)`` is a plain tuple. ``print`` shows the ids in a table
+    with rates down and scales across.
 
     Args:
         paths: every path of a transform, in the order of their ids.
@@ -57,9 +55,9 @@ class PathTable(tuple[Path, ...]):
 
     def __new__(cls, paths: Iterable[Path]) -> PathTable:
         """Make a table of every path of a transform."""
-        entries = _entries(paths)
+        entries = as_entries(paths)
         if entries is None:
-            raise TypeError(f"Invalid paths: {_shortened(paths)}; expected paths, as in jtfs.paths.")
+            raise TypeError(f"Invalid paths: {shortened(paths)}; expected paths, as in jtfs.paths.")
         table = super().__new__(cls, entries)
         for place, path in enumerate(table):
             if not isinstance(path, Path):
@@ -85,12 +83,13 @@ class PathTable(tuple[Path, ...]):
         """Return the ids of the paths that meet every condition, ascending.
 
         Args:
-            rate: in the unit of the rates, Hz with a sample rate. A path of order 1 has rate 0.
-            scale: in cycles per octave. Ranges include both bounds; a single number takes what agrees with it to
-                three digits, as printed.
+            rate: (lowest, highest) in Hz, or in cycles per sample without a sample rate; both bounds are included,
+                and None is no bound. A single number stands for the rates that are printed like it, with three
+                digits. A path of order 1 has rate 0.
+            scale: the same in cycles per octave.
             spin: +1 (rising), -1 (falling), 0 (low-pass along log-frequency), or several of them.
             order: 1, 2 or both.
-            n2: one index of the second-order temporal wavelets, or several.
+            n2: index of a second-order temporal wavelet, or several.
 
         Raises:
             TypeError: a condition is of another type.
@@ -102,26 +101,26 @@ class PathTable(tuple[Path, ...]):
             >>> paths.where(rate=(None, 3), spin=0)
             (72, 81)
         """
-        conditions: dict[str, tuple[str, Callable[[Path], bool]]] = {}
-        for name, wanted in (("rate", rate), ("scale", scale)):
-            if wanted is not None:
-                conditions[name] = f"{name}={wanted!r}", _within(wanted, name, self._unit(name))
+        conditions: dict[str, tuple[str, Condition]] = {}
+        for name, bounds in (("rate", rate), ("scale", scale)):
+            if bounds is not None:
+                conditions[name] = f"{name}={bounds!r}", within(bounds, name, self._unit(name))
         for name, several, allowed in (("spin", spin, (-1, 0, 1)), ("order", order, (1, 2)), ("n2", n2, None)):
             if several is not None:
-                conditions[name] = f"{name}={several!r}", _among(several, name, allowed)
+                conditions[name] = f"{name}={several!r}", among(several, name, allowed)
         ids = tuple(p.index for p in self if all(meets(p) for _, meets in conditions.values()))
         if not ids:
             raise ValueError(self._none_left(conditions))
         return ids
 
     def nearest(self, *, rate: float | None = None, scale: float | None = None, spin: int | None = None) -> int:
-        """Return the id of the path nearest in octaves of rate and of scale, of equally near ones the lowest.
+        """Return the id of the path that is nearest in octaves of rate and of scale, or the lowest of several.
 
-        The distance is the root of the sum of squares of log2 of both ratios. From 0, which is a rate of order 1
-        and a scale of spin 0, everything else is infinitely far.
+        The distance is the root of the sum of squares of log2 of both ratios. A rate of 0, which only paths of
+        order 1 have, and a scale of 0, which only those of spin 0 have, are infinitely far from any other.
 
         Args:
-            rate: in the unit of the rates, Hz with a sample rate; None for any.
+            rate: in Hz, or in cycles per sample without a sample rate; None for any.
             scale: in cycles per octave; None for any.
             spin: +1 (rising), -1 (falling) or 0 (low-pass along log-frequency); None for any.
 
@@ -137,8 +136,8 @@ class PathTable(tuple[Path, ...]):
         """
         if rate is None and scale is None:
             raise TypeError(
-                "nearest needs a rate, a scale or both, as in nearest(rate=6, scale=0.7); got neither; "
-                "for all paths of a spin: where(spin=...)."
+                "Invalid rate and scale: None; expected one of them or both, as in nearest(rate=6, scale=0.7); "
+                "for all paths of a spin call where(spin=...)."
             )
         for name, value in (("rate", rate), ("scale", scale)):
             if value is not None and not is_number(value, 0.0, math.nextafter(math.inf, 0.0)):
@@ -146,17 +145,16 @@ class PathTable(tuple[Path, ...]):
                     f"Invalid {name}: {value!r}; expected a number of {self._unit(name)}, 0 or more; for a range "
                     f"of them: where({name}=...)."
                 )
-        fits = (lambda path: True) if spin is None else _among(spin, "spin", (-1, 0, 1))
-        found = [
-            (math.hypot(_octaves(path.rate, rate), _octaves(path.scale, scale)), path.index)
+        has_spin = (lambda path: True) if spin is None else among(spin, "spin", (-1, 0, 1))
+        distances = [
+            (math.hypot(octaves_between(path.rate, rate), octaves_between(path.scale, scale)), path.index)
             for path in self
-            if fits(path)
+            if has_spin(path)
         ]
-        distance, index = min(found, default=(math.inf, -1))
+        distance, index = min(distances, default=(math.inf, -1))
         if math.isinf(distance):
-            asked = ", ".join(
-                f"{n}={v!r}" for n, v in (("rate", rate), ("scale", scale), ("spin", spin)) if v is not None
-            )
+            named = {"rate": rate, "scale": scale, "spin": spin}
+            asked = ", ".join(f"{name}={value!r}" for name, value in named.items() if value is not None)
             raise ValueError(
                 f"Invalid {asked}: no path is at a finite distance; there are {self._extent()}; rate 0 is that of "
                 "order 1, scale 0 that of spin 0."
@@ -166,23 +164,23 @@ class PathTable(tuple[Path, ...]):
     def bundles(
         self, by: Unit = "rate", within: PathIndices | Iterable[Path] | None = None
     ) -> tuple[tuple[int, ...], ...]:
-        r"""Group ids of paths that share something, to be drawn and remembered as if they were one path.
+        r"""Group the ids of paths into bundles, each of which can be drawn as if it were one path.
 
-        Paths of one rate share their temporal modulation, which is most of what a path costs. With :math:`B`
-        bundles :math:`b` of :math:`|b|` paths, the loss of a bundle is the mean over its paths,
-        ``loss_fn(x, y, bundles[b])``, and the loss on all :math:`P` paths is
-        :math:`\sum_b \frac{|b|}{P} L_b`. Bundles of one size have equal parts in it; otherwise draw them in
-        proportion to their sizes: then the loss of a bundle is an unbiased estimate.
+        Paths of one rate share their temporal modulation, which makes up most of the cost of a path. A bundle
+        :math:`b` has :math:`|b|` paths; its loss :math:`L_b` is the mean over them, ``loss_fn(x, y, bundles[b])``.
+        The loss on all :math:`P` paths is :math:`\sum_b \frac{|b|}{P} L_b`. The loss of a random bundle is an
+        unbiased estimate of it if bundles are drawn in proportion to their sizes.
 
         Args:
-            by: "rate" (one ``n2``; order 1 is one bundle), "scale" (one scale, both spins and orders) or "spin".
-            within: the ids to group, each once; by default all.
+            by: the property that the paths of a bundle share: "rate" (order 1 is one bundle), "scale" (whatever
+                their spins and orders) or "spin".
+            within: ids to group, each once; by default all.
 
         Returns:
-            For each bundle its ids, ascending; bundles in the order of their first ids.
+            The ids of each bundle, ascending; bundles are in the order of their first ids.
 
         Raises:
-            TypeError: ``within`` holds something else than ids.
+            TypeError: ``within`` holds an entry that is not an id.
             IndexError: an id is out of range.
             ValueError: ``by`` is unknown; ``within`` is empty, names a path twice, or one of another transform.
 
@@ -210,7 +208,7 @@ class PathTable(tuple[Path, ...]):
 
         Args:
             paths: ids, or paths of this table; each once, at least one.
-            name: what the caller calls them, for messages.
+            name: the caller's name of this argument, for error messages.
 
         Raises:
             TypeError: an entry is neither an integer nor a path.
@@ -223,13 +221,13 @@ class PathTable(tuple[Path, ...]):
             >>> paths.ids(paths[3:6])
             (3, 4, 5)
         """
-        entries = None if isinstance(paths, (Tensor, np.ndarray)) else _entries(paths)
+        entries = None if isinstance(paths, (Tensor, np.ndarray)) else as_entries(paths)
         if entries is not None:
             paths = [self._own(path, name) if isinstance(path, Path) else path for path in entries]
             nested = next((entry for entry in paths if isinstance(entry, (tuple, list, range))), None)
             if nested is not None:
                 raise TypeError(
-                    f"Invalid {name}: it holds the {type(nested).__name__} {_shortened(nested)}; expected ids, "
+                    f"Invalid {name}: it holds the {type(nested).__name__} {shortened(nested)}; expected ids, "
                     "integers; of bundles, take one at a time."
                 )
         try:
@@ -251,7 +249,10 @@ class PathTable(tuple[Path, ...]):
         return tuple(indices)
 
     def indices(self, paths: PathIndices | Iterable[Path]) -> list[int]:
-        """Return the ids of some paths in the order given, which may come twice: ids, or paths of this table.
+        """Return the ids of some paths in their order; a path may occur twice.
+
+        Args:
+            paths: ids, or paths of this table.
 
         Raises:
             TypeError: an entry is neither an integer nor a path.
@@ -267,7 +268,7 @@ class PathTable(tuple[Path, ...]):
         return f"PathTable({self._extent()})"
 
     def __str__(self) -> str:
-        """Return rates down, scales across, ids in the cells."""
+        """Return a table of ids, with rates down and scales across."""
         if not self:
             return "no paths"
         scales = sorted({path.scale for path in self})
@@ -289,26 +290,26 @@ class PathTable(tuple[Path, ...]):
         return "\n".join([title, *lines])
 
     def _own(self, path: Path, name: str) -> int:
-        """Return the id of a path of this table."""
-        # Tables of signals of different lengths are the same but for costs.
+        """Return the id of a path of this table.
+
+        Raises:
+            ValueError: the path is of another transform.
+        """
         own = self[path.index] if 0 <= path.index < len(self) else None
-        if own is None or replace(own, cost=path.cost) != path:
-            if own is None:
-                there = f"this one has {len(self)} paths"
-            else:
-                unlike = next(
-                    f.name
-                    for f in fields(own)
-                    if f.name != "cost" and getattr(own, f.name) != getattr(path, f.name)
-                )
-                there = (
-                    f"path {path.index} here has {unlike}={getattr(own, unlike)!r}, not {getattr(path, unlike)!r}"
-                )
-            raise ValueError(
-                f"Invalid {name}: '{path}' is of another transform; {there}; choose from the table of this "
-                "transform, jtfs.paths."
+        # Tables of signals of different lengths differ in nothing but costs.
+        if own is not None and replace(own, cost=path.cost) == path:
+            return path.index
+        difference = f"this one has {len(self)} paths"
+        if own is not None:
+            names = [field.name for field in fields(own) if field.name != "cost"]
+            unlike = next(one for one in names if getattr(own, one) != getattr(path, one))
+            difference = (
+                f"path {path.index} here has {unlike}={getattr(own, unlike)!r}, not {getattr(path, unlike)!r}"
             )
-        return path.index
+        raise ValueError(
+            f"Invalid {name}: '{path}' is of another transform; {difference}; choose from the table of this "
+            "transform, jtfs.paths."
+        )
 
     def _unit(self, name: str) -> str:
         if name == "scale":
@@ -316,7 +317,7 @@ class PathTable(tuple[Path, ...]):
         return rate_unit(self[0].sample_rate if self else 1.0)
 
     def _extent(self) -> str:
-        """Return how many paths there are, from which rates to which, and the same for scales."""
+        """Return the number of paths and the ranges of their rates and scales as text."""
         if not self:
             return "0 paths"
         parts = [_count(self)]
@@ -327,8 +328,8 @@ class PathTable(tuple[Path, ...]):
                 parts.append(f"{name}s {span} {self._unit(name)}")
         return ", ".join(parts)
 
-    def _none_left(self, conditions: dict[str, tuple[str, Callable[[Path], bool]]]) -> str:
-        """Return the message on conditions that no path meets: one of them, if it alone keeps none."""
+    def _none_left(self, conditions: dict[str, tuple[str, Condition]]) -> str:
+        """Return the error's text where no path meets the conditions; it names those that alone keep no path."""
         alone = [text for text, meets in conditions.values() if not any(map(meets, self))]
         asked = ", ".join(alone or [text for text, _ in conditions.values()])
         keep = "no path has" + (" that;" if alone else " all of that;")
@@ -341,63 +342,3 @@ class PathTable(tuple[Path, ...]):
 def _count(paths: tuple[Path, ...]) -> str:
     orders = " and ".join(str(order) for order in sorted({path.order for path in paths}))
     return f"{len(paths)} path{'s' if len(paths) > 1 else ''} of order {orders}"
-
-
-def _octaves(value: float, wanted: float | None) -> float:
-    """Return the distance of two frequencies in octaves; from 0, all but 0 is infinitely far."""
-    if wanted is None or value == wanted:
-        return 0.0
-    return abs(math.log2(value) - math.log2(wanted)) if value > 0 and wanted > 0 else math.inf
-
-
-def _within(wanted: Any, name: str, unit: str) -> Callable[[Path], bool]:
-    """Return whether a path's rate or scale is in a range, or is a number."""
-    value = operator.attrgetter(name)
-    if is_number(wanted, 0.0, math.inf):
-        return lambda path: math.isclose(value(path), float(wanted), rel_tol=_SAME, abs_tol=0.0)
-    pair = isinstance(wanted, (Sequence, np.ndarray)) and not isinstance(wanted, str) and len(wanted) == 2
-    if not pair or not all(bound is None or is_number(bound, 0.0, math.inf) for bound in wanted):
-        bounds = list(wanted) if pair else [wanted]
-        numbers = all(
-            bound is None or (isinstance(bound, Real) and not isinstance(bound, bool)) for bound in bounds
-        )
-        raise (ValueError if numbers else TypeError)(
-            f"Invalid {name}: {wanted!r}; expected a number of {unit}, 0 or more, or (lowest, highest), of which "
-            "None is no bound."
-        )
-    lowest, highest = (math.nan if bound is None else float(bound) for bound in wanted)
-    if lowest > highest:
-        raise ValueError(f"Invalid {name}: {wanted!r}; expected (lowest, highest); swap them.")
-    return lambda path: not (value(path) < lowest or value(path) > highest)
-
-
-def _among(wanted: Any, name: str, allowed: tuple[int, ...] | None) -> Callable[[Path], bool]:
-    """Return whether a path's spin, order or n2 is one of some integers."""
-    value = operator.attrgetter(name)
-    several = _entries(wanted)
-    entries = [wanted] if several is None else several
-    expected = "integers from 0" if allowed is None else f"one of {', '.join(map(str, allowed))}, or several"
-    try:
-        if any(isinstance(entry, bool) for entry in entries):
-            raise TypeError
-        chosen = {operator.index(entry) for entry in entries}
-    except (TypeError, RuntimeError):  # the latter for tensors without a number to read
-        raise TypeError(f"Invalid {name}: {_shortened(wanted)}; expected {expected}.") from None
-    if not chosen or (min(chosen) < 0 if allowed is None else not chosen <= set(allowed)):
-        raise ValueError(f"Invalid {name}: {wanted!r}; expected {expected}.")
-    return lambda path: value(path) in chosen
-
-
-def _entries(values: Any) -> list[Any] | None:
-    """Return what an iterable, an array or a tensor holds, or None for what holds nothing."""
-    if isinstance(values, (str, bytes, dict)):
-        return None
-    try:
-        return list(values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values)
-    except (TypeError, RuntimeError):  # the latter for tensors without numbers to read
-        return None
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -378,7 +378,7 @@ OTHER = JTFSPath(512, J=6, Q=(8, 2), J_fr=3, sample_rate=RATE).paths
         (lambda: TABLE.where(n2=-1), ValueError, "n2: -1; expected integers from 0"),
         (lambda: TABLE.where(n2=1.0), TypeError, "n2: 1.0"),  # type: ignore[arg-type]
         (lambda: TABLE.where(n2=99), ValueError, "n2=99: no path has that"),
-        (lambda: TABLE.nearest(), TypeError, "got neither"),
+        (lambda: TABLE.nearest(), TypeError, "Invalid rate and scale: None"),
         (lambda: TABLE.nearest(spin=1), TypeError, r"where\(spin=\.\.\.\)"),
         (lambda: TABLE.nearest(rate=-3), ValueError, "rate: -3"),
         (lambda: TABLE.nearest(rate=math.inf), ValueError, "rate: inf"),
