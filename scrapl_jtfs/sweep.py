@@ -1,4 +1,4 @@
-"""A loss over one control of a synthesizer around the truth: does it lead there?"""
+"""Sweep of a loss over one control of a synthesizer, which shows if its gradients lead to the truth."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .checks import dense
+from scrapl_jtfs.checks import dense
 
+# (sound, target) -> scalar, differentiable in the sound
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(sound, target) -> scalar, differentiable in the sound."""
-POINTS = 33
-"""Values of the control where none are given."""
+# The number of values of the control where none are given.
+_N_VALUES = 33
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Losses between a synthesizer's sound at several values of one control and its sound at the truth.
+    """Losses between the sounds at several values of one control and the sound at its true value.
 
     Args:
         values: (n,) values of the control, rising, float64.
-        truth: the value that the target was made with.
-        losses: for each loss its values (n,), float64.
-        gradients: for each loss its derivative with respect to the control (n,), float64.
+        truth: value of the control with which the target was made.
+        losses: (n,) values of each loss, by name, float64.
+        gradients: (n,) derivatives of each loss with respect to the control, by name, float64.
     """
 
     values: NDArray[np.float64]
@@ -36,13 +36,13 @@ class Sweep:
     gradients: dict[str, NDArray[np.float64]]
 
     def points_to_truth(self, name: str) -> NDArray[np.bool_]:
-        """Whether descent on a loss moves the control towards the truth, from each value (n,); False at it."""
+        """Return (n,) True for the values from which descent on a loss moves the control towards the truth."""
         side = np.sign(self.values - self.truth)
         return (np.sign(self.gradients[name]) == side) & (side != 0)
 
     @property
     def shares(self) -> dict[str, float]:
-        """For each loss the share of values, the truth apart, from which descent moves towards the truth."""
+        """Share of the values other than the truth from which descent moves towards it, for each loss."""
         elsewhere = int((self.values != self.truth).sum())
         return {name: float(self.points_to_truth(name).sum() / elsewhere) for name in self.losses}
 
@@ -59,17 +59,18 @@ def sweep_control(
     control: int,
     values: Sequence[float] | NDArray[np.floating[Any]] | Tensor | None = None,
 ) -> Sweep:
-    r"""Compute a loss and its slope over one control: L(g(theta'), g(theta)), theta' being theta but for u.
+    r"""Compute a loss and its derivative over one control: L(g(theta'), g(theta)), where theta' differs in u only.
 
-    A loss that trains well has its minimum at the truth and slopes that lead there from everywhere. One that is
-    flat, or whose slopes are as often wrong as right, does not hear the control: J may be too small for its rates.
+    A loss that trains well has its minimum at the truth, and its derivatives lead there from everywhere. A loss
+    that is flat, or whose derivatives are as often wrong as right, does not hear the control; J may be too small
+    for its rates.
 
     Args:
         loss: (sound, target) -> scalar, such as ``JTFSPathLoss(jtfs).full``; or several by name.
-        synth: g, from controls of the shape of ``theta`` to a sound, differentiable and without randomness of its
-            own.
+        synth: g, a differentiable function from controls of the shape of ``theta`` to a sound, without random
+            numbers.
         theta: (U,) or (1, U) controls of one sound, the truth.
-        control: u, from 0 to U - 1.
+        control: index u of the control that is swept, from 0 to U - 1.
         values: values of the control, at least two; by default 33 from 0 to 1 where the truth lies there. The
             truth is added if it is not among them.
 
@@ -90,62 +91,55 @@ def sweep_control(
         >>> sweep_control(loss_fn.full, synth, torch.tensor([0.0, 0.5]), control=1, values=torch.linspace(0, 1, 5))
         Sweep(5 values from 0 to 1, truth 0.5; loss: 100% of gradients point to it)
     """
-    losses = _checked_losses(loss)
+    losses = _as_losses(loss)
     theta = dense(theta, "theta").detach()
     if theta.ndim == 0 or theta.numel() != theta.shape[-1]:
         raise ValueError(f"Invalid theta: shape {tuple(theta.shape)}; expected the controls (U,) of one sound.")
-    u = _checked_control(control, theta.numel())
+    u = _as_control(control, theta.numel())
     truth = float(theta.flatten()[u])
-    places = _checked_values(values, truth)
-    mask = torch.zeros_like(theta, dtype=torch.bool)
-    mask.view(-1)[u] = True
+    swept = _as_values(values, truth)
+    is_control = torch.zeros_like(theta, dtype=torch.bool)
+    is_control.view(-1)[u] = True
     with torch.no_grad():
         target = synth(theta)
-    found = {name: np.empty((2, len(places))) for name in losses}
-    for i, place in enumerate(places):
-        for name, pair in _losses_at(losses, synth, theta, mask, float(place), target).items():
-            found[name][:, i] = pair
+    results = {name: np.empty((2, len(swept))) for name in losses}
+    for i, value in enumerate(swept):
+        with torch.enable_grad():
+            moved = torch.tensor(float(value), dtype=theta.dtype, device=theta.device, requires_grad=True)
+            sound = synth(torch.where(is_control, moved, theta))
+            for name, one in losses.items():
+                results[name][:, i] = _value_and_derivative(name, one(sound, target), moved)
     return Sweep(
-        places,
+        swept,
         truth,
-        {name: both[0] for name, both in found.items()},
-        {name: both[1] for name, both in found.items()},
+        {name: both[0] for name, both in results.items()},
+        {name: both[1] for name, both in results.items()},
     )
 
 
-def _losses_at(
-    losses: Mapping[str, Loss],
-    synth: Callable[[Tensor], Tensor],
-    theta: Tensor,
-    mask: Tensor,
-    place: float,
-    target: Tensor,
-) -> dict[str, tuple[float, float]]:
-    """Return each loss and its derivative where the control is ``place``."""
-    found: dict[str, tuple[float, float]] = {}
-    with torch.enable_grad():
-        control = torch.tensor(place, dtype=theta.dtype, device=theta.device, requires_grad=True)
-        sound = synth(torch.where(mask, control, theta))
-        for name, loss in losses.items():
-            value = loss(sound, target)
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                raise ValueError(f"Invalid loss {name!r}: it returned {got}; expected a tensor of one number.")
-            gradient = None
-            if value.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    value, control, value.new_ones(value.shape), True, allow_unused=True
-                )
-            if gradient is None:
-                raise ValueError(
-                    f"Invalid loss {name!r}: it has no gradient with respect to the control; expected synth and "
-                    "loss to be differentiable: mind detach(), no_grad() and rounding in synth."
-                )
-            found[name] = float(value.detach()), float(gradient)
-    return found
+def _value_and_derivative(name: str, loss: Any, control: Tensor) -> tuple[float, float]:
+    """Return a loss and its derivative with respect to the control.
+
+    Raises:
+        ValueError: the loss is not a scalar, or does not depend on the control by differentiable operations.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise ValueError(f"Invalid loss {name!r}: it returned {kind}; expected a tensor of one number.")
+    derivative = None
+    if loss.requires_grad:
+        # The sound is differentiated again for the next loss.
+        ones = loss.new_ones(loss.shape)
+        (derivative,) = torch.autograd.grad(loss, control, ones, retain_graph=True, allow_unused=True)
+    if derivative is None:
+        raise ValueError(
+            f"Invalid loss {name!r}: it has no gradient with respect to the control; expected synth and loss to "
+            "be differentiable; mind detach(), no_grad() and rounding in synth."
+        )
+    return float(loss.detach()), float(derivative)
 
 
-def _checked_losses(loss: Any) -> dict[str, Loss]:
+def _as_losses(loss: Any) -> dict[str, Loss]:
     losses = dict(loss) if isinstance(loss, Mapping) else {"loss": loss}
     if not losses:
         raise ValueError("Invalid loss: an empty mapping; expected at least one loss.")
@@ -155,27 +149,28 @@ def _checked_losses(loss: Any) -> dict[str, Loss]:
     return losses
 
 
-def _checked_control(control: Any, n_controls: int) -> int:
+def _as_control(control: Any, n_controls: int) -> int:
     if isinstance(control, bool) or not isinstance(control, (int, np.integer)):
         raise TypeError(f"Invalid control: {control!r}; expected an integer from 0 to {n_controls - 1}.")
     if not 0 <= control < n_controls:
-        raise IndexError(f"control {control} is out of range: theta has {n_controls} controls, from 0.")
+        raise IndexError(f"Invalid control: {control}; expected an integer from 0 to {n_controls - 1}.")
     return int(control)
 
 
-def _checked_values(values: Any, truth: float) -> NDArray[np.float64]:
+def _as_values(values: Any, truth: float) -> NDArray[np.float64]:
     if values is None:
         if not 0 <= truth <= 1:
             raise ValueError(
                 f"Invalid values: None, with the truth at {truth:g}; expected a truth from 0 to 1, or the values "
                 "of the control to try."
             )
-        values = np.linspace(0, 1, POINTS)
+        values = np.linspace(0, 1, _N_VALUES)
     try:
         values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"Invalid values: {values!r}; expected finite numbers on one axis.") from None
     if values.ndim != 1 or len(np.unique(values)) < 2 or not np.isfinite(values).all():
         raise ValueError(f"Invalid values: {values!r}; expected at least two finite numbers on one axis.")
-    apart = values[~np.isclose(values, truth, rtol=1e-6, atol=1e-6 * float(np.ptp(values)))]
-    return np.unique([*apart, truth])
+    # Values that differ from the truth by rounding are the truth.
+    others = values[~np.isclose(values, truth, rtol=1e-6, atol=1e-6 * float(np.ptp(values)))]
+    return np.unique([*others, truth])

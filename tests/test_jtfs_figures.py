@@ -156,7 +156,7 @@ def test_many_rates_share_labels() -> None:
     [
         ([1.0], ValueError, r"Invalid values: shape \(1,\); expected one for each of \d+ paths"),
         ("a", TypeError, "Invalid values: a str; expected numbers"),
-        ([-1.0] * JTFS.n_paths, ValueError, "of at least 0 where no norm is given"),
+        ([-1.0] * JTFS.n_paths, ValueError, "and ratios of at least 0 unless a norm is given"),
         ([math.inf] * JTFS.n_paths, ValueError, "some are infinite"),
     ],
 )
@@ -251,7 +251,7 @@ THETA = torch.tensor([0.5, 0.5])
         (
             lambda: sweep_control(bowl, itself, THETA, 2),
             IndexError,
-            "control 2 is out of range: theta has 2 controls",
+            "Invalid control: 2; expected an integer from 0 to 1",
         ),
         (lambda: sweep_control(bowl, itself, THETA, 0.5), TypeError, "Invalid control: 0.5"),  # type: ignore[arg-type]
         (lambda: sweep_control({}, itself, THETA, 0), ValueError, "an empty mapping"),
