@@ -18,11 +18,10 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import N_PATHS, VARIANTS, Variant, build, train, zoo_grads
+from tests.support.optimizer_variants import N_PATHS, Variant, build, every_variant, train, zoo_grads
 
 PATHS, LATER = [0, 3, 3, 1], [3, 2, 0, 4, 3]
 CLOCKS = ("step", "scale")
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
 
 @contextmanager

@@ -18,10 +18,9 @@ from test_optimizer_trainers import (
     plain_loop,
 )
 
-from tests.support.optimizer_variants import STORAGES
+from tests.support.optimizer_variants import every_storage
 
 lightning = pytest.importorskip("lightning")
-every_storage = pytest.mark.parametrize("storage", STORAGES)
 
 
 @pytest.fixture(autouse=True)

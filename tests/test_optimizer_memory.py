@@ -18,23 +18,20 @@ from tests.support.optimizer_helpers import (
     snapshot,
 )
 from tests.support.optimizer_variants import (
-    DEVICES,
     EXACT_VARIANTS,
     N_PATHS,
-    STORAGES,
+    PATHS,
     VARIANTS,
     Variant,
     build,
+    every_device,
+    every_storage,
+    every_variant,
     make_zoo,
     state_bytes,
     train,
     zoo_grads,
 )
-
-PATHS = random_paths(N_PATHS, 12, seed=3)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
-every_device = pytest.mark.parametrize("device", DEVICES)
-every_storage = pytest.mark.parametrize("storage", STORAGES)
 
 
 @every_device

@@ -25,9 +25,17 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import N_PATHS, VARIANTS, Variant, assert_same_state, build, train, zoo_grads
+from tests.support.optimizer_variants import (
+    N_PATHS,
+    VARIANTS,
+    Variant,
+    assert_same_state,
+    build,
+    every_variant,
+    train,
+    zoo_grads,
+)
 
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 draws_of_steps = st.lists(st.lists(st.integers(0, N_PATHS - 1), min_size=1, max_size=4), min_size=1, max_size=8)
 
 

@@ -29,13 +29,14 @@ from tests.support.optimizer_helpers import (
     snapshot,
 )
 from tests.support.optimizer_variants import (
-    DEVICES,
     N_PATHS,
     STORAGES,
-    VARIANTS,
     Variant,
     assert_same_state,
     build,
+    every_device,
+    every_storage,
+    every_variant,
     state_bytes,
     train,
     zoo_grads,
@@ -44,9 +45,6 @@ from tests.support.optimizer_variants import (
 
 EARLY = [4, 1, 1, 0, 4, 1, 0, 0, 1, 4]  # paths 2 and 3 are drawn only after the checkpoint
 LATE = random_paths(N_PATHS, 10, seed=4)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
-every_device = pytest.mark.parametrize("device", DEVICES)
-every_storage = pytest.mark.parametrize("storage", STORAGES)
 no_process_group = pytest.mark.filterwarnings("ignore")  # torch.distributed.checkpoint warns that there is none
 
 
@@ -371,7 +369,7 @@ def test_materialize_allocates_for_trained_parameters_alone() -> None:
     assert state_bytes(optimizer.state) == 2000 * 4 * (2 * 30 + 1) + 30 * 16
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+@every_storage
 def test_a_parameter_that_starts_after_others_were_materialized(storage: str) -> None:
     """Its clock is theirs, but it has no rows yet."""
     results = []

@@ -20,10 +20,8 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import STORAGES, VARIANTS, Variant, train
+from tests.support.optimizer_variants import Variant, every_storage, every_variant, train
 
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
-every_storage = pytest.mark.parametrize("storage", STORAGES)
 BAD_PATHS = [
     (3, IndexError, r"\[0, 3\), got 3"),
     (-1, IndexError, "got -1"),

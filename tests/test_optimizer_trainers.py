@@ -23,13 +23,10 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import DEVICES, STORAGES, VARIANTS, Variant
+from tests.support.optimizer_variants import VARIANTS, Variant, every_device, every_storage, every_variant
 
 N_PATHS = 5
 SAMPLER = PathSampler(n_paths=N_PATHS, seed=7)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
-every_storage = pytest.mark.parametrize("storage", STORAGES)
-every_device = pytest.mark.parametrize("device", DEVICES)
 
 
 def make_model(device: str = "cpu") -> torch.nn.Module:

@@ -15,30 +15,27 @@ from tests.support.optimizer_helpers import (
     assert_same_snapshot,
     clones,
     make_params,
-    random_paths,
     run,
     snapshot,
 )
 from tests.support.optimizer_variants import (
     CHOICES,
-    DEVICES,
     N_PATHS,
-    STORAGES,
+    PATHS,
     VARIANTS,
     Variant,
     assert_same_state,
     build,
+    every_device,
+    every_storage,
+    every_variant,
     make_zoo,
     train,
     zoo_grads,
     zoo_groups,
 )
 
-PATHS = random_paths(N_PATHS, 12, seed=3)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 every_p_adam_variant = pytest.mark.parametrize("variant", [v for v in VARIANTS if v.path_adam], ids=str)
-every_device = pytest.mark.parametrize("device", DEVICES)
-every_storage = pytest.mark.parametrize("storage", STORAGES)
 
 
 def test_table_holds_every_pair_of_choices() -> None:

@@ -1,4 +1,4 @@
-"""The table of variants that the compliance suite of PathAdamSAGA runs over, and the parameters it trains."""
+"""The table of variants that the tests of PathAdamSAGA run over, and the parameters they train."""
 
 import functools
 import itertools
@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
-from tests.support.optimizer_helpers import assert_bitwise
+from tests.support.optimizer_helpers import assert_bitwise, random_paths
 
 N_PATHS = 5
 STORAGES = ["float32", "bfloat16", "int8", "float32-host", "bfloat16-host", "int8-host"]
@@ -81,6 +82,10 @@ def pairwise(choices: dict[str, list[Any]]) -> list[dict[str, Any]]:
 VARIANTS = [Variant(**row) for row in pairwise(CHOICES)]
 VARIANTS += [Variant(storage="bfloat16-nearest"), Variant(storage="int8-nearest-host", foreach=True)]
 EXACT_VARIANTS = [variant for variant in VARIANTS if variant.is_exact]
+PATHS = random_paths(N_PATHS, 12, seed=3)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+every_storage = pytest.mark.parametrize("storage", STORAGES)
+every_device = pytest.mark.parametrize("device", DEVICES)
 
 
 def make_zoo(device: str = "cpu", seed: int = 0) -> list[Parameter]:
