@@ -1,4 +1,4 @@
-"""Hyperparameters of PathAdamSAGA that change: checked by the step that would use them, kept as plain numbers."""
+"""Hyperparameters of PathAdamSAGA: checked where they are given and where they are used, kept as plain numbers."""
 
 import copy
 import fractions
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, load_checkpoint, save_checkpoint
 from tests.support.optimizer_helpers import (
@@ -21,6 +22,7 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
+from tests.support.optimizer_variants import N_PATHS, PATHS, VARIANTS, Variant, train
 
 SHAPES = [(3, 2), (4,)]
 PLAIN = {
@@ -45,6 +47,61 @@ KINDS: dict[str, Any] = {
     "one element": lambda v: [torch.tensor([x]) for x in v] if isinstance(v, tuple) else torch.tensor([v]),
 }
 NUMBERS = ("lr", "betas", "eps", "weight_decay", "saga")
+
+
+# ---------------------------------------------------------------- given
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"n_paths": 0}, ValueError, "Invalid n_paths: 0"),
+        ({"n_paths": 2.5}, TypeError, "n_paths must be an integer"),
+        ({"lr": -1.0}, ValueError, "Invalid lr: -1.0"),
+        ({"lr": math.nan}, ValueError, "Invalid lr: nan"),
+        ({"lr": torch.tensor(-1e-2)}, ValueError, "Invalid lr: "),
+        ({"lr": torch.ones(2)}, ValueError, "Tensor lr must be 1-element"),
+        ({"betas": (1.0, 0.9)}, ValueError, r"Invalid betas: \(1.0, 0.9\)"),
+        ({"betas": (0.9,)}, ValueError, "Invalid betas"),
+        ({"betas": (0.9, torch.tensor(1.5))}, ValueError, "Invalid betas: "),
+        ({"betas": (0.9, 0.0)}, ValueError, r"betas: \(0\.9, 0\.0\) with eps=0"),
+        ({"eps": -1e-8}, ValueError, "Invalid eps: -1e-08"),
+        ({"weight_decay": -0.1}, ValueError, "Invalid weight_decay: -0.1"),
+        ({"foreach": 1}, TypeError, "Invalid foreach: 1"),
+        ({"nonfinite": "ignore"}, ValueError, "Invalid nonfinite: 'ignore'"),
+        ({"saga": 1.5}, ValueError, "Invalid saga: 1.5"),
+        ({"saga": -0.5}, ValueError, "Invalid saga: -0.5"),
+        ({"saga": math.nan}, ValueError, "Invalid saga: nan"),
+        ({"storage": "int4"}, ValueError, "Invalid storage: 'int4'"),
+    ],
+)
+def test_invalid_hyperparameters(kwargs: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        PathAdamSAGA(make_params(), **{"n_paths": 2, **kwargs})
+    if "n_paths" not in kwargs:
+        with pytest.raises(error, match=message):
+            PathAdamSAGA([{"params": make_params(), **kwargs}], 2)
+
+
+def test_a_second_moment_without_memory_needs_an_eps_or_no_first_moment() -> None:
+    PathAdamSAGA(make_params(), 2, betas=(0.9, 0.0), eps=1e-12)
+    PathAdamSAGA(make_params(), 2, betas=(0.0, 0.0))
+
+
+def test_groups_share_one_number_of_paths() -> None:
+    optimizer = PathAdamSAGA(make_params(), 3)
+    with pytest.raises(ValueError, match=r"n_paths=4 of the parameter group differs .* n_paths=3"):
+        optimizer.add_param_group({"params": make_params(), "n_paths": 4})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_repr_and_defaults_name_the_hyperparameters() -> None:
+    optimizer = PathAdamSAGA(make_params(), 3, storage="int8")
+    assert "storage: int8" in repr(optimizer)
+    assert {"lr", "betas", "saga", "unbiased", "storage", "nonfinite"} <= set(optimizer.defaults)
+
+
+# ---------------------------------------------------------------- of other libraries
 
 
 def foreign(kind: str) -> dict[str, Any]:
@@ -122,6 +179,44 @@ def test_what_a_scheduler_writes_can_be_saved() -> None:
     assert saved["max_lr"] == 0.5
 
 
+# ---------------------------------------------------------------- set later
+
+
+CHANGES = {"lr": 0.3, "betas": (0.5, 0.7), "weight_decay": 0.5, "eps": 0.25, "saga": 0.25, "maximize": None}
+
+
+CHANGED_VARIANTS = [
+    (variant, name)
+    for variant in VARIANTS
+    for name in CHANGES
+    if (variant.path_adam or name not in ("betas", "eps")) and (variant.saga > 0 or name != "saga")
+]
+
+
+@pytest.mark.parametrize(("variant", "name"), CHANGED_VARIANTS, ids=str)
+def test_hyperparameters_are_read_at_every_step(variant: Variant, name: str) -> None:
+    """A value written to the group acts like an optimizer constructed with it and given the same state."""
+    value = not variant.maximize if name == "maximize" else CHANGES[name]
+    shapes = [(16, 300), (7,)]
+    params = make_params(5, torch.float32, shapes)
+    optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs(lr=0.01))
+    train(variant, optimizer, params, PATHS[:6])
+    results = []
+    for changed in (True, False):
+        copies = [Parameter(p.detach().clone()) for p in params]
+        hyper = {"lr": 0.01, **({name: value} if changed else {})}
+        other = PathAdamSAGA(copies, N_PATHS, **variant.kwargs(**hyper))
+        saved = copy.deepcopy(optimizer.state_dict())
+        saved["param_groups"] = other.state_dict()["param_groups"]
+        other.load_state_dict(saved)
+        train(variant, other, copies, PATHS[6:], first=6)
+        results.append(copies)
+    optimizer.param_groups[0][name] = value
+    train(variant, optimizer, params, PATHS[6:], first=6)
+    assert_bitwise(params, results[0])
+    assert not torch.equal(params[0], results[1][0])
+
+
 BAD_NUMBERS: list[tuple[str, Any]] = [
     *(
         (key, bad(-1.0))
@@ -130,6 +225,7 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
     ),
     *((key, bad(math.nan)) for key in ("lr", "eps", "weight_decay", "saga") for bad in (float, np.float32)),
     *((key, torch.tensor(math.nan)) for key in ("lr", "eps", "weight_decay", "saga")),
+    ("betas", (0.9, 1.0)),
     ("betas", (np.float64(0.9), np.float64(1.0))),
     ("betas", (torch.tensor(0.9), torch.tensor(-0.1))),
     ("betas", torch.tensor([0.9, 0.99, 0.999])),
@@ -140,6 +236,7 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
     ("eps", torch.ones(2)),
     ("saga", np.ones(2)),
     ("weight_decay", torch.tensor(1j)),
+    ("weight_decay", None),
     ("n_paths", np.float64(3)),
     ("n_paths", np.int64(4)),
     ("path_adam", np.int64(1)),
@@ -233,6 +330,29 @@ def test_fractions_are_numbers() -> None:
     run(optimizer, [p for g in optimizer.param_groups for p in g["params"]], [0])
 
 
-def test_the_error_for_several_learning_rates_has_torchs_wording() -> None:
-    with pytest.raises(ValueError, match="Tensor lr must be 1-element"):
-        PathAdamSAGA(make_params(shapes=SHAPES), 3, lr=torch.tensor([0.1, 0.2]))
+def test_saga_needs_its_sum_from_the_start() -> None:
+    params = make_params()
+    optimizer = PathAdamSAGA(params, 4, saga=0.0)
+    run(optimizer, params, [0])
+    before = snapshot(optimizer)
+    optimizer.param_groups[0]["saga"] = 0.5
+    set_grads(params, 0)
+    with pytest.raises(RuntimeError, match="saga"):
+        optimizer.step(path_idx=0)
+    optimizer.param_groups[0]["saga"] = 0.0
+    assert_same_snapshot(optimizer, before)
+
+
+@pytest.mark.parametrize(("name", "value"), [("path_adam", False), ("storage", "int8"), ("storage", "bfloat16")])
+def test_switches_cannot_change_later(name: str, value: Any) -> None:
+    params = make_params(dtype=torch.float32, shapes=[(70, 70)])
+    optimizer = PathAdamSAGA(params, 4)
+    run(optimizer, params, [0, 1])
+    before = snapshot(optimizer)
+    old, optimizer.param_groups[0][name] = optimizer.param_groups[0][name], value
+    set_grads(params, 0)
+    for path in (0, 3):  # drawn before, and new
+        with pytest.raises((RuntimeError, ValueError), match=name):
+            optimizer.step(path_idx=path)
+    optimizer.param_groups[0][name] = old
+    assert_same_snapshot(optimizer, before)

@@ -106,3 +106,15 @@ def test_the_check_sees_a_cycle() -> None:
     alive = weakref.ref(optimizer)
     del optimizer
     assert alive() is not None
+
+
+def test_data_that_a_parameter_gave_up_is_freed() -> None:
+    params = [torch.nn.Parameter(torch.zeros(4, 3)), torch.nn.Parameter(torch.zeros(5))]
+    optimizer = PathAdamSAGA(params, n_paths=3)
+    for path in (0, 1):
+        step(optimizer, path)
+    old = params[0].data.untyped_storage()._weak_ref()
+    params[0].data = torch.empty(0)
+    assert torch.UntypedStorage._expired(old)
+    torch.UntypedStorage._free_weak_ref(old)
+    assert len(optimizer.state) == len(params)

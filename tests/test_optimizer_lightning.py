@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_optimizer_trainers import (
+
+from tests.support.optimizer_variants import every_storage
+from tests.support.plain_training import (
     SAMPLER,
     assert_same_weights,
     make_data,
@@ -17,8 +19,6 @@ from test_optimizer_trainers import (
     path_loss,
     plain_loop,
 )
-
-from tests.support.optimizer_variants import every_storage
 
 lightning = pytest.importorskip("lightning")
 

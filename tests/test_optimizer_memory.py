@@ -70,6 +70,15 @@ def test_parameters_that_miss_gradients_hold_no_old_memory(storage: str, foreach
         assert state_bytes(optimizer.state) <= 1.25 * size
 
 
+def test_parameters_that_stay_do_not_hold_the_memory_of_those_that_leave() -> None:
+    small, big = params = make_params(dtype=torch.float32, shapes=[(10,), (50_000,)])
+    optimizer = PathAdamSAGA(params, 20)
+    run(optimizer, params, range(20))
+    big.grad = None
+    optimizer.step(path_idx=0)
+    assert state_bytes({small: optimizer.state[small]}) < 20_000
+
+
 @every_variant
 def test_a_step_touches_the_row_of_its_path_only(variant: Variant) -> None:
     optimizer, params = build(variant)

@@ -20,7 +20,17 @@ from tests.support.optimizer_helpers import (
     set_grads,
     snapshot,
 )
-from tests.support.optimizer_variants import Variant, every_storage, every_variant, train
+from tests.support.optimizer_variants import (
+    N_PATHS,
+    PATHS,
+    Variant,
+    build,
+    every_device,
+    every_storage,
+    every_variant,
+    train,
+    zoo_grads,
+)
 
 BAD_PATHS = [
     (3, IndexError, r"\[0, 3\), got 3"),
@@ -147,71 +157,7 @@ def test_closure(variant: Variant, announce: str) -> None:
     assert optimizer.state[param]["step"].tolist() == [0, 1, 0]
 
 
-def test_no_gradients_is_no_step() -> None:
-    params = make_params()
-    optimizer = PathAdamSAGA(params, 3)
-    optimizer.step(path_idx=1)
-    optimizer.set_path(1)
-    assert optimizer.step() is None
-    assert not optimizer.state
-    set_grads(params, 0)
-    with pytest.raises(RuntimeError, match="no path"):
-        optimizer.step()
-
-
 # ---------------------------------------------------------------- which weight
-
-
-@every_storage
-def test_weight_is_that_of_the_unbiased_update(storage: str) -> None:
-    """Plain SAGA over paths with integers, by hand: w_p (g - a g^_p) + a / P sum g^."""
-    param = Parameter(torch.zeros(()))
-    kwargs = {
-        "lr": 1.0,
-        "weight_decay": 0.0,
-        "path_adam": False,
-        "unbiased": True,
-        "saga": 0.5,
-        "storage": storage,
-    }
-    optimizer = PathAdamSAGA([param], 4, **kwargs)
-    steps = [
-        # path, weight, gradient, expected update
-        (0, 2.0, 1.0, 2 * 1.0),
-        (1, 3.0, 2.0, 3 * 2.0 + 0.125 * 1),
-        (0, 2.0, 4.0, 2 * (4 - 0.5 * 1) + 0.125 * (1 + 2)),
-        (1, None, 8.0, 1 * (8 - 0.5 * 2) + 0.125 * (4 + 2)),
-        (3, 0.5, -1.0, 0.5 * -1 + 0.125 * (4 + 8)),
-    ]
-    for k, (path, weight, grad, update) in enumerate(steps):
-        before = param.item()
-        param.grad = torch.tensor(grad)
-        if k % 2:
-            optimizer.set_path(path, weight=weight)
-            optimizer.step()
-        else:
-            optimizer.step(path_idx=path, weight=weight)
-        assert before - param.item() == pytest.approx(update, rel=1e-6)
-
-
-@every_storage
-def test_memory_is_divided_by_the_paths_visited_before(storage: str) -> None:
-    """The paper's P-SAGA by hand: g - g^_p + sum / max(1, card Gamma), revisits included."""
-    param = Parameter(torch.zeros(()))
-    optimizer = PathAdamSAGA([param], 9, lr=1.0, weight_decay=0.0, path_adam=False, storage=storage)
-    steps = [
-        # path, gradient, expected update
-        (0, 1.0, 1.0),
-        (1, 2.0, 2 + 1 / 1),
-        (0, 4.0, 4 - 1 + (1 + 2) / 2),
-        (5, 8.0, 8 + (4 + 2) / 2),
-        (5, 1.0, 1 - 8 + (4 + 2 + 8) / 3),
-    ]
-    for path, grad, update in steps:
-        before = param.item()
-        param.grad = torch.tensor(grad)
-        optimizer.step(path_idx=path, weight=1)
-        assert before - param.item() == pytest.approx(update, rel=1e-6)
 
 
 def test_weight_is_used_once_and_belongs_to_its_path() -> None:
@@ -288,45 +234,119 @@ def test_the_paper_takes_no_weight() -> None:
     optimizer.step()
 
 
-# ---------------------------------------------------------------- groups and hyperparameters
+def test_an_announced_weight_serves_a_step_that_names_the_same_path() -> None:
+    moved = []
+    for named in (None, 0, 1):
+        param = Parameter(torch.zeros(1))
+        optimizer = PathAdamSAGA([param], 2, lr=1.0, weight_decay=0.0, unbiased=True)
+        param.grad = torch.ones(1)
+        optimizer.set_path(0, weight=4.0)
+        optimizer.step(path_idx=named)
+        moved.append(param.item())
+    assert moved == [-4.0, -4.0, -1.0]
 
 
-def test_saga_needs_its_sum_from_the_start() -> None:
+def test_one_path_has_no_weight() -> None:
+    optimizer = PathAdamSAGA([Parameter(torch.zeros(1))], 1, unbiased=True)
+    with pytest.raises(ValueError, match="n_paths=1"):
+        optimizer.set_path(0, weight=2.0)
+
+
+# ---------------------------------------------------------------- which gradients
+
+
+def test_no_gradients_is_no_step() -> None:
     params = make_params()
-    optimizer = PathAdamSAGA(params, 4, saga=0.0)
-    run(optimizer, params, [0])
-    before = snapshot(optimizer)
-    optimizer.param_groups[0]["saga"] = 0.5
+    optimizer = PathAdamSAGA(params, 3)
+    optimizer.step(path_idx=1)
+    optimizer.set_path(1)
+    assert optimizer.step() is None
+    assert not optimizer.state
     set_grads(params, 0)
-    with pytest.raises(RuntimeError, match="saga"):
-        optimizer.step(path_idx=0)
-    optimizer.param_groups[0]["saga"] = 0.0
+    with pytest.raises(RuntimeError, match="no path"):
+        optimizer.step()
+
+
+@every_variant
+def test_accumulation_is_one_step_with_the_sum(variant: Variant) -> None:
+    params, copies = make_params(1), make_params(1)
+    optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs())
+    reference = PathAdamSAGA(copies, N_PATHS, **variant.kwargs())
+    for k, path in enumerate(PATHS):
+        optimizer.zero_grad()
+        parts = [[torch.randn_like(p) for p in params] for _ in range(2)]
+        for part in parts:
+            optimizer.set_path(path, weight=variant.weight(path))
+            torch.stack([(p * g).sum() for p, g in zip(params, part, strict=True)]).sum().backward()
+        optimizer.step()
+        for q, a, b in zip(copies, *parts, strict=True):
+            q.grad = a + b
+        reference.step(path_idx=path, weight=variant.weight(path))
+        assert int(optimizer.state[params[0]]["step"].max()) == k + 1
+    assert_bitwise(params, copies)
+
+
+@every_device
+@every_variant
+def test_nonfinite_gradients_poison_nothing(variant: Variant, device: str) -> None:
+    clean, copies = build(variant, device)
+    train(variant, clean, copies, PATHS)
+    for nonfinite in ("raise", "skip"):
+        optimizer, params = build(variant, device, nonfinite=nonfinite)
+        for k, path in enumerate(PATHS):
+            bad = [math.nan, math.inf, -math.inf][k % 3]
+            zoo_grads(params, k)
+            victim = params[k % len(params)]
+            if victim.grad is not None and victim.numel():  # a first visit, or a later one
+                before = snapshot(optimizer)
+                good = victim.grad.clone()
+                worst: Any = complex(0, bad) if victim.is_complex() else bad
+                victim.grad[(-1,) * victim.dim()] = worst
+                if nonfinite == "raise":
+                    with pytest.raises(RuntimeError, match=f"path {path} .*(inf|NaN)"):
+                        optimizer.step(path_idx=path, weight=variant.weight(path))
+                else:
+                    optimizer.step(path_idx=path, weight=variant.weight(path))
+                assert_same_snapshot(optimizer, before)
+                victim.grad = good
+            optimizer.step(path_idx=path, weight=variant.weight(path))
+        assert_bitwise(params, copies)
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+@every_variant
+def test_sparse_gradients_are_refused(variant: Variant, nonfinite: str) -> None:
+    optimizer, params = build(variant, nonfinite=nonfinite)
+    train(variant, optimizer, params, PATHS[:3])
+    before = snapshot(optimizer)
+    zoo_grads(params, 20)
+    params[3].grad = torch.ones_like(params[3]).to_sparse()
+    with pytest.raises(RuntimeError, match="PathAdamSAGA does not support sparse gradients"):
+        optimizer.step(path_idx=1)
     assert_same_snapshot(optimizer, before)
 
 
-@pytest.mark.parametrize(("name", "value"), [("path_adam", False), ("storage", "int8"), ("storage", "bfloat16")])
-def test_switches_cannot_change_later(name: str, value: Any) -> None:
-    params = make_params(dtype=torch.float32, shapes=[(70, 70)])
-    optimizer = PathAdamSAGA(params, 4)
-    run(optimizer, params, [0, 1])
-    before = snapshot(optimizer)
-    old, optimizer.param_groups[0][name] = optimizer.param_groups[0][name], value
-    set_grads(params, 0)
-    for path in (0, 3):  # drawn before, and new
-        with pytest.raises((RuntimeError, ValueError), match=name):
-            optimizer.step(path_idx=path)
-    optimizer.param_groups[0][name] = old
-    assert_same_snapshot(optimizer, before)
+@every_variant
+def test_clocks_count_gradients_not_steps(variant: Variant) -> None:
+    optimizer, params = build(variant)
+    seen = [0] * len(params)
+    for k, path in enumerate(PATHS):
+        zoo_grads(params, k)
+        optimizer.step(path_idx=path, weight=variant.weight(path))
+        for i, p in enumerate(params):
+            seen[i] += p.grad is not None
+            assert (p in optimizer.state) == (seen[i] > 0)
+            if p.grad is not None:
+                assert optimizer.state[p]["step"][path] == seen[i]
+    assert len(set(seen)) > 1
+    for p in params:
+        clock = optimizer.state[p]["step"]
+        assert clock.dtype == torch.int64
+        assert clock.shape == (N_PATHS,)
+        assert clock.device.type == "cpu"
 
 
-def test_groups_share_one_number_of_paths() -> None:
-    optimizer = PathAdamSAGA(make_params(), 3)
-    with pytest.raises(ValueError, match=r"n_paths=4 of the parameter group differs .* n_paths=3"):
-        optimizer.add_param_group({"params": make_params(), "n_paths": 4})
-    assert len(optimizer.param_groups) == 1
-
-
-# ---------------------------------------------------------------- hooks, errors
+# ---------------------------------------------------------------- hooks
 
 
 def test_hooks_fire_once_and_see_the_arguments() -> None:
@@ -346,36 +366,3 @@ def test_hooks_fire_once_and_see_the_arguments() -> None:
         handle.remove()
     optimizer.step(path_idx=1)
     assert calls == [(name, {"path_idx": 1}) for name in ("all pre", "pre", "post", "all post")]
-
-
-def test_repr_and_defaults_name_the_hyperparameters() -> None:
-    optimizer = PathAdamSAGA(make_params(), 3, storage="int8")
-    assert "storage: int8" in repr(optimizer)
-    assert {"lr", "betas", "saga", "unbiased", "storage", "nonfinite"} <= set(optimizer.defaults)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "error", "message"),
-    [
-        ({"n_paths": 0}, ValueError, "Invalid n_paths: 0"),
-        ({"n_paths": 2.5}, TypeError, "n_paths must be an integer"),
-        ({"lr": -1.0}, ValueError, "Invalid lr: -1.0"),
-        ({"lr": math.nan}, ValueError, "Invalid lr: nan"),
-        ({"lr": torch.ones(2)}, ValueError, "one element"),
-        ({"betas": (1.0, 0.9)}, ValueError, r"Invalid betas: \(1.0, 0.9\)"),
-        ({"betas": (0.9,)}, ValueError, "Invalid betas"),
-        ({"eps": -1e-8}, ValueError, "Invalid eps: -1e-08"),
-        ({"weight_decay": -0.1}, ValueError, "Invalid weight_decay: -0.1"),
-        ({"nonfinite": "ignore"}, ValueError, "Invalid nonfinite: 'ignore'"),
-        ({"saga": 1.5}, ValueError, "Invalid saga: 1.5"),
-        ({"saga": -0.5}, ValueError, "Invalid saga: -0.5"),
-        ({"saga": math.nan}, ValueError, "Invalid saga: nan"),
-        ({"storage": "int4"}, ValueError, "Invalid storage: 'int4'"),
-    ],
-)
-def test_invalid_hyperparameters(kwargs: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        PathAdamSAGA(make_params(), **{"n_paths": 2, **kwargs})
-    if "n_paths" not in kwargs:
-        with pytest.raises(error, match=message):
-            PathAdamSAGA([{"params": make_params(), **kwargs}], 2)

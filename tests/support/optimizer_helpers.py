@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-SWITCHES = [(path_adam, saga) for path_adam in (True, False) for saga in (1.0, 0.0)]
 SHAPES: list[tuple[int, ...]] = [(3, 2), (), (0,), (4,)]
 
 # ``optimizer.state_dict()``, the parameters, and the keys of each parameter's state
@@ -41,6 +41,10 @@ def run(
 
 def random_paths(n_paths: int, n_steps: int, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(n_paths, size=n_steps).tolist()
+
+
+def random_gradients(n_steps: int, *shape: int, seed: int = 0) -> list[npt.NDArray[np.float64]]:
+    return list(np.random.default_rng(seed).standard_normal((n_steps, *shape)))
 
 
 def assert_bitwise(actual: Iterable[Any], expected: Iterable[Any]) -> None:
