@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,24 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 # Attributes become a list, since autodoc gives members entries of their own.
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 
 # Every cross-reference of a docstring or a page must lead somewhere. Nothing is fetched at build
 # time, hence names of other projects are shown without a link.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(torch|numpy|matplotlib|hypothesis|xarray)\..*")]
+nitpick_ignore_regex += [
+    ("py:.*", r"scrapl_optim\.(eigenvalue|encoder_curvature|shared_subspace)\..*")
+]
+
+
+def link_top_level_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Let links to files of the top folder lead to the pages that include them."""
+    source[0] = re.sub(
+        r"\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG)\.md",
+        lambda link: f"](/{link[1].lower()}.md",
+        source[0],
+    )
 
 
 def skip_field(
@@ -63,5 +77,6 @@ def setup(app: Sphinx) -> None:
     # Napoleon reads what precedes a colon in the first line of a property as its type; in our
     # docstrings it is part of a sentence.
     GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+    app.connect("source-read", link_top_level_pages)
     app.connect("autodoc-skip-member", skip_field)
     app.connect("missing-reference", show_annotation)

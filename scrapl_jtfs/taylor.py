@@ -107,8 +107,8 @@ def _derivatives(x: Tensor, theta: Tensor, first: int) -> list[Tensor]:
 class PathTaylor:
     r"""Slopes and Hessians of path losses in the controls of a synthesizer, by Taylor series sent forward.
 
-    A layer B |A y| maps Taylor series in the controls to Taylor series: the linear maps apply to each
-    coefficient, and with z = A y and n = z / |z|
+    A layer ``B |A y|`` maps Taylor series in the controls to Taylor series: the linear maps apply to each
+    coefficient, and with ``z = A y`` and ``n = z / |z|``
 
     .. math::
         |z|_a = n \cdot z_a, \qquad

@@ -83,7 +83,7 @@ class JTFSPath(nn.Module):
             change by 1e-4 in the median, a path's gradient by 1e-2. s = 3: 1.6 times, 4e-5 and 8e-3. Weak paths
             change by more. Single paths and the full tree agree with each other for every s. (Not kymatio's
             ``oversampling``, which adds samples.)
-        smoothing: eps, in units of the signal's root mean square: moduli are sqrt(|z|^2 + eps^2) - eps in the
+        smoothing: eps, in units of the signal's root mean square: moduli are ``sqrt(|z|^2 + eps^2) - eps`` in the
             first layer, with a hundredth of eps in the second. At 0, kymatio's, the gradient with respect to the
             samples of a clean sound is rounding noise in sub-bands that are empty but for rounding; 1e-4 makes it
             reproducible to 1e-3, which matters to waveforms, not to the parameters of a synthesizer.

@@ -31,7 +31,9 @@ class Algorithm1:
         k: the number of steps taken.
         tau: the step at which each path was last drawn, 0 if never, shape ``(P,)``.
         Gamma: the set of the paths drawn.
-        m, v, g_hat: moments and memory of each path, shape ``(P, *w.shape)``.
+        m: the first moment of each path, shape ``(P, *w.shape)``.
+        v: the second moment of each path, the same.
+        g_hat: the memory of each path, the same.
 
     Example:
         >>> algorithm = Algorithm1(np.ones(2), n_paths=2, lr=0.1)

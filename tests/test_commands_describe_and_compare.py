@@ -90,8 +90,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith(f"usage: scrapl-jtfs {command} ")
 
 
-def test_what_readme_types_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = re.findall(r"^    scrapl-jtfs (\w+) (.*?)(?: *#.*)?$", (ROOT / "README.md").read_text(), flags=re.M)
+def test_what_the_page_types_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "notebooks/pages/commands.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    scrapl-jtfs (\w+) (.*?)(?: *#.*)?$", page, flags=re.M)
     assert [name for name, _ in lines] == list(commands.COMMANDS)
     (_, described), (_, compared), (_, noise), (_, grains) = lines
     assert code_of("describe", *described.split()) == 0

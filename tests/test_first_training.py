@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scrapl_jtfs import SCRAPL
+from tests.support.pages import text
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 MOST_LINES = 60
@@ -67,17 +68,17 @@ def test_the_study_over_seeds_reads_what_the_script_says(tmp_path: Path, monkeyp
     assert found["largest_error"]["depth"] == max(ends[0][2], ends[1][2])
 
 
-def test_readme_quotes_the_committed_figures() -> None:
+def test_pages_quote_the_committed_figures() -> None:
     found = json.loads((FOLDER.parent / "benchmarks/results/first_training.json").read_text())
     mean, worst = found["mean_error"], found["largest_error"]
-    quoted = " ".join((FOLDER.parent / "README.md").read_text().split())
-    assert f"are {mean['rate']:.3f} and {mean['depth']:.3f} in the mean of five seeds" in quoted
-    assert f"{worst['rate']:.3f} and {worst['depth']:.3f} at worst" in quoted
+    for quoted in (text("training"), text("benchmarks")):
+        assert f"are {mean['rate']:.3f} and {mean['depth']:.3f} in the mean of five seeds" in quoted
+        assert f"{worst['rate']:.3f} and {worst['depth']:.3f} at worst" in quoted
     assert len(found["runs"]) == 5
     assert all(run["step_rate_depth"][-1][0] == 750 for run in found["runs"])
 
 
-def test_what_readme_says_of_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_page_says_of_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the paths of the run, before training: losses hundreds apart, gradients far below a clip at 1."""
     monkeypatch.syspath_prepend(str(FOLDER))
     from vibrato import (  # pyright: ignore[reportMissingImports]
@@ -103,4 +104,4 @@ def test_what_readme_says_of_losses_and_gradients(monkeypatch: pytest.MonkeyPatc
         )
     assert 200 < max(losses) / min(losses) < 1000
     assert (min(norms), max(norms)) == (pytest.approx(6e-5, rel=0.2), pytest.approx(0.03, rel=0.2))
-    assert "norms from 6e-5 to 0.03" in (FOLDER.parent / "README.md").read_text()
+    assert "norms from 6e-5 to 0.03" in text("training")

@@ -1,4 +1,4 @@
-"""A few unlike terms: P-Adam's equal votes change the objective; what README and the docstring advise does not.
+"""A few unlike terms: P-Adam's equal votes change the objective; what the pages and the docstring advise does not.
 
 The quadratic terms' sum has a minimum in closed form; the network is held against the analytic solution of the
 heat equation. Bounds of the network's errors are well apart from what was measured: medians over three seeds 0.95
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from benchmarks.unlike_terms import ARMS, HeatEquation, main, make_network, train
 from scrapl_optim import PathAdamSAGA, PathSampler
+from tests.support.pages import text
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 SEEDS = range(4)
 
 
@@ -142,7 +142,7 @@ def test_terms_of_the_heat_equation_vanish_at_its_solution() -> None:
     assert problem.error(Solution()) < 1e-6
 
 
-def test_readme_is_the_result_file() -> None:
+def test_the_page_is_the_result_file() -> None:
     results = json.loads((ROOT / "benchmarks/results/unlike_terms.json").read_text())
     arms = results["arms"]
     assert set(arms) == set(ARMS)
@@ -152,7 +152,7 @@ def test_readme_is_the_result_file() -> None:
         assert {len(errors) for errors in lists.values()} == {results["seeds"]}
         assert arm["median"] == pytest.approx(min(map(median, lists.values())), abs=1e-5)
         assert arm["median"] == pytest.approx(median(lists[arm["best_lr"]]), abs=1e-5)
-    text = " ".join(README.split())
+    quoted = text("benchmarks")
     for name, how in (
         ("sum", "Adam on the sum"),
         ("defaults", "the defaults"),
@@ -161,13 +161,13 @@ def test_readme_is_the_result_file() -> None:
     ):
         arm = arms[name]
         worst = max(arm["errors"][str(arm["best_lr"])])
-        assert f"{arm['median']:.2g} (worst {worst:.2g}) with {how.format(arm['best_lr'])}" in text
-    assert f"one of four terms a step, {results['steps']} steps, median over five seeds" in text
+        assert f"{arm['median']:.2g} (worst {worst:.2g}) with {how.format(arm['best_lr'])}" in quoted
+    assert f"one of four terms a step, {results['steps']} steps, median over five seeds" in quoted
 
 
 def test_the_docstring_tells_of_unlike_losses() -> None:
-    text = inspect.getdoc(PathAdamSAGA) or ""
-    (paragraph,) = re.findall(r"\*\*Unlike losses\.\*\*.*?\n\n", text, flags=re.DOTALL)
+    docstring = inspect.getdoc(PathAdamSAGA) or ""
+    (paragraph,) = re.findall(r"\*\*Unlike losses\.\*\*.*?\n\n", docstring, flags=re.DOTALL)
     assert "path_adam=False" in paragraph
     assert "weight_decay=0" in paragraph
 

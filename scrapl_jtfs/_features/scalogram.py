@@ -25,7 +25,7 @@ _FEWEST_FRAMES = 512
 
 @dataclass(frozen=True, eq=False)
 class Scalogram:
-    """Modulus of the first-order wavelets over time, U1(n1, t) = |x * psi_n1|(t).
+    """Modulus of the first-order wavelets over time, ``U1(n1, t) = |x * psi_n1|(t)``.
 
     Args:
         values: (..., rows, frames) real, non-negative.
