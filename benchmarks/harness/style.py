@@ -1,9 +1,9 @@
-"""What pictures of results share: a width that is legible on a page, plain ticks, true colours, a source."""
+"""What pictures of results share: a width that is legible on a page, colours, plain ticks, a source."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import style
@@ -18,9 +18,24 @@ from PIL.PngImagePlugin import PngInfo
 from scrapl_jtfs.commands.files import write_atomically
 
 __all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PALETTE",
+    "PURPLE",
+    "SKY",
     "SOURCE",
+    "VERMILION",
     "WIDTH",
+    "Look",
+    "add_title",
+    "draw_differences",
+    "draw_histories",
+    "finish",
     "legend_below",
+    "looks",
     "new_figure",
     "not_measured",
     "plain_log",
@@ -36,6 +51,42 @@ SOURCE = "Source"
 """Entry of a PNG file that names the result file it was drawn from, with a hash of its content."""
 
 _DPI = 120
+
+# Okabe and Ito's colours, distinguishable with any colour vision, one more, and markers for print
+BLACK, BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE, GREY, _WINE = PALETTE = (
+    *("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#999999", "#882255"),
+)
+_MARKERS = "osv^DPX*<"
+
+
+class Look(NamedTuple):
+    """How something is drawn in every panel of a picture.
+
+    Attributes:
+        label: in the legend.
+        color: of `PALETTE`, or a grey.
+        marker: of points.
+        dashes: of lines; other than solid where a line may lie on another, which then shows in the gaps.
+    """
+
+    label: str
+    color: str
+    marker: str
+    dashes: str = "-"
+
+    def line(self, **changes: Any) -> dict[str, Any]:
+        """Options of a line through points, with changes."""
+        color, marker, dashes = {"color": self.color}, {"marker": self.marker, "ms": 5}, {"ls": self.dashes}
+        return {**color, **marker, **dashes, "lw": 1.4, "label": self.label, **changes}
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """One look for each name, in this order; dashed where there are more names than colours."""
+    n = len(PALETTE)
+    return {
+        name: Look(name, PALETTE[k % n], _MARKERS[k % n], "-" if k < n else "--")
+        for k, name in enumerate(dict.fromkeys(names))
+    }
 
 
 def new_figure(height: float) -> Figure:
@@ -71,6 +122,52 @@ def shared_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
             drawn.setdefault(label, handle)
     if drawn:
         figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def add_title(figure: Figure, title: str, results: dict[str, Any]) -> None:
+    """Write a title over all panels, which tells a quick selection."""
+    figure.suptitle(title + (" (quick selection)" if results["quick"] else ""), fontsize=12)
+
+
+def finish(axes: Axes, title: str) -> None:
+    """Add a title and a grid to a panel, or say that nothing was measured."""
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.25)
+    if not axes.has_data():
+        not_measured(axes)
+
+
+def draw_histories(
+    axes: Axes, arms: dict[str, tuple[Sequence[float], Sequence[Sequence[float]]]], looks: dict[str, Look]
+) -> None:
+    """Draw errors while training: a thick line for the mean over seeds, thin ones for the seeds.
+
+    Args:
+        axes: of the panel.
+        arms: steps of each arm, and the errors of each of its seeds at these.
+        looks: of each arm.
+    """
+    for name, (steps, seeds) in arms.items():
+        color = looks[name].color
+        for errors in seeds:
+            axes.plot(steps, errors, color=color, lw=0.6, alpha=0.25)
+        axes.plot(steps, np.mean(seeds, axis=0), color=color, lw=1.8, label=name)
+    axes.set(xlabel="steps, one path each", ylabel=r"validation $\theta$ L1 ($\times 10^{-3}$)", yscale="log")
+    plain_log(axes.yaxis, subs=(1, 1.5, 2, 3, 4, 6, 8))
+
+
+def draw_differences(
+    axes: Axes, differences: dict[str, dict[str, Any]], reaches: dict[str, float | None], looks: dict[str, Look]
+) -> None:
+    """Draw what `runs.paired` found: a dot for each seed, beside them the mean with a bar of this reach."""
+    for position, (name, found) in enumerate(differences.items()):
+        values, color = list(found["differences"].values()), looks[name].color
+        axes.plot([position] * len(values), values, looks[name].marker, ls="", color=color, ms=4, alpha=0.5)
+        if values:
+            bar: dict[str, Any] = {"fmt": "_", "color": color, "ms": 12, "capsize": 4}
+            axes.errorbar(position + 0.2, found["mean"], reaches[name] or 0.0, **bar)
+    axes.axhline(0.0, color="0.6", lw=0.8)
+    axes.set_xlim(-0.5, max(len(differences), 1) - 0.5)
 
 
 def not_measured(axes: Axes) -> None:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from benchmarks.harness.style import new_figure, not_measured, plain_log
+from benchmarks.harness.style import add_title, new_figure, not_measured, plain_log
 from benchmarks.importance.summary import Place, distribution, inside, mass_ratio
 from scrapl_jtfs import draw_distribution
 
@@ -35,7 +35,7 @@ def draw_figure(results: dict[str, Any]) -> Figure:
         if not axes.has_data():
             not_measured(axes)
     title = ["θ-importance of paths, four chirplet synthesizers", *_examples(results), results["date"][:10]]
-    figure.suptitle(", ".join(title) + (" (quick selection)" if results["quick"] else ""), fontsize=12)
+    add_title(figure, ", ".join(title), results)
     return figure
 
 

@@ -10,31 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.harness.records import Records
-from benchmarks.harness.style import legend_below, new_figure, not_measured, plain_log, shared_legend
+from benchmarks.harness.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Look,
+    add_title,
+    finish,
+    legend_below,
+    new_figure,
+    plain_log,
+    shared_legend,
+)
 from benchmarks.optimizer.contenders import CONTENDERS, PEER
 
 __all__ = ["draw_figure"]
 
-_LABELS = {
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "sgd": "SGD, momentum",
-    "float32": "PathAdamSAGA",
-    "bfloat16": "PathAdamSAGA, bfloat16 rows",
-    "int8": "PathAdamSAGA, int8 rows",
-    "saga=0": "PathAdamSAGA, saga=0",
-    "path_adam=False": "PathAdamSAGA, path_adam=False",
-    PEER: "scrapl-loss 0.1.0",
+_LOOKS = {
+    "adam": Look("Adam", BLACK, "D"),
+    "adamw": Look("AdamW", "#7F7F7F", "d", "--"),
+    "sgd": Look("SGD, momentum", "#BFBFBF", "x"),
+    "float32": Look("PathAdamSAGA", BLUE, "o"),
+    "bfloat16": Look("PathAdamSAGA, bfloat16 rows", SKY, "s"),
+    "int8": Look("PathAdamSAGA, int8 rows", GREEN, "P"),
+    "saga=0": Look("PathAdamSAGA, saga=0", PURPLE, "v", "--"),
+    "path_adam=False": Look("PathAdamSAGA, path_adam=False", ORANGE, "<", ":"),
+    PEER: Look("scrapl-loss 0.1.0", VERMILION, "^"),
 }
-# Okabe and Ito's colours, distinguishable with any colour vision, and markers for print
-_COLORS = dict(zip(
-    CONTENDERS,
-    ("#000000", "#7F7F7F", "#BFBFBF", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#D55E00"),
-    strict=True,
-))  # fmt: skip
-_MARKERS = dict(zip(CONTENDERS, "DdxosPv<^", strict=True))
-# Dashes where a line may lie on another, which then shows in the gaps.
-_DASHES = {"adamw": "--", "saga=0": "--", "path_adam=False": ":"}
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
@@ -43,16 +49,14 @@ def draw_figure(results: dict[str, Any]) -> Figure:
     panels = figure.subplots(2, 2)
     steps = Records(results["timings"]).where(kind="steady", threads=1, allocator="retaining")
     typical, model = _most_common(steps, "n_paths", 315), _most_common(steps, "model", "0.6M")
-    _draw_steps(panels[0, 0], steps.where(n_paths=typical), "n_parameters", "number of parameters")
+    _draw_steps(panels[0, 0], steps.where(n_paths=typical), "n_parameters", f"P = {typical}")
     _mark_ratios(panels[0, 0], steps.where(n_paths=typical))
-    panels[0, 0].set_title(f"A step, P = {typical}", fontsize=10)
-    _draw_steps(panels[0, 1], steps.where(model=model), "n_paths", "number of paths P")
-    panels[0, 1].set_title(f"A step, {model} parameters", fontsize=10)
+    _draw_steps(panels[0, 1], steps.where(model=model), "n_paths", f"{model} parameters")
     _draw_state(panels[1, 0], results["state"])
     _draw_drift(panels[1, 1], results["drift"])
     shared_legend(figure, (panels[0, 0], panels[0, 1], panels[1, 0]), columns=3)
     title = f"One thread on {results['machine']['cpu']}, {results['date'][:10]}; bars: 10th to 90th percentile"
-    figure.suptitle(title + (" (quick selection)" if results["quick"] else ""), fontsize=12)
+    add_title(figure, title, results)
     return figure
 
 
@@ -62,18 +66,7 @@ def _most_common(records: Records, key: str, wanted: Any) -> Any:
     return wanted if wanted in found or not found else found[-1]
 
 
-def _style(name: str) -> dict[str, Any]:
-    return {
-        "color": _COLORS[name],
-        "marker": _MARKERS[name],
-        "ms": 5,
-        "lw": 1.4,
-        "ls": _DASHES.get(name, "-"),
-        "label": _LABELS[name],
-    }
-
-
-def _draw_steps(axes: Axes, steps: Records, key: str, label: str) -> None:
+def _draw_steps(axes: Axes, steps: Records, key: str, title: str) -> None:
     ticks: set[float] = set()
     for name in CONTENDERS:
         found = sorted(steps.where(contender=name).records, key=lambda record: record[key])
@@ -81,15 +74,16 @@ def _draw_steps(axes: Axes, steps: Records, key: str, label: str) -> None:
             x = [record[key] for record in found]
             ms = 1000 * np.array([[r["seconds"][q] for q in ("p10", "median", "p90")] for r in found])
             bars = np.abs(ms[:, [0, 2]] - ms[:, [1]]).T
-            axes.errorbar(x, ms[:, 1], yerr=bars, capsize=2, **_style(name))
+            axes.errorbar(x, ms[:, 1], yerr=bars, capsize=2, **_LOOKS[name].line())
             ticks |= set(x)
+    label = {"n_parameters": "number of parameters", "n_paths": "number of paths P"}[key]
     axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ms per step")
     plain_log(axes.yaxis, subs=(1,))
     if ticks:
         axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: _number(value))
-    _finish(axes)
+    finish(axes, f"A step, {title}")
 
 
 def _number(value: float) -> str:
@@ -115,7 +109,7 @@ def _draw_state(axes: Axes, state: list[dict[str, Any]]) -> None:
             y = [record["bytes_per_parameter"] for record in found]
             if x[-1] < most:
                 x, y = [*x, most], [*y, y[-1]]
-            axes.plot(x, y, **_style(name))
+            axes.plot(x, y, **_LOOKS[name].line())
     axes.set_xscale("symlog", linthresh=1)
     axes.set_yscale("symlog", linthresh=1)
     axes.xaxis.set_major_locator(FixedLocator(sorted({record["drawn"] for record in state})))
@@ -123,8 +117,7 @@ def _draw_state(axes: Axes, state: list[dict[str, Any]]) -> None:
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="paths drawn", ylabel="bytes of state per parameter", ylim=(0, None), xlim=(0, None))
     paths = {record["n_paths"] for record in state}
-    axes.set_title(f"State, P = {', '.join(map(str, sorted(paths)))}", fontsize=10)
-    _finish(axes)
+    finish(axes, f"State, P = {', '.join(map(str, sorted(paths)))}")
 
 
 def _draw_drift(axes: Axes, drift: list[dict[str, Any]]) -> None:
@@ -143,14 +136,7 @@ def _draw_drift(axes: Axes, drift: list[dict[str, Any]]) -> None:
         axes.axhline(1e-6, color="0.5", lw=1, ls="--", label="wanted at most")
         axes.plot([], [], ":", color="0.3", label="path_adam=False")
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="relative distance from the sum of the rows")
-    axes.set_title("Drift of the running sum of P-SAGA", fontsize=10)
     if drift:
         plain_log(axes.xaxis, subs=(1,))
         legend_below(axes, 3)
-    _finish(axes)
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    if not axes.has_data():
-        not_measured(axes)
+    finish(axes, "Drift of the running sum of P-SAGA")

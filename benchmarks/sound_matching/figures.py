@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from benchmarks.harness.style import BLUE, GREEN, VERMILION
 from benchmarks.sound_matching.train import EpochRecord
 
 __all__ = [
@@ -28,8 +29,7 @@ __all__ = [
 CHANCE = 250.0  # mean absolute error of always answering 0.5, in thousandths of the controls' range
 CONTROLS = ("density", "slope")
 
-# Okabe and Ito's colours, distinguishable with any colour vision, and dashes for print
-_STYLES = {"scrapl": ("#0072B2", "-"), "mss": ("#D55E00", "--"), "p_loss": ("#009E73", "-.")}
+_STYLES = {"scrapl": (BLUE, "-"), "mss": (VERMILION, "--"), "p_loss": (GREEN, "-.")}
 _OCTAVE_TICKS = [128, 256, 512, 1024, 2048, 4096]
 _XLABELS = {"step": "optimizer steps", "seconds": "training time (s)"}
 # Inches. A page shows pictures this wide in columns of 290 to 400 px (guesses: 370 to 420), text about as it is.

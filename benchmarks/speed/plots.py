@@ -9,31 +9,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.harness.records import Records
-from benchmarks.harness.style import new_figure, not_measured, plain_log, shared_legend
+from benchmarks.harness.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Look,
+    add_title,
+    finish,
+    new_figure,
+    plain_log,
+    shared_legend,
+)
 from benchmarks.sound_matching.presets import PAPER
 from benchmarks.speed.cases import PAPER_SETTINGS
 from scrapl_jtfs.filterbank import wavelet_bank
 
 __all__ = ["draw_figure"]
 
-_LABELS = {
-    "exact": "this package, exact",
-    "compact": "this package, compact",
-    "compact-3": "this package, compact (3)",
-    "scrapl-loss": "scrapl-loss 0.1.0",
-    "mss": "MSS log + linear",
-    "kymatio": "kymatio",
+_LOOKS = {
+    "exact": Look("this package, exact", BLUE, "o"),
+    "compact": Look("this package, compact", SKY, "s"),
+    "compact-3": Look("this package, compact (3)", GREEN, "P"),
+    "scrapl-loss": Look("scrapl-loss 0.1.0", VERMILION, "^"),
+    "mss": Look("MSS log + linear", BLACK, "D"),
+    "kymatio": Look("kymatio", PURPLE, "v"),
 }
-# Okabe and Ito's colours, distinguishable with any colour vision, and markers for print
-_COLORS = {
-    "exact": "#0072B2",
-    "compact": "#56B4E9",
-    "compact-3": "#009E73",
-    "scrapl-loss": "#D55E00",
-    "mss": "#000000",
-    "kymatio": "#CC79A7",
-}
-_MARKERS = {"exact": "o", "compact": "s", "compact-3": "P", "scrapl-loss": "^", "mss": "D", "kymatio": "v"}
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
@@ -46,15 +49,13 @@ def draw_figure(results: dict[str, Any]) -> Figure:
     _draw_paths(panels[0, 0], timings.where(kind="step", threads=1, n_samples=paper, batch=4), rates)
     _draw_memory(panels[0, 1], memory.where(kind="step"), rates)
     sizes = timings.where(section="sizes", kind="step")
-    _draw_growth(panels[1, 0], sizes.where(batch=4), "n_samples", "N (samples)")
-    panels[1, 0].set_title("A step against length (batch 4)", fontsize=10)
-    _draw_growth(panels[1, 1], sizes.where(n_samples=paper), "batch", "batch")
-    panels[1, 1].set_title(f"A step against batch (N = {paper})", fontsize=10)
+    _draw_growth(panels[1, 0], sizes.where(batch=4), "n_samples", "N (samples)", "length (batch 4)")
+    _draw_growth(panels[1, 1], sizes.where(n_samples=paper), "batch", "batch", f"batch (N = {paper})")
     _draw_bundles(panels[2, 0], timings.where(section="bundles", kind="step"), rates)
     _draw_tree(panels[2, 1], timings.where(section="tree"), memory.where(kind="tree"))
     shared_legend(figure, (panels[1, 0], *panels.ravel()), columns=3)
     title = f"Forward and backward on one thread, {results['machine']['cpu']}, {results['date'][:10]}"
-    figure.suptitle(title + (" (quick selection)" if results["quick"] else ""), fontsize=12)
+    add_title(figure, title, results)
     return figure
 
 
@@ -63,10 +64,6 @@ def _rates(settings: dict[str, Any]) -> dict[int, float]:
     settings = {**asdict(PAPER_SETTINGS), **settings}
     bank = wavelet_bank(settings["J"], settings["Q"][1])
     return {n2: wavelet.xi * PAPER.sample_rate for n2, wavelet in enumerate(bank)}
-
-
-def _style(name: str) -> dict[str, Any]:
-    return {"color": _COLORS[name], "marker": _MARKERS[name], "ms": 5, "lw": 1.4, "label": _LABELS[name]}
 
 
 def _draw_paths(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
@@ -78,16 +75,17 @@ def _draw_paths(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
         found = every or mine.where(section="paths").records
         x = [rates[record["n2"]] for record in found]
         ms = [1000 * record["seconds"]["median"] for record in found]
-        axes.plot(x, ms, **{**_style(name), "ms": 2.5 if every else 5, "ls": ""})
+        axes.plot(x, ms, **_LOOKS[name].line(ms=2.5 if every else 5, ls=""))
     mss = steps.where(contender="mss", section="paths").mean("contender")
     if mss is not None:
-        axes.axhline(1000 * mss, color=_COLORS["mss"], ls="--", lw=1.2, label=f"{_LABELS['mss']}, no paths")
+        axes.axhline(
+            1000 * mss, color=_LOOKS["mss"].color, ls="--", lw=1.2, label=f"{_LOOKS['mss'].label}, no paths"
+        )
     axes.set(xscale="log", xlabel="rate of the path (Hz)", ylabel="ms per step", yscale="log")
-    axes.set_title("A step by path (N = 32768, batch 4)", fontsize=10)
-    _finish(axes)
+    _finish(axes, "A step by path (N = 32768, batch 4)")
 
 
-def _draw_growth(axes: Axes, steps: Records, key: str, label: str) -> None:
+def _draw_growth(axes: Axes, steps: Records, key: str, label: str, against: str) -> None:
     """Mean over paths of the medians, with the mean quartiles as bars; the dashes are N log N, or proportional."""
     ticks: set[float] = set()
     for name in ("scrapl-loss", "exact", "compact", "mss"):
@@ -97,7 +95,7 @@ def _draw_growth(axes: Axes, steps: Records, key: str, label: str) -> None:
             continue
         x, y = np.array(list(costs), dtype=float), 1000 * np.array(list(costs.values()))
         ticks |= set(x.tolist())
-        axes.errorbar(x, y, yerr=_quartile_bars(mine, key), capsize=2, **_style(name))
+        axes.errorbar(x, y, yerr=_quartile_bars(mine, key), capsize=2, **_LOOKS[name].line())
         if name == "exact":
             growth = x * np.log2(x) if key == "n_samples" else x
             axes.plot(x, y[0] * growth / growth[0], ":", color="0.5", lw=1.2, label="as N log N, as the batch")
@@ -106,7 +104,7 @@ def _draw_growth(axes: Axes, steps: Records, key: str, label: str) -> None:
         axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    _finish(axes)
+    _finish(axes, f"A step against {against}")
 
 
 def _quartile_bars(records: Records, key: str) -> np.ndarray:
@@ -124,13 +122,12 @@ def _draw_memory(axes: Axes, memory: Records, rates: dict[int, float]) -> None:
     for name in ("scrapl-loss", "exact", "compact"):
         sizes = memory.where(contender=name, n_paths=1).values("n2")
         if sizes:
-            axes.plot([rates[n2] for n2 in sizes], np.array(list(sizes.values())) / 2**20, **_style(name))
+            axes.plot([rates[n2] for n2 in sizes], np.array(list(sizes.values())) / 2**20, **_LOOKS[name].line())
     mss = memory.where(contender="mss").mean("contender")
     if mss is not None:
-        axes.axhline(mss / 2**20, color=_COLORS["mss"], ls="--", lw=1.2)
+        axes.axhline(mss / 2**20, color=_LOOKS["mss"].color, ls="--", lw=1.2)
     axes.set(xscale="log", xlabel="rate of the path (Hz)", ylabel="MiB above the baseline", yscale="log")
-    axes.set_title("Peak memory of that step, fresh process", fontsize=10)
-    _finish(axes)
+    _finish(axes, "Peak memory of that step, fresh process")
 
 
 def _draw_bundles(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
@@ -140,13 +137,12 @@ def _draw_bundles(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
         together = Records([record for record in mine.records if record["n_paths"] > 1]).values("n2")
         if together:
             ratios = [cost / single[n2] for n2, cost in together.items()]
-            axes.plot([rates[n2] for n2 in together], ratios, **_style(name))
+            axes.plot([rates[n2] for n2 in together], ratios, **_LOOKS[name].line())
     axes.axhline(1, color="0.5", lw=1)
     axes.axhline(15, color="0.5", lw=1, ls=":")
     _note(axes, "15 paths one by one", 15)
     axes.set(xscale="log", xlabel="rate (Hz)", ylabel="cost of 15 paths / cost of one", ylim=(0, 16))
-    axes.set_title("A bundle: all paths of one rate in one call", fontsize=10)
-    _finish(axes)
+    _finish(axes, "A bundle: all paths of one rate in one call")
 
 
 def _note(axes: Axes, text: str, y: float) -> None:
@@ -164,7 +160,7 @@ def _draw_tree(axes: Axes, timings: Records, memory: Records) -> None:
             value = records.where(contender=name).mean("contender")
             if value is None:
                 continue
-            axes.plot([place], [scale * value], **{**_style(name), "ls": "", "ms": 8})
+            axes.plot([place], [scale * value], **_LOOKS[name].line(ls="", ms=8))
             axes.annotate(
                 f"{scale * value:.3g} {unit}", (place, scale * value), xytext=(9, 0), textcoords="offset points",
                 va="center", fontsize=8,
@@ -172,14 +168,12 @@ def _draw_tree(axes: Axes, timings: Records, memory: Records) -> None:
     axes.set_xticks([0, 1], ["time (s)", "peak memory (GiB)"])
     axes.set(yscale="log", xlim=(-0.5, 1.7))
     axes.margins(y=0.15)
-    axes.set_title("Full tree, forward and backward (batch 1)", fontsize=10)
-    _finish(axes)
+    _finish(axes, "Full tree, forward and backward (batch 1)")
 
 
-def _finish(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    if not axes.lines or not axes.has_data():
-        not_measured(axes)
+def _finish(axes: Axes, title: str) -> None:
+    finish(axes, title)
+    if not axes.has_data():
         return
     if axes.get_xscale() == "log" and not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
         plain_log(axes.xaxis, subs=(1,))

@@ -1,28 +1,18 @@
 """The figure: compact transforms above, smoothing below them, training at the bottom."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.style import legend_below, new_figure, not_measured, plain_log
+from benchmarks.harness.style import BLUE, Look, add_title, finish, legend_below, looks, new_figure, plain_log
 
 __all__ = ["draw_figure"]
 
 Rows = Sequence[dict[str, Any]]
-Style = dict[str, str]
 
-# Okabe and Ito's colours, distinguishable with any colour vision, two more, and markers for print
-_STYLES: list[Style] = [
-    {"color": color, "marker": marker}
-    for color, marker in zip(
-        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255"),
-        "os^DvPX*<",
-        strict=True,
-    )
-]
 _FLOOR = 3e-9
 
 
@@ -30,26 +20,18 @@ def draw_figure(results: dict[str, Any]) -> Figure:
     """Six panels from the content of a result file."""
     figure = new_figure(12.5)
     rows = np.ravel(figure.subfigures(3, 1, height_ratios=[4, 4, 4.4]))  # type: ignore[arg-type]
-    sounds = _styles(row["sound"] for row in (*results["compact"], *results["smoothing"]))
+    sounds = looks(row["sound"] for row in (*results["compact"], *results["smoothing"]))
     _draw_compact(rows[0], results["compact"], sounds)
     _draw_smoothing(rows[1], results["smoothing"], sounds)
     left, right = rows[2].subplots(1, 2)
     _draw_histories(left, results["training"])
     _draw_finals(right, results["training"])
     title = f"Accuracy of compact and smoothed transforms, {results['date'][:10]}"
-    figure.suptitle(title + (" (quick selection)" if results["quick"] else ""), fontsize=12)
+    add_title(figure, title, results)
     return figure
 
 
-def _styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each name, the same in all panels; dashes where there are more names than colours."""
-    return {
-        name: {**_STYLES[k % len(_STYLES)], "ls": "-" if k < len(_STYLES) else "--"}
-        for k, name in enumerate(dict.fromkeys(names))
-    }
-
-
-def _draw_compact(part: Any, rows: Rows, sounds: dict[str, Style]) -> None:
+def _draw_compact(part: Any, rows: Rows, sounds: dict[str, Look]) -> None:
     compact = [row for row in rows if isinstance(row["variant"], float)]
     panels = part.subplots(1, 2)
     _draw_lines(panels[0], compact, sounds, "variant", "coefficients", "Compact against exact: coefficients")
@@ -59,7 +41,7 @@ def _draw_compact(part: Any, rows: Rows, sounds: dict[str, Style]) -> None:
     _legend(part, panels[0])
 
 
-def _draw_smoothing(part: Any, rows: Rows, sounds: dict[str, Style]) -> None:
+def _draw_smoothing(part: Any, rows: Rows, sounds: dict[str, Look]) -> None:
     panels = part.subplots(1, 2)
     rounding = [row for row in rows if row["against"] == "float64"]
     change = [row for row in rows if row["against"] == "eps = 0"]
@@ -80,43 +62,36 @@ def _legend(part: Any, axes: Axes) -> None:
     )
 
 
-def _draw_lines(axes: Axes, rows: Rows, sounds: dict[str, Style], across: str, what: str, title: str) -> None:
+def _draw_lines(axes: Axes, rows: Rows, sounds: dict[str, Look], across: str, what: str, title: str) -> None:
     """One line for each sound: median over paths, and thin dots for the largest."""
     for sound in dict.fromkeys(row["sound"] for row in rows):
         mine = [row for row in rows if row["sound"] == sound]
         x = [row[across] for row in mine]
         for key, look in (
-            ("median", {"lw": 1.6, "ms": 5, "label": sound}),
-            ("largest", {"lw": 0.9, "ms": 2, "ls": ":"}),
+            ("median", {"lw": 1.6}),
+            ("largest", {"lw": 0.9, "ms": 2, "ls": ":", "label": None}),
         ):
-            axes.plot(x, [max(row[what][key], _FLOOR) for row in mine], **{**sounds[sound], **look})
+            axes.plot(x, [max(row[what][key], _FLOOR) for row in mine], **sounds[sound].line(**look))
     axes.set(yscale="log", ylabel="relative error\n(median path; dots: largest)")
     plain_log(axes.yaxis, subs=(1,))
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.25)
-    if not rows:
-        not_measured(axes)
+    finish(axes, title)
 
 
 def _draw_histories(axes: Axes, rows: Rows) -> None:
-    styles = _styles(row["arm"] for row in rows)
+    styles = looks(row["arm"] for row in rows)
     for number, row in enumerate(rows, 1):
-        style = styles[row["arm"]]
-        steps = 5 * np.arange(len(row["history"]))
-        line = {"color": style["color"], "ls": style["ls"], "lw": 1.4, "label": f"{number}: {row['arm']}"}
-        axes.plot(steps, 1000 * np.array(row["history"]), **line)
+        line = styles[row["arm"]].line(marker="", label=f"{number}: {row['arm']}")
+        axes.plot(5 * np.arange(len(row["history"])), 1000 * np.array(row["history"]), **line)
     axes.set(xlabel="steps, one random path each", ylabel=r"mean $\theta$ L1 ($\times 10^{-3}$)", ylim=(0, None))
-    axes.set_title("Chirplets fitted to clean, shifted chirplets", fontsize=10)
-    axes.grid(alpha=0.25)
+    finish(axes, "Chirplets fitted to clean, shifted chirplets")
     legend_below(axes, 1)
 
 
 def _draw_finals(axes: Axes, rows: Rows) -> None:
     """Every start: its final error in each arm, joined by a line."""
     finals = 1000 * np.array([row["final"] for row in rows])
-    axes.plot(range(1, len(rows) + 1), finals, color="0.6", lw=0.7, marker="o", ms=3, mfc="#0072B2", mec="none")
+    axes.plot(range(1, len(rows) + 1), finals, color="0.6", lw=0.7, marker="o", ms=3, mfc=BLUE, mec="none")
     axes.set_xticks(range(1, len(rows) + 1))
     axes.set(yscale="log", xlabel="arm, as numbered on the left", ylabel=r"final $\theta$ L1 ($\times 10^{-3}$)")
     plain_log(axes.yaxis)
-    axes.set_title("The same starts in every arm, one line a start", fontsize=10)
-    axes.grid(alpha=0.25)
+    finish(axes, "The same starts in every arm, one line a start")
