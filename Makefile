@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures docs wheel test lint types unit lock clean
+.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures docs wheel test lint types unit test-studies lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -112,6 +112,10 @@ types: $(READY)
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# Tests of the finished studies in benchmarks/studies, which `make test` leaves out.
+test-studies: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m study
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)

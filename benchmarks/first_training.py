@@ -5,23 +5,19 @@ writes benchmarks/results/first_training.json. The learning rate is that of the 
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
+from benchmarks.harness.program import Program
+from benchmarks.harness.provenance import provenance
 
 __all__ = ["main"]
 
@@ -39,28 +35,31 @@ def run(seed: int, steps: int) -> dict[str, Any]:
     return {"seed": seed, "seconds": time.perf_counter() - start, "step_rate_depth": curve}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all seeds and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=750)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/first_training.json"))
-    options = parser.parse_args(arguments)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, default=5, help="runs seeds 0 to SEEDS - 1 (default: 5)")
+    parser.add_argument("--steps", type=int, default=750, help="of each run (default: 750)")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all seeds."""
     runs = [run(seed, options.steps) for seed in tqdm(range(options.seeds), unit="seed")]
     ends = [found["step_rate_depth"][-1] for found in runs]
-    results = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(torch.device("cpu")),
-        "versions": versions(["torch", "numpy", "scrapl-jtfs"]),
+    return {
+        **provenance(),
         "chance": 0.25,
         "mean_error": {"rate": mean(end[1] for end in ends), "depth": mean(end[2] for end in ends)},
         "largest_error": {"rate": max(end[1] for end in ends), "depth": max(end[2] for end in ends)},
         "runs": runs,
     }
-    write_text(options.out, json.dumps(results, indent=1) + "\n")
-    print(f"mean error of rate and depth after {options.steps} steps: {results['mean_error']}; by chance 0.25")
-    return 0
 
+
+main = Program(
+    "benchmarks.first_training",
+    "Run notebooks/first_training.py with several seeds.",
+    measure,
+    lambda results: f"mean error of rate and depth: {results['mean_error']}; by chance {results['chance']}",
+    add_options=add_options,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

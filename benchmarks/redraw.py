@@ -1,7 +1,6 @@
 """python -m benchmarks.redraw [NAME ...]: draw benchmarks/results/NAME.png from NAME.json, without measuring."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from benchmarks.harness.files import COMMITTED, read_json
 from benchmarks.harness.style import write_picture
 from benchmarks.importance.plots import draw_figure as draw_importance
 from benchmarks.optimizer.plots import draw_figure as draw_optimizer
@@ -21,8 +21,6 @@ from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
 from benchmarks.studies.storage.plots import draw_figure as draw_storage
 
 __all__ = ["PICTURES", "draw", "main"]
-
-_COMMITTED = Path("benchmarks/results")
 
 PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "accuracy": draw_accuracy,
@@ -40,7 +38,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
 def draw(results: Path) -> Figure:
     """The picture of one of the result files, whatever the user's matplotlibrc says."""
     with style.context("default"):
-        return PICTURES[results.stem](json.loads(results.read_text(encoding="utf-8")))
+        return PICTURES[results.stem](read_json(results))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)} (default: all)", default=list(PICTURES)
     )
-    parser.add_argument("--folder", type=Path, default=_COMMITTED, help="of the files (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=COMMITTED, help="of the files (default: %(default)s)")
     arguments = parser.parse_args(argv)
     unknown = sorted(set(arguments.names) - set(PICTURES))
     if unknown:

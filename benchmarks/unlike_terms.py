@@ -6,26 +6,22 @@ the initial one. Errors are of u on a grid, relative to the solution exp(-k pi^2
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
+from benchmarks.harness.program import Program
+from benchmarks.harness.provenance import provenance
 from scrapl_optim import PathAdamSAGA, PathSampler
 
 __all__ = ["ARMS", "Arm", "HeatEquation", "main", "make_network", "train"]
 
-_COMMITTED = Path("benchmarks/results")
 _RATES = {
     "adam": (3e-4, 1e-3, 3e-3, 1e-2),
     "p_adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -167,29 +163,23 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.unlike_terms",
-        description="Train a physics-informed network with one of its four terms a step.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="trains seeds 0 to SEEDS - 1 (default: 5)")
     parser.add_argument("--steps", type=int, default=3000, help="of each run (default: 3000)")
-    parser.add_argument(
-        "--out", type=Path, default=_COMMITTED, help="folder of unlike_terms.json (default: %(default)s)"
-    )
-    arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    results = {
-        "unit": "error of u relative to the solution, 2-norm over a grid; None: a gradient became non-finite",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(torch.device("cpu")),
-        "versions": versions(["torch", "numpy", "scrapl-jtfs"]),
-        **measure(arguments.seeds, arguments.steps),
-    }
-    write_text(arguments.out / "unlike_terms.json", json.dumps(results, indent=1) + "\n")
-    print(f"{table(results)}\n\nFigures   {arguments.out / 'unlike_terms.json'}")
-    return 0
 
+
+def results_of(options: argparse.Namespace) -> dict[str, Any]:
+    unit = "error of u relative to the solution, 2-norm over a grid; None: a gradient became non-finite"
+    return {"unit": unit, **provenance(), **measure(options.seeds, options.steps)}
+
+
+main = Program(
+    "benchmarks.unlike_terms",
+    "Train a physics-informed network with one of its four terms a step.",
+    results_of,
+    table,
+    add_options=add_options,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

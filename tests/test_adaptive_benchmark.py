@@ -8,24 +8,25 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.sound_matching.scrapl import Scrapl
+from benchmarks.harness.runs import configuration_hash
+from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.adaptive import __main__ as program
 from benchmarks.studies.adaptive import runs
 from benchmarks.studies.adaptive.arms import ARMS, PathObjective, run_configuration
-from benchmarks.studies.adaptive.problems import PROBLEMS, ChirpletSynth, ProblemExperiment, build_jtfs, quick
-from benchmarks.studies.adaptive.runs import entropy, make_sampler, run_arm
+from benchmarks.studies.adaptive.problems import PROBLEMS, ChirpletSynth, ProblemExperiment, quick
+from benchmarks.studies.adaptive.runs import entropy, make_job, make_sampler, run
 from benchmarks.studies.adaptive.summary import compared, summarize, table, verdict
-from benchmarks.studies.storage.arms import run_hash
 from scrapl_jtfs import JTFSPath
 from scrapl_optim import AdaptivePathSampler
 
+pytestmark = pytest.mark.study
 GRANULAR, CHIRPLET = (quick(problem) for problem in PROBLEMS.values())
 
 
 @pytest.fixture(scope="module")
 def jtfs() -> JTFSPath:
-    return build_jtfs(CHIRPLET)
+    return CHIRPLET.transform()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_uniform_arm_is_the_scrapl_of_the_sound_matching_benchmark(tmp_path: Pat
     experiment = Experiment(GRANULAR.preset, seed=2)
     trainer = Trainer(experiment, "scrapl", Scrapl(GRANULAR.preset, 2, torch.device("cpu")))
     wanted = [trainer.run_epoch() for _ in range(2)]
-    found = run_arm(GRANULAR, ARMS["uniform"], 2, tmp_path)
+    found = run(make_job(tmp_path, GRANULAR, 2, ARMS["uniform"]))
     assert [record["loss"] for record in found["history"]] == [record["loss"] for record in wanted]
     assert [record["val"]["slope"] for record in found["history"]] == [record["val"]["slope"] for record in wanted]
     assert found["effective_paths"] == pytest.approx(len(found["pi"]))
@@ -153,9 +154,8 @@ def test_samplers_are_told_what_their_arm_needs() -> None:
     norm.update(1, 1.0)
     with pytest.raises(ValueError, match="needs pi"):
         make_sampler(ARMS["theta-is"], 4, 2, 0)
-    hashes = {
-        run_hash(run_configuration(p, s, a)) for p in (GRANULAR, CHIRPLET) for s in (0, 1) for a in ARMS.values()
-    }
+    runs_of = [(p, s, a) for p in (GRANULAR, CHIRPLET) for s in (0, 1) for a in ARMS.values()]
+    hashes = {configuration_hash(run_configuration(*run_of)) for run_of in runs_of}
     assert len(hashes) == 4 * len(ARMS)
 
 
@@ -248,6 +248,6 @@ def test_quick_program_from_the_command_line_to_the_files(
         assert (name == "uniform") == ("verdict" not in arm)
     assert found["theta-is"]["runs"][0]["importance"]["seconds"] > 0
 
-    assert program.jobs_left([CHIRPLET], 2, tmp_path) == []
-    assert len(program.jobs_left([CHIRPLET], 3, tmp_path)) == len(ARMS)
+    monkeypatch.setattr(program, "run", None)  # nothing is left to do
+    assert program.main(arguments) == 0
     assert program.main(["--seeds", "11"]) == 2

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,37 @@ def test_a_part_does_not_take_the_place_of_the_committed_results() -> None:
     assert (study.parse([]).out, study.parse([]).runs) == (COMMITTED, Path("runs/toy"))
     assert study.parse(["--quick"]).out == study.parse(["--quick"]).runs == Path("runs/toy-quick")
     assert study.parse(["--quick", "--runs", "there"]).out == Path("there")
+
+
+PROGRAMS = (
+    *(
+        "speed.__main__",
+        "speed.cuda",
+        "speed.breakdown",
+        "optimizer.__main__",
+        "importance.__main__",
+        "unlike_terms",
+    ),
+    *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw"),
+    *(f"studies.{name}.__main__" for name in ("accuracy", "storage", "adaptive")),
+)
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_every_program_tells_its_options(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program = importlib.import_module(f"benchmarks.{module}")
+    with pytest.raises(SystemExit) as stopped:
+        program.main(["--help"])
+    assert stopped.value.code == 0
+    assert f"python -m benchmarks.{module.removesuffix('.__main__')} [-h]" in capsys.readouterr().out
+
+
+def test_studies_keep_their_former_commands() -> None:
+    command = [sys.executable, "-m", "benchmarks.accuracy", "--help"]
+    printed = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    ).stdout
+    assert "python -m benchmarks.studies.accuracy [-h] [--quick]" in printed
 
 
 def test_the_table_says_what_is_not_met() -> None:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.sound_matching.train import Experiment
+from benchmarks.harness.runs import Job, configuration_hash, finished_result, train
 from benchmarks.studies.storage import __main__ as program
-from benchmarks.studies.storage import arms, parallel, runs
-from benchmarks.studies.storage.arms import ARMS, GROUPS, QUICK, ArmObjective, run_configuration, run_hash
+from benchmarks.studies.storage.arms import ARMS, GROUPS, QUICK, ArmObjective, make_job, run, state_bytes
 from benchmarks.studies.storage.rounding import (
     STORAGES,
     Moments,
@@ -22,17 +21,14 @@ from benchmarks.studies.storage.rounding import (
     gradients,
     study_rounding,
 )
-from benchmarks.studies.storage.runs import finished_result, run_arm, run_folder
-from benchmarks.studies.storage.summary import paired, rounding_table, summarize_arms, training_table
+from benchmarks.studies.storage.summary import rounding_table, summarize_arms, training_table
 from scrapl_optim import PathAdamSAGA
 
 TINY = replace(QUICK, name="tiny", n_train=16, batch_size=8, n_samples=2048, J=7, Q=(4, 1), epochs=2, dropout=0.5)
 SHORT = Rounding(shape=(16, 256), visits=(1, 20, 60))
 
 
-@pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    return Experiment(TINY, seed=1)
+pytestmark = pytest.mark.study
 
 
 def test_exact_moments_are_weighted_means_of_all_gradients() -> None:
@@ -86,15 +82,6 @@ def test_stochastic_rounding_follows_falling_gradients_and_rounding_to_nearest_d
     assert bias["int8-nearest"] > 0.3
 
 
-def test_differences_are_paired() -> None:
-    reference = [{"seed": s, "test": {"mean": 10.0 * s}} for s in (0, 1, 2)]
-    arm = [{"seed": s, "test": {"mean": 10.0 * s + d}} for s, d in ((2, 3.0), (0, 1.0), (7, 100.0))]
-    found = paired(arm, reference, "mean")
-    assert found["differences"] == {"0": 1.0, "2": 3.0}
-    assert (found["n"], found["mean"], found["standard_error"]) == (2, 2.0, 1.0)
-    assert paired(arm[2:], reference, "mean") == {"n": 0, "differences": {}}
-
-
 def test_tables_show_each_arm() -> None:
     def run(arm: str, seed: int, error: float) -> dict[str, Any]:
         test = {"mean": error, "density": error, "slope": error}
@@ -109,25 +96,26 @@ def test_tables_show_each_arm() -> None:
     assert "+2.0 ± 0.0" in lines[-1]
 
 
-def test_arms_differ_in_what_they_say_alone(experiment: Experiment) -> None:
-    scrapl: Any = experiment.objective("scrapl")
+def test_arms_differ_in_what_they_say_alone(tmp_path: Path) -> None:
     for group in GROUPS.values():
         assert group[0] == "float32"
     weights = {}
     for name, arm in ARMS.items():
         torch.manual_seed(0)
         layer = torch.nn.Linear(70, 64)
-        optimizer = ArmObjective(scrapl, arm).optimizer(layer.parameters())
+        objective = ArmObjective(TINY, 0, arm)
+        optimizer = objective.optimizer(layer.parameters())
         assert isinstance(optimizer, PathAdamSAGA)
         defaults = dict(optimizer.defaults)
         assert (defaults["storage"], defaults["saga"]) == (arm.storage, arm.saga)
-        assert (defaults["n_paths"], defaults["lr"]) == (scrapl.jtfs.n_paths, TINY.lr_scrapl)
+        assert (defaults["n_paths"], defaults["lr"]) == (objective.jtfs.n_paths, TINY.lr_scrapl)
         weights[name] = layer.weight.detach().clone()
     nudged = weights.pop("float32-nudged")
     assert all(torch.equal(weight, weights["float32"]) for weight in weights.values())
     change = (nudged / weights["float32"] - 1).abs()
     assert 0 < change.max() < 1e-5
-    hashes = {run_hash(run_configuration(TINY, seed, arm)) for arm in ARMS.values() for seed in (0, 1)}
+    jobs = [make_job(tmp_path, TINY, seed, arm) for arm in ARMS.values() for seed in (0, 1)]
+    hashes = {configuration_hash(job.configuration) for job in jobs}
     assert len(hashes) == 2 * len(ARMS)
 
 
@@ -138,38 +126,37 @@ def test_bytes_are_those_of_the_state() -> None:
     for path in (3, 5, 3):
         weight.grad = torch.ones_like(weight)
         optimizer.step(path_idx=path)
-    assert runs.state_bytes(optimizer) == 4 * 4096 * 5 + 2 * 8 * 8
+    assert state_bytes(optimizer) == 4 * 4096 * 5 + 2 * 8 * 8
 
 
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arm = ARMS["int8"]
-    whole = run_arm(experiment, arm, tmp_path / "whole")
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, parts = (make_job(tmp_path / name, TINY, 1, ARMS["int8"]) for name in ("whole", "parts"))
+    train(run, [whole], 1)
 
-    def stop(record: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(job: Job) -> dict[str, Any]:
+        def stop(record: object) -> None:
+            raise KeyboardInterrupt
+
+        return run(job, stop)
 
     with pytest.raises(KeyboardInterrupt):
-        run_arm(experiment, arm, tmp_path / "parts", stop)
+        train(interrupted, [parts], 1)
+    assert finished_result(parts) is None
     epochs: list[int] = []
-    again = run_arm(experiment, arm, tmp_path / "parts", lambda record: epochs.append(record["epoch"]))
+    train(lambda job: run(job, lambda record: epochs.append(record["epoch"])), [parts], 1)
     assert epochs == [2]
-    assert again["test"] == whole["test"]
-    assert [r["loss"] for r in again["history"]] == [r["loss"] for r in whole["history"]]
+    again, expected = finished_result(parts), finished_result(whole)
+    assert again is not None
+    assert expected is not None
+    assert again["test"] == expected["test"]
+    assert [r["loss"] for r in again["history"]] == [r["loss"] for r in expected["history"]]
     assert again["steps"] == 4
-    assert again["best_val"]["mean"] == min(r["val"]["mean"] for r in whole["history"])
-    # Finished: read, not run again.
-    monkeypatch.setattr(runs, "Trainer", None)
-    assert run_arm(experiment, arm, tmp_path / "parts") == json.loads(json.dumps(again))
-    other = run_configuration(replace(TINY, weight_decay=0.5), 1, arm)
-    with pytest.raises(ValueError, match="another configuration"):
-        finished_result(run_folder(tmp_path / "parts", 1, arm), other)
+    assert again["best_val"]["mean"] == min(r["val"]["mean"] for r in expected["history"])
 
 
 def test_the_program_runs_reports_and_does_not_repeat(tmp_path: Path, monkeypatch, capsys) -> None:
     """Two processes of two steps each, then the report from what they left."""
-    monkeypatch.setitem(arms.GROUPS, "saga", ("float32", "saga-0"))
+    monkeypatch.setitem(GROUPS, "saga", ("float32", "saga-0"))
     monkeypatch.setattr(program, "study_rounding", lambda study: study_rounding(replace(study, shape=(16, 256))))
     arguments = ["--quick", "--seeds", "1", "--arms", "saga", "--runs", str(tmp_path)]
     assert program.main(arguments) == 0
@@ -183,15 +170,5 @@ def test_the_program_runs_reports_and_does_not_repeat(tmp_path: Path, monkeypatc
     assert {"machine", "versions", "date", "hash"} <= set(results)
     assert (tmp_path / "storage.png").stat().st_size > 10_000
 
-    monkeypatch.setattr(parallel, "subprocess", None)  # nothing is left to start
+    monkeypatch.setattr(program, "run", None)  # nothing is left to do
     assert program.main(arguments) == 0
-    assert program.main([*arguments, "--seeds", "0"]) == 2
-    assert "must be at least 1" in capsys.readouterr().err
-
-
-def test_a_run_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
-    job = parallel.Job("no-such-arm", 0, 1)
-    with pytest.raises(
-        parallel.RunError, match=r"no-such-arm, seed 0 ended with status 2.*\n.*(.|\n)*invalid choice"
-    ):
-        parallel.run_jobs([job, job], tmp_path, lambda job, record: None, n_parallel=1, is_quick=True)

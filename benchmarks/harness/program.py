@@ -26,7 +26,7 @@ class Program(NamedTuple):
     """A benchmark as a command: call it with the arguments of the command line, and it returns the exit code.
 
     Attributes:
-        module: python -m MODULE; its last part names the files NAME.json and NAME.png.
+        module: python -m MODULE.
         description: for --help.
         measure: from the parsed options to the content of the result file.
         table: what to print of that.
@@ -37,6 +37,7 @@ class Program(NamedTuple):
         n_seeds: default of --seeds. Studies with seeds are made of runs, whose folder is --runs.
         n_parallel: default of --parallel, the number of runs at a time.
         add_options: adds further options to the parser.
+        file: names the results, FILE.json and FILE.png; None: the last part of the module does.
     """
 
     module: str
@@ -49,11 +50,12 @@ class Program(NamedTuple):
     n_seeds: int = 0
     n_parallel: int = 0
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    file: str | None = None
 
     @property
     def name(self) -> str:
-        """Of the benchmark and of its files."""
-        return self.module.rpartition(".")[2]
+        """Name of the benchmark and of its files."""
+        return self.file or self.module.rpartition(".")[2]
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Exit code 0, 1 for a failure, 2 for something the user can mend, 130 after Ctrl-C."""
@@ -67,17 +69,21 @@ class Program(NamedTuple):
                     f"Invalid --python: {shown(options.python)}; expected an interpreter; make {self.name} builds "
                     ".venv-peer/bin/python"
                 )
+            if self.n_parallel and min(options.seeds, options.parallel) < 1:
+                raise ValueError(
+                    f"Invalid --seeds or --parallel: {options.seeds}, {options.parallel}; expected 1 or more"
+                )
             self.report(options.out, self.measure(options))
 
         return guarded(run, f"What was measured is in {shown(folder)}.")
 
-    def report(self, folder: Path, results: Results) -> None:
-        """Write the results, print the table, then draw the picture.
+    def report(self, out: Path, results: Results) -> None:
+        """Write the results into a folder (or a .json file), print the table, then draw the picture.
 
         Raises:
             PictureError: the picture could not be drawn; the results are written.
         """
-        path = folder / f"{self.name}.json"
+        path = out if out.suffix == ".json" else out / f"{self.name}.json"
         write_json(path, results)
         about = f"{results['machine']['cpu']}, {results['date']}"
         say(f"\n{about}\n\n{self.table(results)}\n\nFigures   {shown(path)}")
@@ -140,15 +146,21 @@ def warn_of_load() -> None:
         say(f"warning: the load average is {load:.1f} before the start; timings need a quiet machine", sys.stderr)
 
 
-def guarded(run: Callable[[], object], kept: str) -> int:
-    """Run a benchmark; returns the exit code, having said what went wrong and what is kept."""
+def guarded(run: Callable[[], object], kept: str, without_picture: str = "everything else is written") -> int:
+    """Run a benchmark; returns the exit code, having said what went wrong.
+
+    Args:
+        run: the benchmark.
+        kept: what to say after an interruption.
+        without_picture: what to say where only the picture failed.
+    """
     try:
         run()
     except KeyboardInterrupt:
         say(f"\nInterrupted. {kept}", sys.stderr)
         return 130
     except PictureError as error:
-        say(f"error: {error}; everything else is written", sys.stderr)
+        say(f"error: {error}; {without_picture}", sys.stderr)
         return 1
     except BenchmarkError as error:
         say(f"error: {error}", sys.stderr)

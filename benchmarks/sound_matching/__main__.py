@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import check_seed
 from benchmarks.sound_matching.losses import OBJECTIVES
 from benchmarks.sound_matching.presets import PRESETS, USUAL, Preset, check_run_folder
 from benchmarks.sound_matching.report import format_table, verdict, write_report, write_results
-from benchmarks.sound_matching.train import DivergedError, Experiment, Trainer, checkpoint_path
+from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from scrapl_jtfs.commands.command_line import Parser, check_name, parse_device, say, set_threads, shown
-from scrapl_jtfs.commands.drawing import PictureError
 
 __all__ = ["main"]
 
@@ -103,27 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     preset: Preset = PRESETS[arguments.preset]
     folder: Path = arguments.out or Path("runs") / preset.name
-    try:
+
+    def begin() -> None:
         usual = USUAL.get(preset.name)
         set_threads(usual.threads if usual and arguments.threads is None else arguments.threads)
         device = parse_device(arguments.device)
         run(preset, list(dict.fromkeys(arguments.losses)), folder, arguments.seed, device)
-    except KeyboardInterrupt:
-        say(
-            f"\nInterrupted. Finished epochs are kept in {shown(folder)}: the same command continues from there.",
-            sys.stderr,
-        )
-        return 130
-    except PictureError as error:
-        say(f"error: {error}; everything else is in {shown(folder)}, the same command tries again", sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        say(f"error: {error}", sys.stderr)
-        return 2
-    except DivergedError as error:
-        say(f"error: {error}", sys.stderr)
-        return 1
-    return 0
+
+    kept = f"Finished epochs are kept in {shown(folder)}: the same command continues from there."
+    return guarded(begin, kept, f"everything else is in {shown(folder)}, the same command tries again")
 
 
 if __name__ == "__main__":

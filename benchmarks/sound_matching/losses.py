@@ -1,4 +1,7 @@
-"""What trains the encoder: parameters (P-loss), multi-resolution spectrograms (MSS), or SCRAPL (scrapl.py)."""
+"""What trains the encoder: SCRAPL, multi-resolution spectrograms (MSS), or the controls themselves (P-loss).
+
+To add a loss, write an `Objective` and name it in `_BUILDERS`.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -8,8 +11,10 @@ from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.presets import Preset
+from scrapl_jtfs import JTFSPathLoss
+from scrapl_optim import PathAdamSAGA, PathSampler
 
-__all__ = ["OBJECTIVES", "MultiResolution", "Objective", "ParameterLoss", "build_objective"]
+__all__ = ["OBJECTIVES", "MultiResolution", "Objective", "ParameterLoss", "Scrapl", "build_objective"]
 
 Render = Callable[[], Tensor]
 
@@ -28,6 +33,35 @@ class Objective(Protocol):
     def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """One optimizer step, gradients being there."""
         ...
+
+
+class Scrapl:
+    """The distance on one JTFS path a step, drawn by `sampler`, and the optimizer that knows about paths."""
+
+    label = "SCRAPL"
+
+    def __init__(self, preset: Preset, seed: int, device: torch.device) -> None:
+        self.preset = preset
+        self.jtfs = preset.transform().to(device)
+        self.distance = JTFSPathLoss(self.jtfs)
+        self.sampler = PathSampler(n_paths=self.jtfs.n_paths, seed=seed)
+
+    def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
+        return self.distance(match(), target(), self.sampler(step))
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self.preset.path_adam_saga(parameters, self.jtfs.n_paths)
+
+    def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        assert isinstance(optimizer, PathAdamSAGA)
+        optimizer.step(path_idx=self.sampler(step))
+
+    def path_counts(self, n_steps: int) -> list[int]:
+        """How often each path was drawn in the first `n_steps` steps; the sampler has no state to ask."""
+        counts = [0] * self.jtfs.n_paths
+        for step in range(n_steps):
+            counts[int(self.sampler(step))] += 1
+        return counts
 
 
 class _WithAdamW:
@@ -73,18 +107,16 @@ class MultiResolution(_WithAdamW):
         return self.distance(match()[:, None], target()[:, None])
 
 
-OBJECTIVES = ("scrapl", "mss", "p_loss")
+_BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
+    "scrapl": Scrapl,
+    "mss": lambda preset, seed, device: MultiResolution(preset),
+    "p_loss": lambda preset, seed, device: ParameterLoss(preset),
+}
+OBJECTIVES = tuple(_BUILDERS)
 
 
 def build_objective(name: str, preset: Preset, seed: int, device: torch.device) -> Objective:
-    if name == "scrapl":
-        from benchmarks.sound_matching.scrapl import (
-            Scrapl,  # building wavelets takes time, importing them too: only when asked for
-        )
-
-        return Scrapl(preset, seed, device)
-    if name == "mss":
-        return MultiResolution(preset)
-    if name == "p_loss":
-        return ParameterLoss(preset)
-    raise ValueError(f"unknown loss {name!r}: choose among {', '.join(OBJECTIVES)}")
+    """Build one of `OBJECTIVES`."""
+    if name not in _BUILDERS:
+        raise ValueError(f"unknown loss {name!r}: choose among {', '.join(OBJECTIVES)}")
+    return _BUILDERS[name](preset, seed, device)

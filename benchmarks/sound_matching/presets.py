@@ -1,13 +1,17 @@
 """The three configurations of the experiment, and the guard against mixing configurations in one run folder."""
 
-import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
+from scrapl_jtfs import JTFSPath
 from scrapl_jtfs.commands.files import write_text
 from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration
+from scrapl_optim import PathAdamSAGA
 
 __all__ = ["PRESETS", "USUAL", "Preset", "Usual", "check_run_folder"]
 
@@ -71,6 +75,16 @@ class Preset:
     def lr_factor(self, step: int) -> float:
         """Learning rate of a step relative to the first: falls linearly to `final_lr`."""
         return 1.0 - (1.0 - self.final_lr) * step / self.n_steps
+
+    def transform(self, **options: Any) -> JTFSPath:
+        """Build the transform; further options are JTFSPath's."""
+        names = ("J", "Q", "J_fr", "Q_fr", "T", "F", "sample_rate")
+        return JTFSPath(self.n_samples, **{name: getattr(self, name) for name in names}, **options)
+
+    def path_adam_saga(self, parameters: Iterable[nn.Parameter], n_paths: int, **options: Any) -> PathAdamSAGA:
+        """Build the optimizer that SCRAPL is trained with; further options are PathAdamSAGA's."""
+        rates: dict[str, Any] = {"lr": self.lr_scrapl, "betas": self.betas, "weight_decay": self.weight_decay}
+        return PathAdamSAGA(parameters, n_paths=n_paths, **rates, **options)
 
 
 # Table 10 of the paper. It leaves open max_slope (1.5 octaves per grain: 3444 Hz at most, below Nyquist) and
@@ -184,11 +198,6 @@ USUAL = {
 def configuration(preset: Preset, seed: int) -> dict[str, Any]:
     """JSON-like configuration of a run: tuples become lists, as they do when read back."""
     return json.loads(json.dumps({"version": _VERSION, "seed": seed, **asdict(preset)}))
-
-
-def configuration_hash(preset: Preset, seed: int) -> str:
-    text = json.dumps(configuration(preset, seed), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_run_folder(folder: Path, preset: Preset, seed: int) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from benchmarks.harness.provenance import provenance
+from benchmarks.harness.records import format_table as aligned
 from benchmarks.sound_matching.data import build_front_end
 from benchmarks.sound_matching.examples import Sound, preset_of, render_examples
 from benchmarks.sound_matching.figures import (
@@ -35,7 +36,6 @@ from benchmarks.sound_matching.verdict import verdict
 from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing
 from scrapl_jtfs.commands.files import write_atomically, write_text
-from scrapl_jtfs.commands.provenance import machine, versions
 
 __all__ = ["collect_results", "format_table", "main", "read_results", "verdict", "write_report", "write_results"]
 
@@ -119,9 +119,7 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
         "evaluation": {"about": about, "theta": theta},
         "configuration": configuration(experiment.preset, experiment.seed),
         "n_parameters": sum(p.numel() for t in list(trainers.values())[:1] for p in t.encoder.parameters()),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(experiment.device),
-        "versions": versions(_PACKAGES),
+        **provenance(_PACKAGES, experiment.device),
     }
 
 
@@ -170,14 +168,7 @@ def format_table(results: dict[str, Any]) -> str:
     """For the terminal: errors, then costs."""
     errors, costs = table_rows(results)
     rows = [[*one, *other[1:]] for one, other in zip(errors, [*costs, ("",) * len(costs[0])], strict=True)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-    return f"Error on unseen textures, in {UNIT}:\n\n" + "\n".join(lines)
+    return f"Error on unseen textures, in {UNIT}:\n\n{aligned(rows)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import BenchmarkError
+from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.data import (
     Batch,
     Textures,
@@ -22,7 +24,7 @@ from benchmarks.sound_matching.data import (
 )
 from benchmarks.sound_matching.encoder import Encoder
 from benchmarks.sound_matching.losses import Objective, build_objective
-from benchmarks.sound_matching.presets import Preset, configuration_hash
+from benchmarks.sound_matching.presets import Preset, configuration
 from scrapl_jtfs.commands.files import save_checkpoint
 from scrapl_jtfs.commands.progress import Progress
 
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 
-class DivergedError(RuntimeError):
+class DivergedError(BenchmarkError):
     """The loss became infinite or NaN."""
 
 
@@ -192,9 +194,21 @@ class Trainer:
                     f"slope {val['slope']:.0f}; chance 250)"
                 )
 
+    def summary(self) -> dict[str, Any]:
+        """Errors on the test textures and over the history, and what the training took."""
+        last = self.history[-1]
+        return {
+            "test": parameter_error(self.encoder, self.experiment.test),
+            "last_val": last["val"],
+            "best_val": min((record["val"] for record in self.history), key=lambda val: val["mean"]),
+            "steps": last["step"],
+            "seconds": last["seconds"],
+            "history": self.history,
+        }
+
     def save(self, path: Path) -> None:
         state = {
-            "configuration": configuration_hash(self.experiment.preset, self.experiment.seed),
+            "configuration": configuration_hash(configuration(self.experiment.preset, self.experiment.seed)),
             "epoch": self.epoch,
             "history": self.history,
             "encoder": self.encoder.state_dict(),
@@ -208,7 +222,7 @@ class Trainer:
             state = torch.load(path, map_location=self.experiment.device, weights_only=True)
         except Exception as error:  # whatever a damaged file makes the unpickler do
             raise ValueError(f"{path} cannot be read, it is damaged: delete it to start this loss over") from error
-        expected = configuration_hash(self.experiment.preset, self.experiment.seed)
+        expected = configuration_hash(configuration(self.experiment.preset, self.experiment.seed))
         if state["configuration"] != expected:
             raise ValueError(
                 f"{path} was written with configuration {state['configuration']}, this run has "

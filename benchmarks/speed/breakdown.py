@@ -1,18 +1,17 @@
 """Where the time of a step goes: python -m benchmarks.speed.breakdown writes results/speed_profile.json."""
 
 import json
+import sys
 from collections import Counter
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.harness.program import Program
+from benchmarks.harness.provenance import provenance
 from benchmarks.speed.cases import PAPER_SETTINGS, Case
 from benchmarks.speed.contenders import OURS, build, work
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
 
 __all__ = ["breakdown", "main"]
 
@@ -50,19 +49,19 @@ def breakdown(name: str, path: int, steps: int = 3) -> dict[str, Any]:
     return {"contender": name, "path": path, "shares": shares, "fft_calls_per_step": calls / steps}
 
 
-def main() -> None:
+def measure(options: object) -> dict[str, Any]:
     """Profile a path of fast, medium and slow modulations in each discretisation."""
-    torch.set_num_threads(1)
-    results = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(torch.device("cpu")),
-        "versions": versions(("torch", "numpy")),
-        "profiles": [breakdown(name, path) for name in OURS for path in (10, 100, 290)],
-    }
-    file = Path(__file__).parents[1] / "results" / "speed_profile.json"
-    write_text(file, json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results["profiles"], indent=1))
+    profiles = [breakdown(name, path) for name in OURS for path in (10, 100, 290)]
+    return {**provenance(("torch", "numpy")), "profiles": profiles}
 
+
+main = Program(
+    "benchmarks.speed.breakdown",
+    "Profile steps of single paths: shares of time by kind of operation.",
+    measure,
+    lambda results: json.dumps(results["profiles"], indent=1),
+    file="speed_profile",
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

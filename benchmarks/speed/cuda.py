@@ -5,13 +5,11 @@ any device, so that tests run the same code on a CPU.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import datetime, timezone
-from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -20,12 +18,12 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness.measure import peak_memory, time_once
-from benchmarks.harness.records import AnswersDiffer, percentiles, relative_distance
+from benchmarks.harness.program import Program
+from benchmarks.harness.provenance import provenance
+from benchmarks.harness.records import AnswersDiffer, BenchmarkError, format_table, percentiles, relative_distance
 from benchmarks.speed.answers import TOLERANCES
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from benchmarks.speed.contenders import OURS, WITHOUT_PATHS, Contender, build, noise, work
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
 
 __all__ = ["count_launches", "find_sync", "main", "measure_case", "measure_device"]
 
@@ -141,14 +139,11 @@ def measure_device(
             bundle = tuple(path for path, key in enumerate(reference.paths) if key[0] == n2)
             ours = [name for name in contenders if name in OURS]
             records += measure_case(ours, contenders, Case("step", settings, batch, bundle), device, rounds)
+    about = provenance(("torch", "numpy", "scrapl-jtfs", "scrapl-loss", "auraloss"), device)
+    about["versions"]["cuda"] = torch.version.cuda
     return {
         "about": "One step (loss and gradient) in float32 on one device, contenders in turns in one process.",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(device),
-        "versions": {
-            **versions(("torch", "numpy", "scrapl-jtfs", "scrapl-loss", "auraloss")),
-            "cuda": torch.version.cuda,
-        },
+        **about,
         "configuration": asdict(settings),
         "left_out": missing,
         "answers": answers,
@@ -158,50 +153,42 @@ def measure_device(
 
 def format_results(results: dict[str, Any]) -> str:
     """Means over the single paths, by batch and contender."""
-    lines = [f"{'':12} {'batch':>5} {'ms':>9} {'MiB':>9} {'kernels':>8} {'copies':>7}  host waits"]
+    rows = [["", "batch", "ms", "MiB", "kernels", "copies", "host waits"]]
     singles = [record for record in results["records"] if record["n_paths"] == 1]
     for contender, batch in dict.fromkeys((record["contender"], record["batch"]) for record in singles):
         mine = [record for record in singles if (record["contender"], record["batch"]) == (contender, batch)]
-        ms, mib, kernels, copies = (
-            sum(values) / len(mine)
-            for values in (
-                [1000 * record["seconds"]["median"] for record in mine],
-                [record["bytes"] / 2**20 for record in mine],
-                [record["launches"]["kernels"] for record in mine],
-                [record["launches"]["copies"] for record in mine],
-            )
-        )
+        ms, mib = mean(r["seconds"]["median"] for r in mine) * 1000, mean(r["bytes"] for r in mine) / 2**20
+        kernels, copies = (mean(r["launches"][key] for r in mine) for key in ("kernels", "copies"))
         waits = next((record["host_sync"] for record in mine if record.get("host_sync")), "")
-        lines.append(
-            f"{contender:12} {batch:5} {ms:9.3f} {mib:9.1f} {kernels:8.0f} {copies:7.0f}  {waits}".rstrip()
-        )
-    lines += [f"{name} left out: {reason}" for name, reason in results["left_out"].items()]
-    return "\n".join(lines)
+        rows.append([contender, str(batch), f"{ms:.3f}", f"{mib:.1f}", f"{kernels:.0f}", f"{copies:.0f}", waits])
+    left_out = [f"{name} left out: {why}" for name, why in results["left_out"].items()]
+    return "\n".join([format_table(rows), *left_out])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.cuda")
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--contenders", nargs="+", choices=_CONTENDERS, default=list(_CONTENDERS))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed_cuda.json"))
-    arguments = parser.parse_args(argv)
-    if arguments.device.type == "cuda" and not torch.cuda.is_available():
-        print("speed-cuda: this torch finds no CUDA device; nothing was measured", file=sys.stderr)
-        return 1
-    with torch.cuda.device(arguments.device) if arguments.device.type == "cuda" else nullcontext():
-        results = measure_device(
-            PAPER_SETTINGS,
-            arguments.device,
-            batches=(1, 4, 32),
-            rounds=arguments.rounds,
-            names=arguments.contenders,
-        )
-    write_text(arguments.out, json.dumps(results, indent=1) + "\n")
-    print(format_results(results))
-    print(f"\nFigures   {arguments.out}")
-    return 0
 
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    is_cuda = options.device.type == "cuda"
+    if is_cuda and not torch.cuda.is_available():
+        raise BenchmarkError("this torch finds no CUDA device; nothing was measured")
+    with torch.cuda.device(options.device) if is_cuda else nullcontext():
+        return measure_device(
+            PAPER_SETTINGS, options.device, batches=(1, 4, 32), rounds=options.rounds, names=options.contenders
+        )
+
+
+main = Program(
+    "benchmarks.speed.cuda",
+    "Time, weigh and count the launches of a step on a GPU.",
+    measure,
+    format_results,
+    add_options=add_options,
+    file="speed_cuda",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

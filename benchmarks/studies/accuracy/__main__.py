@@ -1,17 +1,14 @@
 """python -m benchmarks.studies.accuracy [--quick] [--out FOLDER]"""
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.harness.style import write_picture
+from benchmarks.harness.program import Program
+from benchmarks.harness.provenance import provenance
 from benchmarks.studies.accuracy.plots import draw_figure
 from benchmarks.studies.accuracy.studies import LAYERS, SMALL, Selection, quick, study_compact, study_smoothing
 from benchmarks.studies.accuracy.tables import (
@@ -22,30 +19,13 @@ from benchmarks.studies.accuracy.tables import (
     training_table,
 )
 from benchmarks.studies.accuracy.training import Arm, fit, make_task, study_gradients, summary
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import machine, versions
 
 __all__ = ["main"]
 
-_COMMITTED = Path("benchmarks/results")
 _SMOOTHING = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 _SECOND = 0.01
 _COMPACT = 2.0
 _REFERENCE = Arm(dtype=torch.float64)
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.accuracy",
-        description="Measure what compact transforms and smoothed moduli change, and what that does to training.",
-    )
-    parser.add_argument("--quick", action="store_true", help="a small selection, under thirty seconds")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help=f"folder of accuracy.json and accuracy.png (default: {_COMMITTED}; runs/accuracy with --quick)",
-    )
-    return parser.parse_args(argv)
 
 
 def train(n_tasks: int, n_starts: int, steps: int, smoothing: Sequence[float]) -> list[dict[str, Any]]:
@@ -82,30 +62,26 @@ def measure(is_quick: bool) -> dict[str, Any]:
     return results
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    folder: Path = arguments.out or (Path("runs/accuracy") if arguments.quick else _COMMITTED)
-    torch.set_num_threads(1)
-    results = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "quick": arguments.quick,
-        "machine": machine(torch.device("cpu")),
-        "versions": versions(["torch", "numpy"]),
-        **measure(arguments.quick),
+def table(results: dict[str, Any]) -> str:
+    """Format one table for each study."""
+    tables = {
+        "compact": compact_table,
+        "smoothing": smoothing_table,
+        "layers": layers_table,
+        "gradients": gradient_table,
+        "training": training_table,
     }
-    write_text(folder / "accuracy.json", json.dumps(results, indent=1) + "\n")
-    write_picture(folder / "accuracy.json", draw_figure(results))
-    tables = (
-        compact_table(results["compact"]),
-        smoothing_table(results["smoothing"]),
-        layers_table(results["layers"]),
-        gradient_table(results["gradients"]),
-        training_table(results["training"]),
-    )
-    print("\n\n".join(tables))
-    print(f"\nFigures   {folder / 'accuracy.json'}\nLook at   {folder / 'accuracy.png'}")
-    return 0
+    return "\n\n".join(tabulate(results[name]) for name, tabulate in tables.items())
 
+
+main = Program(
+    "benchmarks.studies.accuracy",
+    "Measure what compact transforms and smoothed moduli change, and what that does to training.",
+    lambda options: {"quick": options.quick, **provenance(("torch", "numpy")), **measure(options.quick)},
+    table,
+    draw_figure,
+    quick="a small selection, under thirty seconds",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

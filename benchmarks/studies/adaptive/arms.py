@@ -121,14 +121,7 @@ class PathObjective:
         return self.distance(match(), target(), path)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return PathAdamSAGA(
-            parameters,
-            n_paths=self.jtfs.n_paths,
-            lr=self.preset.lr_scrapl,
-            betas=self.preset.betas,
-            weight_decay=self.preset.weight_decay,
-            unbiased=self.arm.unbiased,
-        )
+        return self.preset.path_adam_saga(parameters, self.jtfs.n_paths, unbiased=self.arm.unbiased)
 
     def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         if not isinstance(optimizer, PathAdamSAGA) or self._drawn is None:

@@ -16,7 +16,7 @@ from benchmarks.studies.accuracy.signals import normalized
 from scrapl_jtfs import JTFSPath
 from scrapl_jtfs.commands.granular import draw_grains
 
-__all__ = ["PROBLEMS", "ChirpletSynth", "Problem", "ProblemExperiment", "build_jtfs", "quick"]
+__all__ = ["PROBLEMS", "ChirpletSynth", "Problem", "ProblemExperiment", "quick"]
 
 _LEVEL = 0.1
 """RMS of the granular textures, for which the gain of the encoder's front end is chosen."""
@@ -72,6 +72,9 @@ class Problem:
             return build_synth(preset)
         return ChirpletSynth(Chirplet(preset.n_samples, preset.sample_rate, self.am, self.fm, center=512.0))
 
+    def transform(self, **options: Any) -> JTFSPath:
+        return self.preset.transform(smoothing=self.smoothing, **options)
+
 
 # A step takes 105 ms or more on a core. With 20 epochs instead of the preset's 30, and 12 for chirplets, which are
 # learned sooner, the study of five seeds takes 90 minutes. The learning rate falls over the epochs there are.
@@ -108,19 +111,3 @@ class ProblemExperiment(Experiment):
         self.front_end = build_front_end(self.preset)
         self.train, self.val, self.test = make_splits(self.preset, seed, self.synth, self.front_end, self.device)
         self._objectives = {}
-
-
-def build_jtfs(problem: Problem, oversampling: float | None = None) -> JTFSPath:
-    preset = problem.preset
-    return JTFSPath(
-        preset.n_samples,
-        J=preset.J,
-        Q=preset.Q,
-        J_fr=preset.J_fr,
-        Q_fr=preset.Q_fr,
-        T=preset.T,
-        F=preset.F,
-        sample_rate=preset.sample_rate,
-        samples_per_bandwidth=oversampling,
-        smoothing=problem.smoothing,
-    )

@@ -4,34 +4,33 @@ Optimizer and adaptive sampler are kept in memory alone: a run takes minutes, an
 theta-importance is the exception: its pi.json is used again.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.harness.files import read_json, write_json
+from benchmarks.harness.runs import Job, epoch_teller, keep_result
 from benchmarks.sound_matching.data import match_seeds
-from benchmarks.sound_matching.train import EpochRecord, ParameterError, Trainer, parameter_error
+from benchmarks.sound_matching.train import ParameterError, Trainer
 from benchmarks.studies.adaptive.arms import Arm, PathObjective, run_configuration
-from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment, build_jtfs
-from benchmarks.studies.storage.arms import run_hash
-from benchmarks.studies.storage.runs import RESULT, finished_result
+from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment
 from scrapl_jtfs import JTFSPathLoss
-from scrapl_jtfs.commands.files import write_text
-from scrapl_jtfs.commands.provenance import CONFIGURATION, machine, versions
 from scrapl_optim import AdaptivePathSampler, PathSampler, theta_importance
 
-__all__ = ["entropy", "importance", "make_sampler", "run_arm", "run_folder"]
+__all__ = ["entropy", "importance", "make_job", "make_sampler", "run"]
 
 _TOLERANCE, _OVERSAMPLING = 1e-2, 2.0
 
 
-def run_folder(folder: Path, seed: int, problem: Problem, arm: Arm) -> Path:
-    return folder / f"seed{seed}" / problem.name / arm.name
+def make_job(folder: Path, problem: Problem, seed: int, arm: Arm) -> Job:
+    """The run of one problem, arm and seed, in a folder of all runs."""
+    place = folder / f"seed{seed}" / problem.name / arm.name
+    label = f"{problem.name}, {arm.name}, seed {seed}"
+    return Job(label, place, run_configuration(problem, seed, arm), (problem, seed, arm))
 
 
 def entropy(pi: Sequence[float]) -> float:
@@ -43,7 +42,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
     """theta-importance of the encoder as `trainer` has it, on the first training examples, with its time."""
     started = time.perf_counter()
     data, synth, preset = experiment.train, experiment.synth, experiment.preset
-    jtfs = build_jtfs(experiment.problem, oversampling=_OVERSAMPLING).double()
+    jtfs = experiment.problem.transform(samples_per_bandwidth=_OVERSAMPLING).double()
     distance = JTFSPathLoss(jtfs)
     # The position after those of all training steps: no match of the training has these grains.
     seeds = match_seeds(preset, experiment.seed, preset.n_steps)[:examples]
@@ -80,8 +79,8 @@ def _kept_importance(experiment: ProblemExperiment, objective: PathObjective, pl
     if not path.exists():
         # a trainer of its own: its encoder has the weights that the training starts from
         found = importance(experiment, Trainer(experiment, "importance", objective), examples)
-        write_text(path, json.dumps(found) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, found)
+    return read_json(path)
 
 
 def make_sampler(
@@ -102,42 +101,19 @@ def make_sampler(
     )
 
 
-def run_arm(
-    problem: Problem,
-    arm: Arm,
-    seed: int,
-    folder: Path,
-    on_epoch: Callable[[EpochRecord], object] = lambda record: None,
-) -> dict[str, Any]:
-    """Train one arm from the start to the end, if that was not done; returns what result.json holds.
-
-    Args:
-        problem: what to match.
-        arm: how to draw paths.
-        seed: of sounds, weights, batches and paths.
-        folder: of all runs.
-        on_epoch: called with each new line of the history.
-
-    Raises:
-        ValueError: the run's folder belongs to another configuration.
-    """
-    place, wanted = run_folder(folder, seed, problem, arm), run_configuration(problem, seed, arm)
-    done = finished_result(place, wanted)
-    if done is not None:
-        return done
-    write_text(place / CONFIGURATION, json.dumps(wanted, indent=1) + "\n")
-    experiment, jtfs = ProblemExperiment(problem, seed), build_jtfs(problem)
+def run(job: Job) -> dict[str, Any]:
+    """Train one arm from the start to the end."""
+    problem, seed, arm = job.arguments
+    experiment, jtfs = ProblemExperiment(problem, seed), problem.transform()
     n_controls = len(problem.controls)
     objective = PathObjective(problem.preset, jtfs, arm, PathSampler(n_paths=jtfs.n_paths, seed=seed))
-    found = _kept_importance(experiment, objective, place) if arm.source == "importance" else None
+    found = _kept_importance(experiment, objective, job.folder) if arm.source == "importance" else None
     objective.sampler = make_sampler(arm, jtfs.n_paths, n_controls, seed, found["pi"] if found else None)
-    trainer = Trainer(experiment, arm.name, objective)
+    trainer, tell = Trainer(experiment, arm.name, objective), epoch_teller(job)
     while not trainer.finished:
-        on_epoch(trainer.run_epoch())
-    result = _summarize(trainer, objective, problem, arm)
-    result |= {"seed": seed, "hash": run_hash(wanted), "importance": found}
-    write_text(place / RESULT, json.dumps(result, indent=1) + "\n")
-    return result
+        tell(trainer.run_epoch())
+    about = {"synth": problem.name, "arm": arm.name, "seed": seed, "importance": found}
+    return keep_result(job, {**about, **_summarize(trainer, objective, problem)})
 
 
 def _named(error: ParameterError, problem: Problem) -> dict[str, float]:
@@ -146,24 +122,16 @@ def _named(error: ParameterError, problem: Problem) -> dict[str, float]:
     return {"mean": error["mean"], first: error["density"], second: error["slope"]}
 
 
-def _summarize(trainer: Trainer, objective: PathObjective, problem: Problem, arm: Arm) -> dict[str, Any]:
+def _summarize(trainer: Trainer, objective: PathObjective, problem: Problem) -> dict[str, Any]:
     """Every figure of a finished run."""
-    history = [{**record, "val": _named(record["val"], problem)} for record in trainer.history]
-    last, pi = history[-1], objective.sampler.probs.tolist()
+    summary, pi = trainer.summary(), objective.sampler.probs.tolist()
+    errors = {key: _named(summary[key], problem) for key in ("test", "last_val", "best_val")}
     return {
-        "synth": problem.name,
-        "arm": arm.name,
-        "test": _named(parameter_error(trainer.encoder, trainer.experiment.test), problem),
-        "last_val": last["val"],
-        "best_val": min((record["val"] for record in history), key=lambda val: val["mean"]),
-        "steps": last["step"],
-        "seconds": last["seconds"],
+        **summary,
+        **errors,
+        "history": [{**record, "val": _named(record["val"], problem)} for record in trainer.history],
         "entropy": entropy(pi),
         "effective_paths": math.exp(entropy(pi)),
         "pi": pi,
         "path_counts": objective.path_counts,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(trainer.experiment.device),
-        "versions": versions(("torch", "numpy", "scrapl-jtfs")),
-        "history": history,
     }

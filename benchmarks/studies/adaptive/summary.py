@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.harness.records import format_table, mean_error
-from benchmarks.studies.storage.summary import paired
+from benchmarks.harness.runs import by_arm, paired
 
 __all__ = ["MAX_SEEDS", "compared", "summarize", "table", "verdict"]
 
@@ -82,9 +82,7 @@ def _brief(run: dict[str, Any]) -> dict[str, Any]:
 
 def summarize(runs: Runs, controls: Sequence[str], reference: str) -> dict[str, Any]:
     """For each arm of one synthesizer: spread of its errors, differences from the reference, its distribution."""
-    arms: dict[str, list[dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
-        arms.setdefault(run["arm"], []).append(run)
+    arms = by_arm(runs)
     measures = ("mean", *controls)
     summaries: dict[str, Any] = {}
     for name, mine in arms.items():

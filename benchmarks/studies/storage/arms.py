@@ -1,30 +1,21 @@
 """What is compared: optimizers for the same encoder, textures, batches and paths."""
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import scrapl_optim
+from benchmarks.harness.runs import Job, epoch_teller, keep_result
+from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS, Preset, configuration
-from benchmarks.sound_matching.scrapl import Scrapl
-from scrapl_optim import PathAdamSAGA
+from benchmarks.sound_matching.train import EpochRecord, Experiment, Trainer, checkpoint_path
 
-__all__ = [
-    "ARMS",
-    "GROUPS",
-    "PRESET",
-    "QUICK",
-    "REFERENCE",
-    "Arm",
-    "ArmObjective",
-    "nudge",
-    "run_configuration",
-    "run_hash",
-]
+__all__ = ["ARMS", "GROUPS", "PRESET", "QUICK", "REFERENCE", "Arm", "ArmObjective", "make_job", "run"]
 
 REFERENCE = "float32"
 
@@ -75,24 +66,16 @@ GROUPS = {
 class ArmObjective(Scrapl):
     """SCRAPL as in the sound matching benchmark, with the optimizer of one arm."""
 
-    def __init__(self, scrapl: Scrapl, arm: Arm) -> None:
-        # Wavelets, distance and sampler are those of `scrapl`: building them takes longer than many a step.
-        self.__dict__.update(scrapl.__dict__)
+    def __init__(self, preset: Preset, seed: int, arm: Arm) -> None:
+        super().__init__(preset, seed, torch.device("cpu"))
         self.label, self.arm = f"SCRAPL, {arm.name}", arm
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         parameters = list(parameters)
         if self.arm.nudge:
             nudge(parameters, self.arm.nudge)
-        return PathAdamSAGA(
-            parameters,
-            n_paths=self.jtfs.n_paths,
-            lr=self.preset.lr_scrapl,
-            betas=self.preset.betas,
-            weight_decay=self.preset.weight_decay,
-            storage=self.arm.storage,
-            saga=self.arm.saga,
-        )
+        options: dict[str, Any] = {"storage": self.arm.storage, "saga": self.arm.saga}
+        return self.preset.path_adam_saga(parameters, self.jtfs.n_paths, **options)
 
 
 @torch.no_grad()
@@ -103,10 +86,39 @@ def nudge(parameters: Iterable[nn.Parameter], amount: float) -> None:
         parameter.mul_(1 + amount * torch.randn(parameter.shape, generator=generator).to(parameter))
 
 
-def run_configuration(preset: Preset, seed: int, arm: Arm) -> dict[str, Any]:
-    """Everything that determines a run, JSON-like."""
-    return {**configuration(preset, seed), "arm": asdict(arm)}
+def make_job(folder: Path, preset: Preset, seed: int, arm: Arm) -> Job:
+    """The run of one arm and seed, in a folder of all runs."""
+    determines = {**configuration(preset, seed), "arm": asdict(arm)}
+    return Job(f"{arm.name}, seed {seed}", folder / f"seed{seed}" / arm.name, determines, (preset, seed, arm))
 
 
-def run_hash(wanted: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+def run(job: Job, on_epoch: Callable[[EpochRecord], object] | None = None) -> dict[str, Any]:
+    """Train one arm to the end from its last checkpoint; `on_epoch` is called with each line of the history."""
+    preset, seed, arm = job.arguments
+    trainer = Trainer(Experiment(preset, seed), "scrapl", ArmObjective(preset, seed, arm))
+    checkpoint, tell = checkpoint_path(job.folder, "scrapl"), on_epoch or epoch_teller(job)
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    while not trainer.finished:
+        record = trainer.run_epoch()
+        trainer.save(checkpoint)
+        tell(record)
+    n_bytes, n_parameters = state_bytes(trainer.optimizer), sum(p.numel() for p in trainer.encoder.parameters())
+    result = {"arm": arm.name, "seed": seed, **trainer.summary(), "n_parameters": n_parameters}
+    result |= {"state_bytes": n_bytes, "state_bytes_per_parameter": n_bytes / n_parameters}
+    return keep_result(job, {**result, "optimizer_sources": optimizer_sources()})
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Memory of the state, clocks and units of the paths included; what tensors share counts once."""
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    storages = [value.untyped_storage() for value in values if isinstance(value, torch.Tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def optimizer_sources() -> str:
+    """Hash the source files of scrapl_optim, to tell runs before and after a change apart."""
+    digest, folder = hashlib.sha256(), Path(scrapl_optim.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -5,32 +5,18 @@ from statistics import median
 from typing import Any
 
 from benchmarks.harness.records import format_table, mean_error
+from benchmarks.harness.runs import by_arm, paired
 
-__all__ = ["MEASURES", "paired", "rounding_table", "summarize_arms", "training_table"]
+__all__ = ["MEASURES", "rounding_table", "summarize_arms", "training_table"]
 
 MEASURES = ("mean", "density", "slope")
 
 Runs = Sequence[dict[str, Any]]
 
 
-def paired(runs: Runs, reference: Runs, measure: str) -> dict[str, Any]:
-    """Differences of test errors, seed by seed, over the seeds that both have."""
-    wanted = {run["seed"]: run["test"][measure] for run in reference}
-    differences = {
-        str(run["seed"]): run["test"][measure] - wanted[run["seed"]]
-        for run in sorted(runs, key=lambda run: run["seed"])
-        if run["seed"] in wanted
-    }
-    if not differences:
-        return {"n": 0, "differences": {}}
-    return {**mean_error(list(differences.values())), "differences": differences}
-
-
 def summarize_arms(runs: Runs, reference: str) -> dict[str, Any]:
     """For each arm: spread of its test errors, and its differences from the reference of the same seeds."""
-    arms: dict[str, list[dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
-        arms.setdefault(run["arm"], []).append(run)
+    arms = by_arm(runs)
     return {
         name: {
             "test": {measure: mean_error([run["test"][measure] for run in mine]) for measure in MEASURES},
