@@ -1,35 +1,29 @@
-"""SCRAPL: transform, path loss, sampler and optimizer in one object, which keeps the path of a step among them."""
+"""SCRAPL: transform, path loss, sampler and optimizer in one object, which gives them the path of each step."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from scrapl_optim import PathAdamSAGA, PathLog, PathSampler, load_pi
+from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
+from scrapl_jtfs.geometry import Support
+from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
+from scrapl_jtfs.transform import JTFSPath
+from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
 
 from .checks import UNSET, Unset, renamed
-from .geometry import Support
-from .loss import JTFSPathLoss, PreparedTarget
-from .path_table import Unit
-from .transform import JTFSPath
 
-# (lowest, highest), of which None is no bound: a list where it comes from a file
-Bounds: TypeAlias = "Sequence[float | None] | float"
-
-
-# Which SCRAPL tells an optimizer its paths
+# The SCRAPL that announces its paths to an optimizer.
 _OWNERS: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 class SCRAPL(nn.Module):
-    r"""Scattering loss on one random path per optimizer step: transform, loss and sampler, with their optimizer.
+    r"""Scattering loss on one random path per optimizer step, with its transform, its sampler and its optimizer.
 
     ::
 
@@ -41,22 +35,22 @@ class SCRAPL(nn.Module):
             loss.backward()
             optimizer.step()
 
-    In training mode a call draws the path of the optimizer step to come, computes the loss on it and tells the
-    optimizer. The path lasts until that optimizer has stepped: micro-batches of an accumulated step have one
-    path, and a step that GradScaler skips is tried again with the same. In evaluation mode (``scrapl.eval()``),
-    and from :meth:`full`, comes the loss on the full tree. The number of steps done is in the state dict: with it
-    and the optimizer's, a resumed run draws the paths that the unbroken one would have drawn. The path is a
-    function of seed and step, hence the same on every rank.
+    In training mode, a call draws the path of the next optimizer step, computes the loss on it and announces it to
+    the optimizer. The path stays the same until the optimizer has stepped: all micro-batches of an accumulated
+    step have one path, and a step that GradScaler skips is repeated with the same path. In evaluation mode
+    (``scrapl.eval()``), and by :meth:`full`, the loss is computed on all paths. The state dict holds the number of
+    steps. With it and the optimizer's state dict, a resumed run draws the paths that the unbroken one would have
+    drawn. The path is a function of seed and step, hence the same on every rank.
 
-    With :math:`U` units of sampling, :math:`b` the set of paths in one of them, and :math:`P` paths in all, the
+    With :math:`U` units of sampling, the set :math:`b` of paths in one of them, and :math:`P` paths in all, the
     loss of a step is
 
     .. math:: L_b(x) = \frac{U}{P} \sum_{p \in b} L_p(x) , \qquad \frac{1}{U} \sum_b L_b = L ,
 
-    with :math:`L_p` that of :class:`JTFSPathLoss`. A unit is a path (:math:`U = P`, :math:`L_b = L_p`) or, with
-    ``unit="rate"``, all paths of one rate, which share most of their cost and one row in the optimizer.
+    where :math:`L_p` is the loss of :class:`JTFSPathLoss`. A unit is a path (:math:`U = P`, :math:`L_b = L_p`) or,
+    with ``unit="rate"``, all paths of one rate, which share most of their cost and one row in the optimizer.
 
-    It holds no gradients and no hooks into them; of the optimizer it knows when a step is done.
+    The object holds no gradients and no hooks into them; hooks of the optimizer tell it when a step is done.
 
     Args:
         n_samples: N, samples of the signals.
@@ -67,12 +61,12 @@ class SCRAPL(nn.Module):
         scales: the same for scales in cycles per octave.
         spins: draw only paths of these spins: 1 (rising), -1 (falling), 0, or several.
         paths: draw only these path ids.
-        unit: what is drawn: a ``"path"``, or a bundle of all kept paths of one ``"rate"``, ``"scale"`` or
+        unit: unit of sampling: a ``"path"``, or a bundle of all drawn paths of one ``"rate"``, ``"scale"`` or
             ``"spin"``.
-        pi: probability of each of the P paths, or a file of :func:`scrapl_optim.save_pi`; uniform if None. That of
-            a bundle is the sum over its paths.
+        pi: (P,) probability of each path, or a file of :func:`scrapl_optim.save_pi`; uniform if None. The
+            probability of a bundle is the sum over its paths.
         seed, min_prob_frac, cover_first: of :class:`scrapl_optim.PathSampler`.
-        unbiased: whether updates are weighted by the inverse of the probability, see
+        unbiased: True to weight updates by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
         oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
@@ -81,9 +75,9 @@ class SCRAPL(nn.Module):
         sampler: the :class:`scrapl_optim.PathSampler`, over units.
         units: the path ids of each unit.
         kept: the ids of the paths that are drawn.
-        log: the :class:`scrapl_optim.PathLog` of the losses of all steps done: ``scrapl.log.estimate()`` is an
-            estimate of :meth:`full`, a curve to read; ``print(scrapl.log.report())`` tells what goes wrong.
-        step: optimizer steps done.
+        log: the :class:`scrapl_optim.PathLog` of the losses of all steps: ``scrapl.log.estimate()`` estimates
+            :meth:`full`, and ``print(scrapl.log.report())`` names problems of the training.
+        step: number of optimizer steps that are done.
 
     Raises:
         TypeError, ValueError: an argument is out of its domain, or no path is left to draw.
@@ -145,26 +139,26 @@ class SCRAPL(nn.Module):
         jtfs = JTFSPath(
             n_samples,
             J,
-            _plain(Q),
+            as_plain(Q),
             J_fr,
             Q_fr,
             T,
             F,
             sample_rate=sample_rate,
-            orders=_plain(orders),
+            orders=as_plain(orders),
             samples_per_bandwidth=samples_per_bandwidth,
             smoothing=smoothing,
             memory=memory,
         )
         self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps)
-        rates, scales, spins, paths, pi = map(_plain, (rates, scales, spins, paths, pi))
+        rates, scales, spins, paths, pi = map(as_plain, (rates, scales, spins, paths, pi))
         choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
         self._choices = {name: value for name, value in choices.items() if value is not None}
-        chosen = _kept(jtfs, rates, scales, spins, paths)
-        probs = _probs(jtfs, pi, chosen, min_prob_frac)
+        chosen = choose_paths(jtfs.paths, rates, scales, spins, paths)
+        probs = choose_probabilities(jtfs.n_paths, pi, chosen, min_prob_frac)
         self.kept = tuple(p for p in chosen if probs[p] > 0)
         self.unit = unit
-        self.units = _units(jtfs, self.kept, unit)
+        self.units = make_units(jtfs.paths, self.kept, unit)
         self.sampler = PathSampler(
             [float(sum(probs[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
         )
@@ -173,7 +167,7 @@ class SCRAPL(nn.Module):
         self.step = 0
         self._losses: list[Tensor] = []
         self._optimizer: weakref.ref[Optimizer] | None = None
-        self._watched: tuple[weakref.ref[Optimizer], ...] = ()  # those whose steps run this object's hooks
+        self._watched: tuple[weakref.ref[Optimizer], ...] = ()  # optimizers whose steps run this object's hooks
 
     @property
     def jtfs(self) -> JTFSPath:
@@ -187,12 +181,12 @@ class SCRAPL(nn.Module):
 
     @property
     def n_drawn(self) -> int:
-        """Number of units that can be drawn: of paths that are kept, or of bundles of them."""
+        """Number of units that can be drawn: of the kept paths, or of their bundles."""
         return len(self.sampler.paths)
 
     @property
     def path(self) -> int:
-        """The unit of the optimizer step to come: a path id, or the number of a bundle."""
+        """The unit of the next optimizer step: a path id, or the number of a bundle."""
         return self.sampler(self.step)
 
     @property
@@ -214,7 +208,7 @@ class SCRAPL(nn.Module):
         for name in ("n_paths", "unbiased"):
             if name in options:
                 raise TypeError(
-                    f"Invalid {name}: {options[name]!r}; expected none, since SCRAPL knows it"
+                    f"Invalid {name}: {options[name]!r}; expected no such option, since SCRAPL knows it"
                     + ("; pass unbiased to SCRAPL." if name == "unbiased" else ".")
                 )
         optimizer = PathAdamSAGA(params, self.n_paths, lr, unbiased=self.unbiased, **options)
@@ -222,15 +216,19 @@ class SCRAPL(nn.Module):
         return optimizer
 
     def attach(self, optimizer: Optimizer) -> None:
-        """Let the path last from one step of this optimizer to the next, and tell it the path if it asks for one.
+        """Let the steps of an optimizer determine when the path changes, and announce paths to a PathAdamSAGA.
 
-        For an optimizer made elsewhere: any of torch's, or a PathAdamSAGA, also one that was copied or unpickled,
-        which keeps no hooks. An optimizer attached before is let go; should it step again, that raises an error.
+        This is for an optimizer that was made elsewhere: any of torch's, or a PathAdamSAGA, also one that was
+        copied or unpickled and thereby lost its hooks. An optimizer that was attached before is released; a
+        further step of it raises an error.
+
+        Args:
+            optimizer: the inner optimizer, if a trainer wraps it.
 
         Raises:
-            TypeError: it is no optimizer, or one that a trainer wrapped.
-            ValueError: it is a PathAdamSAGA of another number of paths, biased where this is not, or attached to
-                another SCRAPL, whose paths it is told.
+            TypeError: it is no optimizer, or a trainer's wrapper.
+            ValueError: it is a PathAdamSAGA of another number of paths or another ``unbiased``, or it is attached
+                to another SCRAPL.
         """
         if not isinstance(optimizer, Optimizer) or not hasattr(optimizer, "_optimizer_step_pre_hooks"):
             raise TypeError(
@@ -238,10 +236,11 @@ class SCRAPL(nn.Module):
                 "where a trainer wraps it."
             )
         if isinstance(optimizer, PathAdamSAGA):
-            found = optimizer.defaults["n_paths"], all(group["unbiased"] for group in optimizer.param_groups)
-            if found != (self.n_paths, self.unbiased):
+            n_paths = optimizer.defaults["n_paths"]
+            unbiased = all(group["unbiased"] for group in optimizer.param_groups)
+            if (n_paths, unbiased) != (self.n_paths, self.unbiased):
                 raise ValueError(
-                    f"Invalid optimizer: n_paths={found[0]}, unbiased={found[1]}; expected "
+                    f"Invalid optimizer: n_paths={n_paths}, unbiased={unbiased}; expected "
                     f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)."
                 )
             self._check_alone(optimizer)
@@ -257,8 +256,8 @@ class SCRAPL(nn.Module):
         owner = _OWNERS.get(optimizer, lambda: None)()
         if owner is not None and owner is not self and owner._attached() is optimizer:
             raise ValueError(
-                "Invalid optimizer: it is attached to another SCRAPL, and has one path per step; expected one of "
-                "its own; for several transforms in a loss use their path losses, and optimizer.add_path for each."
+                "Invalid optimizer: it is attached to another SCRAPL, and a step has one path; expected an "
+                "optimizer of its own; for several transforms use their path losses, with optimizer.add_path."
             )
         _OWNERS[optimizer] = weakref.ref(self)
 
@@ -267,26 +266,26 @@ class SCRAPL(nn.Module):
 
     @torch._disable_dynamo
     def forward(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
-        """Compute the loss on the path of this step, or in evaluation mode on the full tree.
+        """Compute the loss on the path of this step, or in evaluation mode on all paths.
 
         Args:
             x: (..., n_samples) signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ...
-            target: signals of the same shape, or what ``loss_fn.prepare`` made of them; never differentiated.
+            target: signals of the same shape, or the result of ``loss_fn.prepare``; never differentiated.
 
         Returns:
             A scalar.
 
         Raises:
-            RuntimeError: no optimizer is attached in training mode, so that nothing says when a step is done.
+            RuntimeError: no optimizer is attached in training mode, so that nothing tells when a step is done.
         """
         if not self.training:
             return self.full(x, target)
         optimizer = self._attached()
         if optimizer is None:
             raise RuntimeError(
-                "No optimizer is attached, whose steps tell one path from the next; make one with "
-                "scrapl.optimizer(model.parameters(), lr=...), or scrapl.attach(optimizer); for the full tree "
-                "call scrapl.eval() or scrapl.full(x, target)."
+                "Invalid call in training mode: no optimizer is attached; expected one whose steps tell when the "
+                "path changes; make one with scrapl.optimizer(model.parameters(), lr=...), or call "
+                "scrapl.attach(optimizer); for all paths call scrapl.eval() or scrapl.full(x, target)."
             )
         unit = self.path
         weight = self.sampler.weight(unit) if self.unbiased else None
@@ -299,24 +298,24 @@ class SCRAPL(nn.Module):
         return loss if weight is None else weight * loss
 
     def unit_loss(self, x: Tensor, target: Tensor | PreparedTarget, unit: int) -> Tensor:
-        """Compute L_b, the loss of one unit; it draws and announces nothing.
+        """Compute L_b, the loss of one unit, without a draw and without an announcement.
 
         Raises:
             IndexError: there is no such unit.
         """
         if not 0 <= unit < self.n_paths:
-            raise IndexError(f"unit {unit} is out of range: there are {self.n_paths} units, from 0.")
+            raise IndexError(f"Invalid unit: {unit}; expected an integer from 0 to {self.n_paths - 1}.")
         members = self.units[unit]
         if len(members) == 1 and self.n_paths == self.jtfs.n_paths:
             return self.loss_fn(x, target, members[0])
         return self.loss_fn(x, target, members) * (self.n_paths * len(members) / self.jtfs.n_paths)
 
     def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
-        """Compute the loss on all paths that are kept: their share of the full tree, or all of it."""
+        """Compute the share of the kept paths in the loss on all paths."""
         return self.loss_fn.full(x, target, paths=self.kept)
 
     def _log_step(self, unit: int) -> None:
-        """Log the mean over the calls of a step, as the share that makes the mean over all units the full loss."""
+        """Log the mean over the calls of a step, scaled so that its mean over units is the loss on kept paths."""
         if self._losses:
             mean = torch.stack(self._losses).mean()
             self.log.update(unit, mean * (self.n_drawn / self.n_paths))
@@ -327,10 +326,10 @@ class SCRAPL(nn.Module):
         return {"step": self.step, "log": self.log.state_dict()}
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the number of steps, and the log if there is one, from a state dict.
+        """Load the number of steps, and the log if there is one, from a state dict.
 
         Raises:
-            ValueError: it holds no number of steps, or the log of other paths.
+            ValueError: the state has no number of steps, or the log of other paths.
         """
         step = state.get("step") if isinstance(state, dict) else None
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
@@ -340,7 +339,7 @@ class SCRAPL(nn.Module):
         self.step = step
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy has its own steps: it must not speak to the optimizer of the original.
+        # A copy has its own steps; it must not announce paths to the optimizer of the original.
         return {**self.__dict__, "_optimizer": None, "_watched": (), "_losses": []}
 
     def extra_repr(self) -> str:
@@ -352,66 +351,16 @@ class SCRAPL(nn.Module):
         )
 
 
-def _kept(
-    jtfs: JTFSPath,
-    rates: Bounds | None,
-    scales: Bounds | None,
-    spins: int | Sequence[int] | None,
-    paths: Sequence[int] | None,
-) -> tuple[int, ...]:
-    """Return the ids of the paths that meet every condition, ascending."""
-    chosen = jtfs.paths.where(rate=rates, scale=scales, spin=spins)
-    if paths is None:
-        return chosen
-    both = tuple(sorted(set(chosen) & set(jtfs.paths.ids(paths))))
-    if not both:
-        raise ValueError(
-            f"Invalid paths: {paths!r}; expected one that meets rates={rates!r}, scales={scales!r}, "
-            f"spins={spins!r}, which keep {chosen!r}."
-        )
-    return both
-
-
-def _probs(jtfs: JTFSPath, pi: Any, kept: tuple[int, ...], min_prob_frac: float) -> NDArray[np.float64]:
-    """Return the probability of each of the P paths, the kept ones sharing all of it."""
-    given = (
-        PathSampler(n_paths=jtfs.n_paths)
-        if pi is None
-        else PathSampler(load_pi(pi) if isinstance(pi, str) else pi)
-    )
-    if given.n_paths != jtfs.n_paths:
-        raise ValueError(
-            f"Invalid pi: {given.n_paths} probabilities; expected one for each of {jtfs.n_paths} paths, also for "
-            "those that are not kept."
-        )
-    return PathSampler(given.probs, paths=kept, min_prob_frac=min_prob_frac).probs
-
-
-def _plain(value: Any) -> Any:
-    """Return a list of any kind, such as those of configuration files, as a tuple."""
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def _units(jtfs: JTFSPath, kept: tuple[int, ...], unit: str) -> tuple[tuple[int, ...], ...]:
-    """Return what is drawn: each path by itself, excluded ones too, so that ids stay, or bundles of kept ones."""
-    if unit == "path":
-        return tuple((index,) for index in range(jtfs.n_paths))
-    known: tuple[Unit, ...] = ("rate", "scale", "spin")
-    if unit not in known:
-        raise ValueError(f"Invalid unit: {unit!r}; expected 'path', 'rate', 'scale' or 'spin'.")
-    return jtfs.paths.bundles(unit, within=kept)
-
-
 def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return what runs before and after each step of an attached optimizer; neither keeps anything alive."""
+    """Return the hooks before and after each step of an attached optimizer, which keep no object alive."""
 
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         scrapl = owner()
         attached = None if scrapl is None else scrapl._attached()
         if attached is not None and attached is not optimizer:
             raise RuntimeError(
-                "Two optimizers on one SCRAPL, of which the one attached last tells its steps; expected one; put "
-                "all parameters into groups of one optimizer, or give each a SCRAPL of its own."
+                "Invalid optimizer: another one was attached to this SCRAPL later; expected a single one; put all "
+                "parameters into groups of one optimizer, or give each a SCRAPL of its own."
             )
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:

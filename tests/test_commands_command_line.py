@@ -17,15 +17,16 @@ import soundfile
 import torch
 
 from benchmarks.sound_matching import recording
-from scrapl_jtfs.commands import command_line, main, match_report
+from scrapl_jtfs.commands import command_line, main
 from scrapl_jtfs.commands import match as command
+from scrapl_jtfs.commands._match import report
+from scrapl_jtfs.commands._match.fit import History
+from scrapl_jtfs.commands._match.report import Match, draw_match, draw_report
 from scrapl_jtfs.commands.audio import Recording
 from scrapl_jtfs.commands.command_line import one_line, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, plain_title
 from scrapl_jtfs.commands.files import claimed_folder
-from scrapl_jtfs.commands.fit import History
 from scrapl_jtfs.commands.match import default_folder, match
-from scrapl_jtfs.commands.match_report import Match, draw_match, draw_report
 
 RATE = 4096
 ROOT = Path(__file__).parents[1]
@@ -259,7 +260,7 @@ def test_options_out_of_range(
 def test_no_file_is_named(no_fit: None, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("")
-    assert_one_sentence(capsys, "no recording is named")
+    assert_one_sentence(capsys, "expected the name of a WAV or FLAC file")
 
 
 def test_threads_are_set(wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +336,7 @@ def test_no_fit_is_lost_to_a_failing_picture(
     sound = soundfile.read(out / "match.wav")[0]
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(match_report, "draw_match", failing(SyntaxError("expected a symbol,\nfound $")))
+        patch.setattr(report, "draw_match", failing(SyntaxError("expected a symbol,\nfound $")))
         assert run(wav, f"--out={out}") == 1
     # the earlier picture would pass for this run's
     assert {path.name for path in out.iterdir()} == FILES - {"report.png"}
@@ -359,7 +360,7 @@ def test_the_result_is_there_before_the_picture_is_begun(
         seen.append({path.name for path in out.iterdir()})
         raise ValueError("no picture")
 
-    monkeypatch.setattr(match_report, "draw_match", draw_match)
+    monkeypatch.setattr(report, "draw_match", draw_match)
     with pytest.raises(PictureError, match="could not be drawn"):
         match(wav, "texture", out, steps=1, rate=RATE, seconds=0.5)
     assert seen == [FILES - {"report.png"}]
@@ -368,7 +369,7 @@ def test_the_result_is_there_before_the_picture_is_begun(
 def test_ctrl_c_while_drawing_keeps_the_match(
     tmp_path: Path, wav: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(match_report, "draw_match", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(report, "draw_match", failing(KeyboardInterrupt()))
     assert run(wav, f"--out={tmp_path / 'out'}") == 130
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"report.png"}
     assert "Interrupted while drawing report.png: the match is whole" in capsys.readouterr().err

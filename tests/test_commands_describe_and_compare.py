@@ -17,8 +17,9 @@ import soundfile
 import torch
 
 from scrapl_jtfs import JTFSPath, commands, relative_distance
-from scrapl_jtfs.commands import compare, comparison_picture, match
-from scrapl_jtfs.commands.comparison import compare as compare_paths
+from scrapl_jtfs.commands import compare, match
+from scrapl_jtfs.commands._compare import picture as comparison_picture
+from scrapl_jtfs.commands._compare.distances import compare as compare_paths
 from scrapl_jtfs.commands.describe import Outline
 
 ROOT = Path(__file__).parents[1]
@@ -272,7 +273,7 @@ def test_a_picture_that_fails_costs_no_figure(
 WRONG = {
     "": "the following arguments are required: COMMAND",
     "listen": "invalid choice: 'listen'",
-    "describe": "Invalid length: expected sound files, --seconds and --rate",
+    "describe": "Invalid length: none or several; expected sound files, --seconds and --rate",
     "describe up.wav --rate=3": "Invalid --rate: files have",
     "describe none.wav": "none.wav: no such file",
     "describe up.wav stereo.flac": "stereo.flac: 44100 Hz, and up.wav 8000 Hz",
@@ -347,5 +348,5 @@ def test_a_picture_never_takes_a_recordings_place(
     link, content = tmp_path / "link.png", (sounds / "up.wav").read_bytes()
     link.symlink_to(sounds / "up.wav")
     assert code_of("compare", sounds / "up.wav", sounds / "down.wav", "--picture", link) == 2
-    assert "is a folder or a recording; name another file" in capsys.readouterr().err
+    assert "expected no folder and no recording; name another file" in capsys.readouterr().err
     assert (sounds / "up.wav").read_bytes() == content

@@ -3,7 +3,6 @@
 import builtins
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,14 @@ import soundfile
 import torch
 from torch import Tensor
 
-from scrapl_jtfs.commands import audio, fit, main
+from scrapl_jtfs.commands import audio, main
 from scrapl_jtfs.commands import match as command
+from scrapl_jtfs.commands._match import fit
+from scrapl_jtfs.commands._match.fit import FITS, Target, descend, eval_seeds
+from scrapl_jtfs.commands._match.models import Grains, Waveform
 from scrapl_jtfs.commands.audio import LEVEL, Recording, read_recording, resample
-from scrapl_jtfs.commands.fit import FITS, Grains, Target, Waveform, descend, eval_seeds, make_jtfs
 from scrapl_jtfs.commands.match import match
+from scrapl_jtfs.commands.transforms import make_jtfs
 
 RATE = 4096
 FILES = {"config.json", "match.wav", "target.wav", "report.png", "result.json"}
@@ -61,7 +63,7 @@ def run(file: Path, out: Path, *extra: str, mode: str = "texture") -> int:
 def test_a_texture_comes_five_times_nearer_to_its_recording() -> None:
     y = torch.from_numpy(bursts(4096)).float()
     y *= LEVEL / y.square().mean().sqrt()
-    settings = replace(FITS["texture"], steps=300, evaluations=2, sample_rate=RATE)
+    settings = FITS["texture"]._replace(steps=300, evaluations=2, sample_rate=RATE)
     target, model = Target(make_jtfs(4096, RATE, False), y), Waveform(as_recording(y), seed=0)
     median_start = target.median_path_error(model([]))
     history = descend(target, model, settings, seed=0)
@@ -76,7 +78,7 @@ def test_grains_recover_the_direction_of_a_synthetic_texture(slope: float) -> No
     rendered = Grains(as_recording(torch.randn(n, generator=torch.Generator().manual_seed(0)) * LEVEL))
     with torch.no_grad():
         y = rendered.synth(torch.tensor([[0.8, slope]]), [7])[0]
-    settings = replace(FITS["granular"], steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE)
+    settings = FITS["granular"]._replace(steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE)
     target, model = Target(make_jtfs(n, RATE, True), y), Grains(as_recording(y))
     history = descend(target, model, settings, seed=0)
     theta = model.theta[history.best].detach()
@@ -239,7 +241,7 @@ def test_a_folder_of_another_configuration_is_refused(
     assert "choose another --out" in message
     assert (out / "result.json").read_text() == before
     assert run(wav, wav, "--steps", "2") == 2
-    assert "is a file" in capsys.readouterr().err
+    assert "expected a folder, not a file" in capsys.readouterr().err
 
 
 # --- what can be wrong ---
@@ -293,7 +295,7 @@ def test_unusable_files(tmp_path: Path, kind: str, said: str, capsys: pytest.Cap
 def test_settings_out_of_range(tmp_path: Path, wav: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         match(wav, "texture", tmp_path / "out", **settings)
-    with pytest.raises(ValueError, match="mode must be one of texture, granular"):
+    with pytest.raises(ValueError, match="expected one of texture, granular"):
         match(wav, "other", tmp_path / "out")
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.sound_matching import train
 from benchmarks.sound_matching.train import Experiment, checkpoint_path
-from scrapl_jtfs.commands import fit, progress
+from scrapl_jtfs.commands import progress
+from scrapl_jtfs.commands._match import fit
 from scrapl_jtfs.commands.progress import Progress, rough_duration
 from tests.test_sound_matching_train import TINY
 

@@ -1,4 +1,10 @@
-"""scrapl-jtfs: describe a transform, compare two sounds, resynthesize a texture, match grains to a recording."""
+"""Command scrapl-jtfs: describe a transform, compare sounds, resynthesize a texture, match grains.
+
+Each command is a module of its name (resynthesize is in ``match``), its parts lie in a folder with an underscore,
+and the other modules are shared by the commands and by the benchmarks.
+"""
+
+from __future__ import annotations
 
 import argparse
 import sys
@@ -6,14 +12,20 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from .command_line import Parser, guarded
-from .provenance import versions
+from scrapl_jtfs.commands.command_line import Parser, guarded
+from scrapl_jtfs.commands.provenance import versions
 
 __all__ = ["COMMANDS", "main"]
 
 
 class Command(NamedTuple):
-    """Where a command is; modules are imported when they are asked for, since some need more than torch."""
+    """Command, whose module is imported when it is asked for, since some need more than torch.
+
+    Attributes:
+        module: name of the module in this package.
+        function: name of the function, which takes arguments and returns an exit code.
+        purpose: text for --help.
+    """
 
     module: str
     function: str
@@ -26,12 +38,12 @@ COMMANDS = {
     "resynthesize": Command("match", "resynthesize", "make a texture like a recording from noise"),
     "match": Command("match", "match_grains", "fit density and slope of a granular synthesizer to a recording"),
 }
+# The packages of the extra "commands".
 EXTRAS = ("matplotlib", "soundfile", "tqdm")
-"""Packages of the extra "commands"."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 1 for a picture that failed, 2 for something the user can mend, 130 after ctrl-C."""
+    """Run a command; return 0, 1 if a picture failed, 2 for an error that the user can mend, 130 after ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         parse_command(arguments[:1])
@@ -40,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_command(arguments: Sequence[str]) -> None:
-    """--help, --version, or an error."""
+    """Answer --help and --version, or exit with an error."""
     width = max(map(len, COMMANDS))
     parser = Parser(
         prog="scrapl-jtfs",

@@ -1,19 +1,20 @@
-"""Recordings of the user's, made ready for work: mono, resampled, cropped or padded, at a known level."""
+"""Recordings read as mono signals: resampled, cropped or padded, at a known level."""
+
+from __future__ import annotations
 
 import hashlib
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .command_line import check_name, one_line, shown
-from .files import write_atomically
+from scrapl_jtfs.commands.command_line import check_name, one_line, shown
+from scrapl_jtfs.commands.files import write_atomically
 
 __all__ = [
     "LEVEL",
@@ -29,28 +30,44 @@ __all__ = [
     "write_audio",
 ]
 
-LEVEL = 0.1  # RMS that everything works at: that of the synthesizer, too
-MIN_SAMPLES = 1024  # below this no wavelet is slow enough to hear a texture with
-MAX_RATE = 96000  # Hz, of the working sample rate
-_SILENCE = 1e-5  # RMS of full scale, -100 dB
-_FLOAT_NOISE = 1e-7  # of an offset: what 32-bit floats leave of a constant
-_LOUDEST = 1e30  # of full scale: squares of more leave the range of 32-bit floats
-_MARGIN = 0.1  # seconds read around the crop, so that the resampler's edges fall outside of it
-_BLOCK = 1 << 18  # numbers decoded at a time, over all channels
-_CHUNK = 1 << 20  # bytes hashed at a time
-_MAX_RESAMPLED = 1 << 27  # samples, 1 GiB
-_KEPT = 0.999  # share of the energy that a rate has to keep to be recommended
-_LOST = 0.9999  # share above which what is left is the click of the crop's edges
-
-# Bits of a sample, where they are few enough for the noise of rounding to be louder than _SILENCE.
+# RMS of signals during the work; it is also the level of the granular synthesizer.
+LEVEL = 0.1
+# Shorter signals have no wavelets that are slow enough to hear a texture.
+MIN_SAMPLES = 1024
+# The highest working sample rate in Hz.
+MAX_RATE = 96000
+# RMS below which a recording is silent, relative to full scale: -100 dB.
+_SILENCE = 1e-5
+# Rounding of 32-bit floats relative to an offset.
+_FLOAT_NOISE = 1e-7
+# Samples above this, relative to full scale, have squares outside the range of 32-bit floats.
+_LOUDEST = 1e30
+# Seconds that are read around the crop, so that the edges of resampling lie outside of it.
+_MARGIN = 0.1
+# Numbers that are decoded at a time, over all channels.
+_BLOCK = 1 << 18
+# Bytes that are hashed at a time.
+_CHUNK = 1 << 20
+# The most samples of a resampled signal: 1 GiB.
+_MAX_RESAMPLED = 1 << 27
+# Share of the energy that a sample rate keeps if it is recommended.
+_ENERGY_KEPT = 0.999
+# Share of lost energy above which what is left is the click at the edges of the crop.
+_ENERGY_LOST = 0.9999
+# Bits of a sample, for formats whose noise of rounding is louder than _SILENCE.
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "DPCM_8": 8, "DWVW_12": 12, "ULAW": 13, "ALAW": 13}
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What is matched. `samples` (N,) have the RMS `LEVEL` and no mean; times `gain` they are as loud as recorded.
+class Recording(NamedTuple):
+    """Recording that is matched.
 
-    `lost_energy` is the share of the recording's energy above half the working sample rate.
+    Attributes:
+        samples: (N,) signal without mean, at the RMS ``LEVEL``.
+        sample_rate: working sample rate in Hz.
+        gain: factor that makes the samples as loud as recorded.
+        sha256: hash of the file.
+        notes: conversions and losses, as text.
+        lost_energy: share of the recording's energy above half the working sample rate.
     """
 
     samples: Tensor
@@ -61,9 +78,17 @@ class Recording:
     lost_energy: float = 0.0
 
 
-@dataclass(frozen=True)
-class Sound:
-    """Mono samples (n,) in float64 at their own level, without mean; what was done to them, and what was lost."""
+class Sound(NamedTuple):
+    """Sound at its own level.
+
+    Attributes:
+        samples: (n,) mono, float64, without mean.
+        sample_rate: in Hz.
+        sha256: hash of the file.
+        conversions: conversions of the file, as text.
+        losses: losses beyond a trifle, as text.
+        lost_energy: share of the energy above half the sample rate.
+    """
 
     samples: Tensor
     sample_rate: int
@@ -74,33 +99,47 @@ class Sound:
 
 
 class Format(NamedTuple):
-    """Of a file: sample rate in Hz, and length in samples."""
+    """Format of a file.
+
+    Attributes:
+        rate: sample rate in Hz.
+        frames: length in samples.
+    """
 
     rate: int
     frames: int
 
     @property
     def seconds(self) -> float:
+        """Length of the file."""
         return self.frames / self.rate
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """Mono samples (n,) in float64: `before` of them lie before the start, and some after the crop."""
+class _Segment(NamedTuple):
+    """Decoded part of a file.
+
+    Attributes:
+        mono: (n,) float64; some samples lie before the start, and some after the crop.
+        before: number of samples before the start.
+        rate: sample rate of the file in Hz.
+        channels: number of channels that were averaged.
+        silence: RMS that the noise of rounding may have.
+        sha256: hash of the file.
+    """
 
     mono: Tensor
     before: int
     rate: int
     channels: int
-    silence: float  # RMS that noise of rounding may have
+    silence: float
     sha256: str
 
 
 def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
-    """(n,) at `rate_in` Hz -> (ceil(n rate_out / rate_in),) at `rate_out`, by cropping or padding the spectrum.
+    """Resample a signal (n,) to (ceil(n rate_out / rate_in),) by cropping or padding its spectrum.
 
-    Exact for what lies below both Nyquist frequencies. Zeros keep the end from wrapping around to the start; their
-    number makes both lengths whole.
+    This is exact for frequencies below both Nyquist frequencies. Zeros at the end keep it from wrapping around to
+    the start; their number makes both lengths whole.
 
     Raises:
         ValueError: the rates have so small a common divisor that the spectrum would not fit the memory.
@@ -112,21 +151,21 @@ def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
     n_out = n_in * rate_out // rate_in
     if max(n_in, n_out) > _MAX_RESAMPLED:
         raise ValueError(
-            f"{rate_in} Hz cannot be resampled to {rate_out} Hz within {_MAX_RESAMPLED} samples; "
-            f"resample the file beforehand"
+            f"Invalid sample rate: {rate_in} Hz; expected one that {_MAX_RESAMPLED} samples resample to "
+            f"{rate_out} Hz; resample the file beforehand"
         )
     resampled = torch.fft.irfft(torch.fft.rfft(x, n_in), n_out) * (n_out / n_in)
     return resampled[: math.ceil(x.shape[-1] * rate_out / rate_in)]
 
 
-def pad_length(x: Tensor, wanted: int) -> Tensor:
-    """Pad with zeros at the end to `wanted` samples, or to the next power of two where that is less."""
-    n = min(wanted, 1 << (x.shape[-1] - 1).bit_length())
+def pad_length(x: Tensor, n_samples: int) -> Tensor:
+    """Pad with zeros at the end to ``n_samples``, or to the next power of two where that is less."""
+    n = min(n_samples, 1 << (x.shape[-1] - 1).bit_length())
     return torch.nn.functional.pad(x, (0, n - x.shape[-1]))
 
 
 def read_format(path: Path, start: float = 0.0) -> Format:
-    """What the header of a file says.
+    """Read sample rate and length in the header of a file.
 
     Raises:
         ImportError: soundfile is not installed.
@@ -138,19 +177,19 @@ def read_format(path: Path, start: float = 0.0) -> Format:
 
 
 def read_recording(path: Path, sample_rate: int, seconds: float, start: float = 0.0) -> Recording:
-    """Read about `seconds` from `start` of a WAV, FLAC or other file that libsndfile knows.
+    """Read about ``seconds`` from ``start`` of a WAV, FLAC or other file that libsndfile knows.
 
-    The length is the power of two of samples nearest to `seconds`, on a logarithmic scale. The mean over it is
-    removed: no wavelet hears it. Memory depends on `seconds`, not on the length of the file.
+    The length is the power of two of samples nearest to ``seconds``, on a logarithmic scale. The mean over it,
+    which no wavelet hears, is removed. The memory in use depends on ``seconds`` and not on the length of the file.
 
     Raises:
         ImportError: soundfile is not installed.
         ValueError: the file is missing, no audio, empty, silent, too short, or has NaN, infinite or absurdly loud
             samples, or all of its sound lies above half the sample rate.
     """
-    wanted = 1 << round(math.log2(max(seconds * sample_rate, MIN_SAMPLES)))
-    sound = read_sound(path, sample_rate, wanted, start)
-    samples = pad_length(sound.samples, wanted)
+    n_samples = 1 << round(math.log2(max(seconds * sample_rate, MIN_SAMPLES)))
+    sound = read_sound(path, sample_rate, n_samples, start)
+    samples = pad_length(sound.samples, n_samples)
     gain = _rms(samples) / LEVEL
     notes = (
         *sound.conversions,
@@ -162,10 +201,10 @@ def read_recording(path: Path, sample_rate: int, seconds: float, start: float = 
 
 
 def read_sound(path: Path, sample_rate: int, n_samples: int, start: float = 0.0) -> Sound:
-    """Read up to `n_samples` at the sample rate from `start` of a file, at its own level, without its mean.
+    """Read up to ``n_samples`` at the sample rate from ``start`` of a file, at its own level, without its mean.
 
     Raises:
-        ImportError, ValueError: as for `read_recording`.
+        ImportError, ValueError: as for :func:`read_recording`.
     """
     segment = _decode(path, sample_rate, start, n_samples / sample_rate)
     samples, loss = _prepare(path, segment, sample_rate, n_samples, start)
@@ -176,10 +215,12 @@ def read_sound(path: Path, sample_rate: int, n_samples: int, start: float = 0.0)
     return Sound(samples, sample_rate, segment.sha256, (channels, rate), tuple(loss.notes()), loss.energy)
 
 
-def _prepare(path: Path, segment: _Segment, sample_rate: int, wanted: int, start: float) -> tuple[Tensor, "_Loss"]:
-    """Up to `wanted` samples at the working rate, without mean, and what was taken from them."""
+def _prepare(
+    path: Path, segment: _Segment, sample_rate: int, n_samples: int, start: float
+) -> tuple[Tensor, _Loss]:
+    """Return up to ``n_samples`` at the working rate, without mean, and what they lost."""
     _check_samples(path, segment, sample_rate, start)
-    body = segment.mono[segment.before :][: math.ceil(wanted * segment.rate / sample_rate)]
+    body = segment.mono[segment.before :][: math.ceil(n_samples * segment.rate / sample_rate)]
     where = f"over {body.shape[-1] / segment.rate:g} s from {start:g} s on"
     offset = float(body.mean())
     silence = max(segment.silence, _FLOAT_NOISE * abs(offset))
@@ -190,18 +231,23 @@ def _prepare(path: Path, segment: _Segment, sample_rate: int, wanted: int, start
             f"its mean, {offset:.2g}); choose another --start"
         )
     loss = _Loss.of(body, segment.rate, sample_rate)
-    sound = _resample_segment(segment, offset, sample_rate)[:wanted]
+    sound = _resample_segment(segment, offset, sample_rate)[:n_samples]
     sound = sound - sound.mean()
-    if _rms(sound) < silence or loss.energy > _LOST:
+    if _rms(sound) < silence or loss.energy > _ENERGY_LOST:
         raise ValueError(f"{shown(path)}: nothing left to match {where}: {loss.describe()}")
     return sound, loss
 
 
-@dataclass(frozen=True)
-class _Loss:
-    """What the working rate takes from a recording: its mean, and a share of its energy above half that rate.
+class _Loss(NamedTuple):
+    """Loss of a recording at the working rate: its mean, and its energy above half that rate.
 
-    A working sample rate of `rate` Hz keeps the share `kept` of all energy.
+    Attributes:
+        offset: the mean.
+        level: RMS without the mean.
+        energy: share of the energy that is lost.
+        working_rate: working sample rate in Hz.
+        rate: recommended sample rate in Hz.
+        kept: share of the energy at the recommended rate.
     """
 
     offset: float
@@ -212,8 +258,8 @@ class _Loss:
     kept: float
 
     @classmethod
-    def of(cls, x: Tensor, rate: int, working_rate: int) -> "_Loss":
-        """Of a recording (n,) at `rate` Hz that is not silent."""
+    def of(cls, x: Tensor, rate: int, working_rate: int) -> _Loss:
+        """Return the loss of a recording (n,) at ``rate`` Hz that is not silent."""
         offset = x.mean()
         x = x - offset
         energy = torch.fft.rfft(x / x.abs().max()).abs().square()
@@ -224,10 +270,11 @@ class _Loss:
             return 1.0 if working >= rate else energy_below[n_bins - 1]
 
         rates = range(1024 * math.ceil(working_rate / 1024), min(rate, MAX_RATE), 1024)
-        enough = next((r for r in rates if kept(r) >= _KEPT), min(rate, MAX_RATE))
+        enough = next((r for r in rates if kept(r) >= _ENERGY_KEPT), min(rate, MAX_RATE))
         return cls(float(offset), _rms(x), 1 - kept(working_rate), working_rate, enough, kept(enough))
 
     def describe(self) -> str:
+        """Return the lost energy and a remedy as text."""
         remedy = f"--rate {self.rate} keeps {'all of it' if self.kept > 0.9995 else f'{self.kept:.1%} of it'}"
         if self.rate <= self.working_rate:
             remedy = f"no --rate above {MAX_RATE} is taken"
@@ -237,16 +284,16 @@ class _Loss:
         )
 
     def notes(self) -> list[str]:
-        """Of what is more than a trifle."""
+        """List the losses that are more than a trifle."""
         offset = [f"an offset of {self.offset:.2g} of full scale removed"]
         return [
             *(offset if abs(self.offset) > 0.05 * self.level else []),
-            *([self.describe()] if self.energy > 1 - _KEPT else []),
+            *([self.describe()] if self.energy > 1 - _ENERGY_KEPT else []),
         ]
 
 
 def write_audio(path: Path, samples: Tensor, sample_rate: int) -> None:
-    """32-bit float WAV: the recording's own level is kept even where a peak is above full scale."""
+    """Write 32-bit floats as a WAV file, which keep a level above full scale."""
     data = samples.detach().cpu().numpy()
     write_atomically(
         path, lambda beside: _soundfile().write(os.fsencode(beside), data, sample_rate, subtype="FLOAT")
@@ -258,7 +305,7 @@ def _rms(x: Tensor) -> float:
 
 
 def _check_samples(path: Path, segment: _Segment, sample_rate: int, start: float) -> None:
-    """Raise ValueError for samples that are no numbers, or too few."""
+    """Raise ValueError if samples are no numbers, or too few."""
     x = segment.mono[segment.before :]
     for bad, what in (
         (~x.isfinite(), "NaN or infinite"),
@@ -276,13 +323,13 @@ def _check_samples(path: Path, segment: _Segment, sample_rate: int, start: float
 
 
 def _lead(rate_in: int, rate_out: int) -> int:
-    """Samples to put before the start such that the resampled ones begin at the start, too."""
+    """Return the number of samples before the start with which resampled ones begin at the start, too."""
     unit = rate_in // math.gcd(rate_in, rate_out)
     return 0 if rate_in == rate_out else unit * math.ceil(_MARGIN * rate_in / unit)
 
 
 def _resample_segment(segment: _Segment, offset: float, sample_rate: int) -> Tensor:
-    """The segment from its start on, without the offset. Zeros stand for what lies before the file's beginning."""
+    """Return the segment from its start on, without the offset; zeros precede the beginning of the file."""
     x = segment.mono - offset
     x = torch.where(x.abs() <= _LOUDEST, x, 0.0)  # a start may be chosen to leave out damage before it
     lead = _lead(segment.rate, sample_rate)
@@ -292,7 +339,7 @@ def _resample_segment(segment: _Segment, offset: float, sample_rate: int) -> Ten
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file as soundfile has it; whatever libsndfile or the system refuses inside is told as a ValueError."""
+    """Open a file with soundfile; errors of libsndfile and of the system become ValueErrors."""
     soundfile = _soundfile()
     check_name(path, "file name")
     try:
@@ -314,7 +361,7 @@ def _check_start(path: Path, file: Any, start: float) -> None:
 
 
 def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segment:
-    """`seconds` from `start`, and up to the margins around; nothing else of the file is kept in memory."""
+    """Read ``seconds`` from ``start`` and margins around them; nothing else of the file is kept in memory."""
     with _opened(path) as file:
         _check_start(path, file, start)
         rate = int(file.samplerate)
@@ -330,7 +377,7 @@ def _decode(path: Path, sample_rate: int, start: float, seconds: float) -> _Segm
 
 
 def _read_mono(file: Any, n_frames: int) -> Tensor:
-    """(n,) in float64: the mean over channels of up to `n_frames` frames, decoded in blocks."""
+    """Return the mean over channels (n,) of up to ``n_frames`` frames, float64, decoded in blocks."""
     blocks, per_block = [torch.zeros(0, dtype=torch.float64)], max(1, _BLOCK // file.channels)
     while n_frames > 0:
         block = file.read(min(n_frames, per_block), dtype="float64", always_2d=True)
@@ -342,7 +389,7 @@ def _read_mono(file: Any, n_frames: int) -> Tensor:
 
 
 def _hash(path: Path) -> str:
-    """SHA-256 of a file of any size."""
+    """Return the SHA-256 of a file of any size."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -351,6 +398,7 @@ def _hash(path: Path) -> str:
 
 
 def _length_note(n_read: int, n: int, rate: int, start: float) -> str:
+    """Return how a signal was cropped or padded as text."""
     length = f"{n} samples = {n / rate:g} s from {start:g} s on"
     if n > n_read:
         return f"{length}, the last {(n - n_read) / rate:.3f} s of them zeros"
@@ -361,5 +409,5 @@ def _soundfile() -> Any:
     try:
         import soundfile
     except ImportError as error:
-        raise ImportError("audio files need the package soundfile: pip install 'scrapl-jtfs[audio]'") from error
+        raise ImportError("Audio files need the package soundfile: pip install 'scrapl-jtfs[audio]'") from error
     return soundfile

@@ -1,4 +1,6 @@
-"""What command lines have in common: errors of one sentence, threads, names that are safe to print."""
+"""Parts that command lines share: errors of one sentence, threads, names that are safe to print."""
+
+from __future__ import annotations
 
 import argparse
 import os
@@ -25,14 +27,15 @@ _MAX_THREADS = max(256, os.cpu_count() or 1)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage."""
+    """Argument parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Print an error and exit with code 2."""
         self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    r"""A path as it is, or quoted with escapes where it would break the line or drive the terminal.
+    r"""Return a path as it is, or quoted with escapes if it would break the line or control the terminal.
 
     >>> shown("loop $5_%s {x}.wav")
     'loop $5_%s {x}.wav'
@@ -44,7 +47,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def one_line(message: object) -> str:
-    r"""A message without line breaks and control characters, of at most 300 characters.
+    r"""Return a message without line breaks and control characters, of at most 300 characters.
 
     >>> one_line(ValueError("expected a symbol,\n  found end of text"))
     'expected a symbol, found end of text'
@@ -55,20 +58,20 @@ def one_line(message: object) -> str:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print, with escapes for what the stream's encoding lacks: no finished fit ends in an encoding error."""
+    """Print a text, with escapes for characters that the stream's encoding lacks."""
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Run a command; what the user can mend is told in a sentence, with exit code 2, and ctrl-C with 130."""
+    """Run a command and return its exit code; errors that the user can mend print a sentence and return 2."""
     try:
         return run()
     except KeyboardInterrupt:
         say("\nInterrupted.", sys.stderr)
         return 130
-    except BrokenPipeError:  # who reads has enough, as head has
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, ImportError, OSError) as error:
@@ -77,14 +80,14 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def named_file(text: str) -> Path:
-    """An argument that names a file: an empty one would be the current folder's."""
+    """Return an argument as a file; an empty one would be the current folder."""
     if not text:
-        raise argparse.ArgumentTypeError("no recording is named; name a WAV or FLAC file")
+        raise argparse.ArgumentTypeError("expected the name of a WAV or FLAC file, got none")
     return Path(text)
 
 
 def check_name(path: Path, what: str) -> None:
-    """Raise ValueError for a path whose bytes are not UTF-8: result files could not hold it."""
+    """Raise ValueError if the bytes of a path are not UTF-8, as result files could not hold it."""
     try:
         os.fsencode(path).decode("utf-8")
     except UnicodeError:
@@ -92,7 +95,11 @@ def check_name(path: Path, what: str) -> None:
 
 
 def set_threads(count: int | None) -> None:
-    """Set torch's CPU threads; None leaves torch's choice. Raises ValueError for a number out of range."""
+    """Set torch's CPU threads; None leaves torch's choice.
+
+    Raises:
+        ValueError: the number is out of range.
+    """
     if count is None:
         return
     if not 1 <= count <= _MAX_THREADS:
@@ -101,7 +108,11 @@ def set_threads(count: int | None) -> None:
 
 
 def parse_device(text: str) -> torch.device:
-    """The device of a command line. Raises ValueError unless it is the CPU or a CUDA device that torch finds."""
+    """Return the device of a command line.
+
+    Raises:
+        ValueError: it is neither the CPU nor a CUDA device that torch finds.
+    """
     try:
         device = torch.device(text)
     except RuntimeError:
@@ -109,8 +120,8 @@ def parse_device(text: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise ValueError(f"Invalid --device: {shown(text)}; expected cpu or cuda; leave it out for cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"Invalid --device: {text}; this torch finds no CUDA device; use --device cpu")
+        raise ValueError(f"Invalid --device: {text}; expected cpu, as torch finds no CUDA device; leave it out")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         n = torch.cuda.device_count()
-        raise ValueError(f"Invalid --device: {text}; this torch finds {n} CUDA devices; use --device cuda:0")
+        raise ValueError(f"Invalid --device: {text}; expected one of {n} CUDA devices; use --device cuda:0")
     return device

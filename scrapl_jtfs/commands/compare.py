@@ -1,43 +1,53 @@
-"""scrapl-jtfs compare: how far two sounds are apart, and at which rates and scales."""
+"""Command compare: the distance of two sounds, and the rates and scales at which they differ."""
+
+from __future__ import annotations
 
 import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..paths import Path as ScatteringPath
-from ..transform import JTFSPath
-from .audio import LEVEL, MAX_RATE, MIN_SAMPLES, Sound, read_format, read_sound
-from .command_line import Parser, check_name, named_file, say, set_threads, shown
-from .comparison import Comparison, compare
-from .files import claimed_folder, write_atomically
-from .fit import make_jtfs
+from scrapl_jtfs.commands._compare.distances import Comparison, compare
+from scrapl_jtfs.commands.audio import LEVEL, MAX_RATE, MIN_SAMPLES, Sound, read_format, read_sound
+from scrapl_jtfs.commands.command_line import Parser, check_name, named_file, say, set_threads, shown
+from scrapl_jtfs.commands.files import claimed_folder, write_atomically
+from scrapl_jtfs.commands.transforms import make_jtfs
+from scrapl_jtfs.paths import Path as ScatteringPath
+from scrapl_jtfs.transform import JTFSPath
 
 __all__ = ["main"]
 
-_USUAL_RATE = 16384  # Hz, unless both files have less
+# Highest sample rate in Hz at which files are compared, unless another one is asked for.
+_USUAL_RATE = 16384
 _MIN_RATE = 2 * MIN_SAMPLES
 _MAX_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two sounds of one rate and length; `samples` (2, N) float32 with the louder one at the RMS `LEVEL`."""
+class Pair(NamedTuple):
+    """Two sounds of one sample rate and length.
+
+    Attributes:
+        names: names of both files.
+        samples: (2, N) float32; the louder sound has the RMS ``LEVEL``.
+        sample_rate: in Hz.
+        notes: conversions of both files, as text.
+        decibels: level of the second sound above that of the first.
+    """
 
     names: tuple[str, str]
     samples: Tensor
     sample_rate: int
     notes: tuple[str, ...]
-    decibels: float  # how much louder the second is than the first
+    decibels: float
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the distance and where it comes from; then draw it with --picture."""
+    """Print the distance and its largest parts; draw them with --picture. Return the exit code."""
     a = parse_arguments(argv)
     set_threads(a.threads)
     check_options(a)
@@ -48,12 +58,13 @@ def main(argv: Sequence[str]) -> int:
     for note in pair.notes:
         say(f"  {note}")
     jtfs = make_jtfs(pair.samples.shape[-1], pair.sample_rate, invariant=True)
-    found = compare(jtfs, *pair.samples)
-    say(summary(found, pair))
-    return 0 if draw is None else draw(jtfs, pair, found)
+    comparison = compare(jtfs, *pair.samples)
+    say(summary(comparison, pair))
+    return 0 if draw is None else draw(jtfs, pair, comparison)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = Parser(
         prog="scrapl-jtfs compare",
         description=(
@@ -79,6 +90,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def check_options(a: argparse.Namespace) -> None:
+    """Raise ValueError if an option is out of range."""
     if not 0 < a.seconds <= _MAX_SECONDS:
         raise ValueError(f"Invalid seconds: {a.seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
     if not 0 <= a.start < math.inf:
@@ -88,19 +100,19 @@ def check_options(a: argparse.Namespace) -> None:
 
 
 def names_of(a: Path, b: Path) -> tuple[str, str]:
-    """Names of two files without their folders, unless these tell them apart."""
+    """Return the names of two files, with their folders where the names alone are equal."""
     return (shown(a), shown(b)) if a.name == b.name else (shown(a.name), shown(b.name))
 
 
 def read_pair(a: argparse.Namespace) -> Pair:
-    """Both files at one rate and of one length."""
+    """Read both files at one sample rate and of one length."""
     files = (a.a, a.b)
     formats = [read_format(file, a.start) for file in files]
-    rate = a.rate or max(_MIN_RATE, min(_USUAL_RATE, *(found.rate for found in formats)))
+    rate = a.rate or max(_MIN_RATE, min(_USUAL_RATE, *(each.rate for each in formats)))
     left = [found.seconds - a.start for found in formats]
     seconds = min(a.seconds, (min if a.length == "shorter" else max)(left))
-    wanted = max(MIN_SAMPLES, round(seconds * rate))
-    sounds = [read_sound(file, rate, wanted, a.start) for file in files]
+    n_samples = max(MIN_SAMPLES, round(seconds * rate))
+    sounds = [read_sound(file, rate, n_samples, a.start) for file in files]
     lengths = [len(sound.samples) for sound in sounds]
     n = min(lengths) if a.length == "shorter" else max(lengths)
     samples = torch.stack([fitted(sound.samples, n) for sound in sounds])
@@ -117,59 +129,62 @@ def read_pair(a: argparse.Namespace) -> Pair:
 
 
 def fitted(x: Tensor, n: int) -> Tensor:
-    """n samples: cropped, or with zeros at the end."""
+    """Return n samples, cropped or with zeros at the end."""
     return torch.nn.functional.pad(x[:n], (0, max(0, n - len(x))))
 
 
 def notes_of(sound: Sound, left: float, n: int) -> list[str]:
-    """What was done to a sound, of which `left` seconds follow the start, to have n samples."""
+    """List the conversions that gave a sound, of which ``left`` seconds follow the start, n samples."""
     seconds = n / sound.sample_rate
     cropped = [f"its last {left - seconds:.3g} s left out"] if left - seconds > 1e-3 else []
     padded = [f"{seconds - left:.3g} s of zeros after it"] if seconds - left > 1e-3 else []
     return [*sound.conversions, *cropped, *padded, *sound.losses]
 
 
-def summary(found: Comparison, pair: Pair) -> str:
-    """The distance, and where it comes from."""
-    lines = [f"Relative distance {found.distance:.3f} (0 the same, 1 as far as silence)"]
+def summary(comparison: Comparison, pair: Pair) -> str:
+    """Return the distance and its largest parts as text."""
+    lines = [f"Relative distance {comparison.distance:.3f} (0 the same, 1 as far as silence)"]
     if abs(pair.decibels) >= 0.05:
         louder = pair.names[pair.decibels > 0]
         lines.append(f"{louder} is {abs(pair.decibels):.1f} dB louder")
-    if found.is_rounding:
+    if comparison.is_rounding:
         return "\n".join(lines)
+    largest = comparison.most(3)
     return "\n".join([
         *lines,
         "Where they differ, in shares of the squared distance:",
-        f"  by rate   {listed(found.by(rate_name))}",
-        f"  by scale  {listed(found.by(scale_name))}",
-        *(f"  {share:4.0%}  {path}, stronger in {pair.names[second]}" for path, share, second in found.most(3)),
+        f"  by rate   {listed(comparison.by(rate_name))}",
+        f"  by scale  {listed(comparison.by(scale_name))}",
+        *(f"  {share:4.0%}  {path}, stronger in {pair.names[second]}" for path, share, second in largest),
     ])  # fmt: skip
 
 
 def rate_name(path: ScatteringPath) -> str:
+    """Return the rate of a path as text."""
     return "order 1 (no rate)" if path.order == 1 else str(path).partition(": ")[2].partition(",")[0]
 
 
 def scale_name(path: ScatteringPath) -> str:
+    """Return the scale and the spin of a path as text."""
     return str(path).partition(", ")[2]
 
 
 def listed(shares: dict[str, float]) -> str:
-    """The largest four."""
+    """Return the largest four shares as text."""
     most = sorted(shares.items(), key=lambda item: -item[1])[:4]
     return "; ".join(f"{name} {share:.0%}" for name, share in most)
 
 
 def prepared_picture(path: Path, files: Sequence[Path]) -> Callable[[JTFSPath, Pair, Comparison], int]:
-    """What draws, after all that can be wrong with the picture's name is checked.
+    """Return the function that draws the picture, after a check of the picture's name.
 
     Raises:
-        ValueError: the name is none of a picture's, or that of a recording.
+        ValueError: the name is not that of a picture, or it is that of a recording.
         ImportError: matplotlib is not installed.
         OSError: the folder cannot be written to.
     """
-    from .comparison_picture import FORMATS, draw_comparison
-    from .drawing import PictureError, drawing
+    from scrapl_jtfs.commands._compare.picture import FORMATS, draw_comparison
+    from scrapl_jtfs.commands.drawing import PictureError, drawing
 
     check_name(path, "--picture")
     if path.suffix[1:].lower() not in FORMATS:
@@ -177,14 +192,16 @@ def prepared_picture(path: Path, files: Sequence[Path]) -> Callable[[JTFSPath, P
             f"Invalid --picture: {shown(path)}; expected a name such as out.png, with one of {', '.join(FORMATS)}"
         )
     if path.is_dir() or any(path.exists() and file.exists() and path.samefile(file) for file in files):
-        raise ValueError(f"Invalid --picture: {shown(path)} is a folder or a recording; name another file")
+        raise ValueError(
+            f"Invalid --picture: {shown(path)}; expected no folder and no recording; name another file"
+        )
     with claimed_folder(path.parent):
         pass
 
-    def draw(jtfs: JTFSPath, pair: Pair, found: Comparison) -> int:
+    def draw(jtfs: JTFSPath, pair: Pair, comparison: Comparison) -> int:
         try:
             with claimed_folder(path.parent), drawing(path):
-                figure = draw_comparison(jtfs, pair.samples, pair.names, found)
+                figure = draw_comparison(jtfs, pair.samples, pair.names, comparison)
                 write_atomically(path, lambda beside: figure.savefig(beside, format=path.suffix[1:].lower()))
         except PictureError as error:
             say(f"error: {error}; all figures are above", sys.stderr)

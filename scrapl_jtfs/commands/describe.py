@@ -1,4 +1,6 @@
-"""scrapl-jtfs describe: what a transform hears, chosen for sounds or by its settings; built only to be timed."""
+"""Command describe: description of a transform with settings of the user, or chosen for sounds."""
+
+from __future__ import annotations
 
 import argparse
 import warnings
@@ -6,28 +8,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._describe.settings_for_sounds import settings_for_sounds
-from ..transform import JTFSPath
-from .audio import read_format
-from .command_line import Parser, say, shown
+from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
+from scrapl_jtfs.commands.audio import read_format
+from scrapl_jtfs.commands.command_line import Parser, say, shown
+from scrapl_jtfs.transform import JTFSPath
 
 __all__ = ["main"]
 
 _RATES, _N_PATHS = (2.0, 20.0), 100
-_CHOICE = ("rates", "paths")  # options of a choice for sounds
-_SETTINGS = ("Q", "J_fr", "Q_fr", "T", "F")  # options of a transform whose J is given
+# Options of settings that are chosen for sounds.
+_CHOICE = ("rates", "paths")
+# Options of settings of the user, which include J.
+_SETTINGS = ("Q", "J_fr", "Q_fr", "T", "F")
 _DEFAULTS = {"Q": (8, 1), "J_fr": 3, "Q_fr": 1, "T": None, "F": None}
 
 
 class Outline(JTFSPath):
-    """The paths and the geometry of a transform without its constants: those of a minute take a minute."""
+    """Transform with paths and geometry but without constants, which take long for long signals."""
 
     def _build_constants(self) -> None:
         pass
 
 
 class Length(NamedTuple):
-    """Of the signals; a sample rate of 1 stands for an unknown one."""
+    """Length of the signals.
+
+    Attributes:
+        n_samples: N.
+        sample_rate: in Hz; 1 stands for an unknown one.
+    """
 
     n_samples: int
     sample_rate: float
@@ -36,10 +45,10 @@ class Length(NamedTuple):
 def main(argv: Sequence[str]) -> int:
     """Print the settings as Python, the description, and with --table the paths."""
     a = parse_arguments(argv)
-    length, orders = find_length(a), checked_orders(a.orders)
-    settings = choose(a, length, orders) if a.J is None else given(a, length)
+    length, orders = find_length(a), as_orders(a.orders)
+    settings = choose(a, length, orders) if a.J is None else settings_of_user(a, length)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a long average, which the description tells, too
+        warnings.simplefilter("ignore")  # the description tells of long averages, too
         kind = JTFSPath if a.measure else Outline
         jtfs = kind(**settings, sample_rate=length.sample_rate, orders=orders)
     described = jtfs.describe(steps=a.steps, n_parameters=a.parameters, measure=a.measure)
@@ -51,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = Parser(
         prog="scrapl-jtfs describe",
         description=(
@@ -66,7 +76,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     sounds.add_argument(
         "--rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="modulations to hear, in Hz (default: 2 20)"
     )
-    sounds.add_argument("--paths", type=int, help=f"how many paths are wanted (default: {_N_PATHS})")
+    sounds.add_argument("--paths", type=int, help=f"about how many paths (default: {_N_PATHS})")
     own = parser.add_argument_group("settings of your own")
     own.add_argument("--J", type=int, help="octaves in time")
     own.add_argument("--Q", type=int, nargs="+", metavar="Q", help="wavelets per octave, Q1 [Q2] (default: 8 1)")
@@ -87,6 +97,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def support(text: str) -> int | str:
+    """Return an average of the command line."""
     if text == "global":
         return text
     try:
@@ -96,7 +107,11 @@ def support(text: str) -> int | str:
 
 
 def find_length(a: argparse.Namespace) -> Length:
-    """Raises ValueError unless the options name one length."""
+    """Return the length of the sounds.
+
+    Raises:
+        ValueError: the options do not name one length.
+    """
     if a.files:
         for name in ("seconds", "samples", "rate"):
             if getattr(a, name) is not None:
@@ -106,10 +121,10 @@ def find_length(a: argparse.Namespace) -> Length:
         return length_of_files(a.files)
     if (a.seconds is None) == (a.samples is None):
         raise ValueError(
-            "Invalid length: expected sound files, --seconds and --rate, or --samples; name one of them"
+            "Invalid length: none or several; expected sound files, --seconds and --rate, or --samples; name one"
         )
     if a.seconds is not None and a.rate is None:
-        raise ValueError("Invalid --rate: none; expected a sample rate in Hz beside --seconds; add --rate")
+        raise ValueError("Invalid --rate: none; expected a sample rate in Hz with --seconds; add --rate")
     rate = 1.0 if a.rate is None else a.rate
     if not 0 < rate < float("inf"):
         raise ValueError(f"Invalid --rate: {rate:g}; expected a positive number of Hz")
@@ -121,18 +136,19 @@ def find_length(a: argparse.Namespace) -> Length:
 
 
 def length_of_files(files: Sequence[Path]) -> Length:
+    """Return the length of the longest file; all have one sample rate."""
     formats = [read_format(file) for file in files]
-    for file, found in zip(files, formats, strict=True):
-        if found.rate != formats[0].rate:
+    for file, own in zip(files, formats, strict=True):
+        if own.rate != formats[0].rate:
             raise ValueError(
-                f"{shown(file)}: {found.rate} Hz, and {shown(files[0])} {formats[0].rate} Hz; expected one sample "
+                f"{shown(file)}: {own.rate} Hz, and {shown(files[0])} {formats[0].rate} Hz; expected one sample "
                 "rate; resample the files beforehand, or name one"
             )
-    return Length(max(found.frames for found in formats), float(formats[0].rate))
+    return Length(max(own.frames for own in formats), float(formats[0].rate))
 
 
 def choose(a: argparse.Namespace, length: Length, orders: Sequence[int]) -> dict[str, Any]:
-    """Settings for sounds of this length."""
+    """Return settings that are chosen for sounds of this length."""
     for name in _SETTINGS:
         if getattr(a, name) is not None:
             raise ValueError(f"Invalid {option(name)}: settings are chosen unless --J is given; add --J")
@@ -145,29 +161,31 @@ def choose(a: argparse.Namespace, length: Length, orders: Sequence[int]) -> dict
     return settings_for_sounds(length.n_samples / length.sample_rate, length.sample_rate, rates, n_paths, orders)
 
 
-def given(a: argparse.Namespace, length: Length) -> dict[str, Any]:
-    """Settings as they are."""
+def settings_of_user(a: argparse.Namespace, length: Length) -> dict[str, Any]:
+    """Return the settings of the command line."""
     for name in _CHOICE:
         if getattr(a, name) is not None:
             raise ValueError(f"Invalid {option(name)}: with --J no settings are chosen; leave one of both out")
     if a.Q is not None and len(a.Q) > 2:
         raise ValueError(f"Invalid --Q: {' '.join(map(str, a.Q))}; expected Q1 or Q1 Q2")
-    found = {name: _DEFAULTS[name] if getattr(a, name) is None else getattr(a, name) for name in _SETTINGS}
-    return {"n_samples": length.n_samples, "J": a.J, **found, "Q": (*found["Q"], 1)[:2]}
+    named = {name: _DEFAULTS[name] if getattr(a, name) is None else getattr(a, name) for name in _SETTINGS}
+    return {"n_samples": length.n_samples, "J": a.J, **named, "Q": (*named["Q"], 1)[:2]}
 
 
-def checked_orders(orders: Sequence[int]) -> tuple[int, ...]:
+def as_orders(orders: Sequence[int]) -> tuple[int, ...]:
+    """Return the orders, each once, or raise ValueError."""
     if not set(orders) <= {1, 2}:
         raise ValueError(f"Invalid --orders: {' '.join(map(str, orders))}; expected 2, 1, or both")
     return tuple(sorted(set(orders)))
 
 
 def option(name: str) -> str:
+    """Return a setting as an option of the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def as_python(settings: dict[str, Any]) -> str:
-    """The call that builds the transform.
+    """Return the Python call that builds the transform.
 
     >>> as_python({"n_samples": 16000, "J": 12, "Q": (8, 2), "T": "global", "F": None, "orders": (2,)})
     "JTFSPath(16000, J=12, Q=(8, 2), T='global')"

@@ -1,4 +1,6 @@
-"""Files written whole or not at all: scrapl_optim.checkpoint for checkpoints, texts and figures."""
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +15,18 @@ __all__ = ["claimed_folder", "save_checkpoint", "write_atomically", "write_text"
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    """Write a text in UTF-8."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint."""
     checkpoint.save_checkpoint(state, path)
 
 
 @contextmanager
 def claimed_folder(folder: Path) -> Iterator[None]:
-    """Make sure that `folder`, new or not, can be written to before hours of work; leave no empty one behind.
+    """Make sure that a folder can be written to before hours of work; a new one that stays empty is removed.
 
     Raises:
         OSError: it cannot be created or written to.
@@ -35,5 +39,5 @@ def claimed_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         for path in missing:
-            with suppress(OSError):  # never made, or it holds results
+            with suppress(OSError):  # it was never made, or it holds results
                 path.rmdir()

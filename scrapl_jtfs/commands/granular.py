@@ -10,6 +10,8 @@ with w a Hann window, f_n (pitch at the grain's centre) and the onset drawn from
 (oct/s) from theta_slope and a_n from theta_density. Grains lie wholly inside the clip, so none is cut.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,26 +22,27 @@ from torch import Tensor, nn
 
 __all__ = ["GranularSynth"]
 
-_TAYLOR_TERMS = 20  # 1/20! < 1e-18: exact in float64 for |gamma t ln 2| <= 1, which the constructor ensures
+# With 1/20! < 1e-18 the series is exact in float64 for |gamma t ln 2| <= 1, which the constructor ensures.
+_TAYLOR_TERMS = 20
 
 
 def draw_grains(seed: int, n_grains: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) of shape (2, n_grains), for onsets and pitches: a pure function of `seed`.
+    """Return uniform numbers in [0, 1) of shape (2, n_grains), for onsets and pitches; the seed determines them.
 
-    Raw words of a counter-based generator, because NumPy promises to keep these for ever.
+    They are made of raw words of a counter-based generator, which NumPy promises never to change.
     """
     words = np.random.Philox(key=seed).random_raw(2 * n_grains)
     return (words >> np.uint64(11)).reshape(2, n_grains) * 2.0**-53
 
 
 def smooth_step(u: Tensor) -> Tensor:
-    """0 below -1/2, 1 above 1/2, a quintic between: twice differentiable, and exactly 0 where a grain is off."""
+    """Return 0 below -1/2, 1 above 1/2 and a quintic between: twice differentiable, and exactly 0 at the end."""
     v = (u + 0.5).clamp(0.0, 1.0)
     return v * v * v * (v * (6.0 * v - 15.0) + 10.0)
 
 
 def taylor_basis(time: Tensor) -> Tensor:
-    """Rows (ln 2)^k t^(k+1) / (k+1)! such that h(gamma, t) = sum_k gamma^k basis[k](t).
+    """Return the rows (ln 2)^k t^(k+1) / (k+1)!, with which h(gamma, t) = sum_k gamma^k basis[k](t).
 
     As a polynomial h is smooth at gamma = 0, where the closed form divides zero by zero.
     """
@@ -50,7 +53,7 @@ def taylor_basis(time: Tensor) -> Tensor:
 
 
 def powers(gamma: Tensor) -> Tensor:
-    """(B, K) with gamma^k in column k, by multiplication: `pow` has NaN in its higher derivatives at zero."""
+    """Return gamma^k in column k of (B, K), by products, as higher derivatives of ``pow`` are NaN at zero."""
     columns = [torch.ones_like(gamma)]
     for _ in range(1, _TAYLOR_TERMS):
         columns.append(columns[-1] * gamma)
@@ -58,23 +61,23 @@ def powers(gamma: Tensor) -> Tensor:
 
 
 def phase(pitch: Tensor, warped_time: Tensor, dtype: torch.dtype) -> Tensor:
-    """Phase in radians, (b, g, L). Whole cycles are dropped in float64: float32 would leave 4e-4 rad of noise."""
+    """Return phases in radians (b, g, L); whole cycles are dropped in float64, as float32 errs by 4e-4 rad."""
     cycles = pitch[:, :, None] * warped_time[:, None, :]
     return cycles.frac().to(dtype) * (2.0 * math.pi)
 
 
 def sample_index(onset: Tensor, grain_samples: int, n_samples: int) -> Tensor:
-    """Position of each grain sample in the flattened (b, n_samples) audio, flattened itself."""
+    """Return the position of each grain sample in the flattened audio (b, n_samples), flattened itself."""
     example = torch.arange(onset.shape[0], device=onset.device)[:, None] * n_samples
     return ((onset + example)[:, :, None] + torch.arange(grain_samples, device=onset.device)).flatten()
 
 
 class _OverlapAdd(torch.autograd.Function):
-    """audio = sum over grains of amplitude * window * sin(phase), placed at their onsets.
+    """Sum over grains of amplitude * window * sin(phase), placed at their onsets.
 
-    Plain autograd would keep some ten arrays of grain samples; this keeps none and recomputes. The backward pass
-    is made of differentiable operations, so with create_graph=True autograd goes through it once more.
-    On the CPU examples are taken one by one, so that the work stays in cache and silent grains are skipped.
+    Plain autograd would keep some ten arrays of grain samples; this function keeps none and computes them again.
+    The backward pass consists of differentiable operations, so that create_graph=True works. On the CPU, examples
+    are taken one by one: the work stays in cache, and silent grains are skipped.
     """
 
     @staticmethod
@@ -105,17 +108,17 @@ class _OverlapAdd(torch.autograd.Function):
         for b, g in _groups(amplitude):
             a, f, h = amplitude[b, g], pitch[b, g], warped_time[b]
             index = sample_index(onset[b, g], window.shape[0], ctx.n_samples)
-            heard = grads[0][b].reshape(-1).index_select(0, index).view(*a.shape, -1) * window
+            grad_grains = grads[0][b].reshape(-1).index_select(0, index).view(*a.shape, -1) * window
             radians = phase(f, h, a.dtype)
-            grad_a = (heard * radians.sin()).sum(-1)
-            grad_h = torch.einsum("bg,bgt->bt", a * (2.0 * math.pi * f).to(a.dtype), heard * radians.cos())
+            grad_a = (grad_grains * radians.sin()).sum(-1)
+            grad_h = torch.einsum("bg,bgt->bt", a * (2.0 * math.pi * f).to(a.dtype), grad_grains * radians.cos())
             grad_amplitude.append(nn.functional.pad(grad_a, (0, amplitude.shape[1] - grad_a.shape[1])))
             grad_warped_time.append(grad_h.to(h.dtype))
         return torch.cat(grad_amplitude), torch.cat(grad_warped_time), None, None, None, None
 
 
 def _groups(amplitude: Tensor) -> list[tuple[slice, slice]]:
-    """Slices (examples, audible grains) to work on at a time."""
+    """Return slices (examples, audible grains) that are computed at a time."""
     if amplitude.device.type != "cpu":  # few large kernels, and no wait for the device
         return [(slice(None), slice(None))]
     # amplitudes fall with the grain's index, and are exactly 0 with zero derivatives after the last audible one
@@ -124,17 +127,17 @@ def _groups(amplitude: Tensor) -> list[tuple[slice, slice]]:
 
 
 class GranularSynth(nn.Module):
-    """Renders textures of `n_samples` from theta = (density, slope) in [0, 1]^2 and one seed per example.
+    """Synthesizer of textures from theta = (density, slope) in [0, 1]^2 and one seed per example.
 
-    Density moves the number of audible grains c = n_grains^density from one to `n_grains`: grain n = 1, 2, ... has
-    the amplitude smooth_step(log2(c / n) / softness + 1/2), so that grains fade within `softness` octaves of
-    density. A logarithmic law, as for pitch and rate: with a linear one half of the range of density tells 16
-    grains from 32, which is hardly heard. Slope 0 to 1 is gamma = -max_slope to +max_slope oct/s, 0.5 is no
-    chirp. The audio is scaled to the RMS `level`, so that density cannot be read off the loudness (the paper does
-    not say whether it does so).
+    Density moves the number of audible grains c = n_grains^density from one to ``n_grains``. Grain n = 1, 2, ...
+    has the amplitude smooth_step(log2(c / n) / softness + 1/2), so that it fades within ``softness`` octaves of
+    density. The law is logarithmic, as those of pitch and rate: with a linear law, half of the range of density
+    would tell 16 grains from 32, which sound alike. Slopes from 0 to 1 are gamma = -max_slope to +max_slope oct/s,
+    and 0.5 is no chirp. The audio is scaled to the RMS ``level``, so that loudness does not reveal density (the
+    paper does not say if it does so).
 
-    Onsets (whole samples, uniform) and pitches (log-uniform) come from the seed alone: the same seed gives the
-    same grains in any batch. Differentiable in theta, any number of times.
+    Onsets (whole samples, uniform) and pitches (log-uniform) depend on the seed alone: one seed gives the same
+    grains in any batch. The audio is differentiable in theta, any number of times.
     """
 
     window: Tensor
@@ -156,18 +159,21 @@ class GranularSynth(nn.Module):
         super().__init__()
         if not 1 < grain_samples <= n_samples:
             raise ValueError(
-                f"grain_samples must lie in [2, n_samples = {n_samples}], got {grain_samples}: "
-                "shorten the grains or lengthen the textures"
+                f"Invalid grain_samples: {grain_samples}; expected 2 to n_samples={n_samples}; shorten the "
+                "grains or lengthen the textures"
             )
         if n_grains < 1 or softness <= 0 or level <= 0:
-            raise ValueError(f"n_grains, softness and level must be positive, got {n_grains}, {softness}, {level}")
+            raise ValueError(
+                f"Invalid n_grains={n_grains}, softness={softness} or level={level}; expected positive numbers"
+            )
         duration = grain_samples / sample_rate
         limit = min(math.log2(sample_rate / 2 / max_pitch), 1 / math.log(2)) * 2 / duration
         if not 0 < min_pitch <= max_pitch or not 0 <= max_slope < limit:
             raise ValueError(
-                f"grains of {duration:g} s around up to {max_pitch:g} Hz stay below Nyquist "
-                f"({sample_rate / 2:g} Hz) for slopes under {limit:g} oct/s, got max_slope={max_slope:g} "
-                f"(and min_pitch={min_pitch:g} Hz): lower max_slope or max_pitch, or shorten the grains"
+                f"Invalid max_slope={max_slope:g} or min_pitch={min_pitch:g}; expected 0 < min_pitch <= max_pitch "
+                f"and slopes under {limit:g} oct/s, with which grains of {duration:g} s around up to "
+                f"{max_pitch:g} Hz stay below {sample_rate / 2:g} Hz; lower max_slope or max_pitch, or shorten "
+                "the grains"
             )
         self.n_samples, self.sample_rate = n_samples, sample_rate
         self.n_grains, self.grain_samples = n_grains, grain_samples
@@ -179,25 +185,25 @@ class GranularSynth(nn.Module):
         self.register_buffer("basis", taylor_basis(time), persistent=False)
 
     def grains(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Onsets in samples (int64) and pitches in Hz (float64), each (B, n_grains)."""
+        """Return onsets in samples (int64) and pitches in Hz (float64), each (B, n_grains)."""
         uniform = np.stack([draw_grains(seed, self.n_grains) for seed in seeds])
         onset = np.floor(uniform[:, 0] * (self.n_samples - self.grain_samples + 1)).astype(np.int64)
         pitch = self.min_pitch * (self.max_pitch / self.min_pitch) ** uniform[:, 1]
         return torch.from_numpy(onset).to(self.basis.device), torch.from_numpy(pitch).to(self.basis.device)
 
     def amplitudes(self, density: Tensor) -> Tensor:
-        """(B, n_grains); the first grain is always on, hence the audio is never silent."""
+        """Return amplitudes (B, n_grains); the first grain is always on, so that the audio is never silent."""
         octave = torch.log2(torch.arange(1, self.n_grains + 1, dtype=density.dtype, device=density.device))
         active = density[:, None] * math.log2(self.n_grains)
         return smooth_step((active - octave) / self.softness + 0.5)
 
     def forward(self, theta: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
-        """(B, 2) and B seeds -> (B, n_samples)."""
+        """Render textures (B, n_samples) of theta (B, 2) and B seeds."""
         seeds = [int(seed) for seed in seeds]
         if theta.ndim != 2 or theta.shape[1] != 2 or len(seeds) != theta.shape[0]:
             raise ValueError(
-                f"expected theta of shape (B, 2) and B seeds, got {tuple(theta.shape)} and "
-                f"{len(seeds)} seeds: give one row (density, slope) and one seed per example"
+                f"Invalid theta: shape {tuple(theta.shape)} with {len(seeds)} seeds; expected (B, 2) and B seeds; "
+                "give one row (density, slope) and one seed per example"
             )
         onset, pitch = self.grains(seeds)
         slope = self.max_slope * (2.0 * theta[:, 1].double() - 1.0)

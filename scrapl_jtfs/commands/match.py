@@ -1,4 +1,6 @@
-"""scrapl-jtfs resynthesize and match: descend to a recording on one random path per step."""
+"""Commands match and resynthesize: fit grains or noise to a recording, on one random path per step."""
+
+from __future__ import annotations
 
 import argparse
 import hashlib
@@ -8,42 +10,46 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .audio import MAX_RATE, MIN_SAMPLES, Recording, read_recording
-from .command_line import Parser, check_name, named_file, say, set_threads, shown
-from .drawing import PictureError
-from .files import claimed_folder
-from .fit import (
+from scrapl_jtfs.commands._match.fit import (
     FITS,
     MAX_STEPS,
     FitSettings,
-    Grains,
     History,
-    Model,
     Target,
-    Waveform,
     descend,
     eval_seeds,
     fall_doubts,
-    make_jtfs,
 )
-from .match_report import PICTURE, Match, draw_report, write_match
-from .provenance import check_configuration
+from scrapl_jtfs.commands._match.models import Grains, Model, Waveform
+from scrapl_jtfs.commands._match.report import PICTURE, Match, draw_report, write_match
+from scrapl_jtfs.commands.audio import MAX_RATE, MIN_SAMPLES, Recording, read_recording
+from scrapl_jtfs.commands.command_line import Parser, check_name, named_file, say, set_threads, shown
+from scrapl_jtfs.commands.drawing import PictureError
+from scrapl_jtfs.commands.files import claimed_folder
+from scrapl_jtfs.commands.provenance import check_configuration
+from scrapl_jtfs.commands.transforms import make_jtfs
 
 __all__ = ["Job", "match", "match_grains", "prepare", "resynthesize"]
 
-_VERSION = 2  # raise it when the same settings give another result
+# Raise the version when the same settings give another result.
+_VERSION = 2
 _MAX_SECONDS = 60.0
 _MAX_SEED = 2**31
 _SLUG_LENGTH = 40
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is to be matched, how, and where the result goes."""
+class Job(NamedTuple):
+    """Fit that is to be done.
+
+    Attributes:
+        configuration: settings that are written to the result's folder.
+        recording: recording to be matched.
+        settings: settings of the descent.
+        out: folder of the result.
+    """
 
     configuration: dict[str, Any]
     recording: Recording
@@ -51,7 +57,7 @@ class Job:
     out: Path
 
     def fit(self) -> Match:
-        """Descend; ctrl-C after the first step ends it early."""
+        """Fit the model of this mode; ctrl-C after the first step ends it early."""
         fit = fit_texture if self.configuration["mode"] == "texture" else fit_granular
         return fit(self.configuration, self.recording, self.settings, self.configuration["seed"])
 
@@ -72,13 +78,13 @@ def match(
     Args:
         file: WAV, FLAC or another file that libsndfile knows.
         mode: "granular" fits the two parameters of the granular synthesizer, "texture" a waveform from noise.
-        out: folder, new or with an earlier result of the same settings; None for one in runs/ that no other
+        out: folder, new or with an earlier result of the same settings; None for a folder in runs/ that no other
             recording and no other settings share.
-        steps: of gradient descent, one JTFS path each; None for the mode's own.
-        seconds: length to match; the power of two of samples nearest to it is taken.
-        start: where in the recording, in seconds.
-        rate: working sample rate in Hz; None for the mode's own.
-        seed: of noise, grains and paths.
+        steps: number of steps of gradient descent, one JTFS path each; None for the mode's default.
+        seconds: length to match, which is rounded to a power of two of samples.
+        start: beginning of the match in the recording, in seconds.
+        rate: working sample rate in Hz; None for the mode's default.
+        seed: seed of noise, grains and paths.
 
     Returns:
         The content of result.json.
@@ -91,9 +97,9 @@ def match(
     """
     job = prepare(file, mode, out, steps=steps, seconds=seconds, start=start, rate=rate, seed=seed)
     with claimed_folder(job.out):
-        found = job.fit()
-        result = write_match(job.out, found)
-        draw_report(job.out, found)
+        fitted = job.fit()
+        result = write_match(job.out, fitted)
+        draw_report(job.out, fitted)
     return result
 
 
@@ -108,7 +114,7 @@ def prepare(
     rate: int | None = None,
     seed: int = 0,
 ) -> Job:
-    """Check everything that `match` takes and read the recording, before any work; writes nothing."""
+    """Check all arguments of :func:`match` and read the recording; this writes nothing."""
     settings = fit_settings(mode, steps, rate)
     check_times(seconds, start, seed)
     if out is not None:
@@ -132,15 +138,17 @@ def prepare(
 
 
 def check_not_overwritten(file: Path, folder: Path) -> None:
+    """Raise ValueError if the recording is a file that the match would write."""
     for path in (folder / "match.wav", folder / "target.wav"):
         if path.exists() and path.samefile(file):
             raise ValueError(
-                f"Invalid --out: {shown(folder)}; the match would overwrite the recording {shown(path)}; "
-                "name another folder"
+                f"Invalid --out: {shown(folder)}; expected another folder, as the match would overwrite the "
+                f"recording {shown(path)}; name another folder"
             )
 
 
 def check_times(seconds: float, start: float, seed: int) -> None:
+    """Raise ValueError if the length, the start or the seed is out of range."""
     if not 0 < seconds <= _MAX_SECONDS:
         raise ValueError(f"Invalid seconds: {seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
     if not 0 <= start < math.inf:
@@ -150,12 +158,15 @@ def check_times(seconds: float, start: float, seed: int) -> None:
 
 
 def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
-    """The settings of a mode, with some of the user's own."""
+    """Return the settings of a mode, some of them replaced by the user's.
+
+    Raises:
+        ValueError: the mode is unknown, or a setting is out of range.
+    """
     if mode not in FITS:
-        raise ValueError(f"Invalid mode: {mode!r}; mode must be one of {', '.join(FITS)}")
+        raise ValueError(f"Invalid mode: {mode!r}; expected one of {', '.join(FITS)}")
     default = FITS[mode]
-    changed = replace(
-        default,
+    changed = default._replace(
         steps=default.steps if steps is None else steps,
         sample_rate=default.sample_rate if rate is None else rate,
     )
@@ -172,7 +183,7 @@ def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
 
 
 def default_folder(configuration: dict[str, Any]) -> Path:
-    """A folder in runs/ for these settings alone: a harmless form of the file's name, and a hash of everything.
+    """Return a folder in runs/ for these settings alone, named by the file and a hash of all settings.
 
     >>> folder = default_folder({"file": "../My rain (1)...wav", "mode": "texture"})
     >>> folder.parent.name, folder.name.rpartition("-")[0]
@@ -184,6 +195,7 @@ def default_folder(configuration: dict[str, Any]) -> Path:
 
 
 def fit_texture(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
+    """Fit a waveform."""
     target, model = make_target(recording, settings), Waveform(recording, seed)
     start = model.samples.detach().clone()
     history, seconds = timed_descent(target, model, settings, seed)
@@ -198,11 +210,12 @@ def fit_texture(configuration: dict[str, Any], recording: Recording, settings: F
 
 
 def fit_granular(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
+    """Fit density and slope of grains."""
     target, model = make_target(recording, settings), Grains(recording)
-    heard = eval_seeds(seed, settings)
-    theta_start, start = model.theta.detach(), model(heard).detach()
+    seeds = eval_seeds(seed, settings)
+    theta_start, start = model.theta.detach(), model(seeds).detach()
     history, seconds = timed_descent(target, model, settings, seed)
-    theta, sound = model.theta.detach(), model(heard).detach()
+    theta, sound = model.theta.detach(), model(seeds).detach()
     best, synth = history.best, model.synth
     fall = target.fall(start[best], sound[best])
     figures = {
@@ -227,28 +240,30 @@ def fit_granular(configuration: dict[str, Any], recording: Recording, settings: 
 
 
 def make_target(recording: Recording, settings: FitSettings) -> Target:
+    """Return the coefficients of a recording."""
     n = recording.samples.shape[-1]
     return Target(make_jtfs(n, recording.sample_rate, settings.invariant), recording.samples)
 
 
 def timed_descent(target: Target, model: Model, settings: FitSettings, seed: int) -> tuple[History, float]:
-    """The history, and the seconds that it took with its evaluations."""
+    """Fit the model; return the course of the fit, and its seconds including evaluations."""
     started = time.perf_counter()
     history = descend(target, model, settings, seed)
     return history, time.perf_counter() - started
 
 
 def resynthesize(argv: Sequence[str]) -> int:
-    """The command of the same name."""
+    """Run the command resynthesize."""
     return command(argv, "texture")
 
 
 def match_grains(argv: Sequence[str]) -> int:
-    """The command match."""
+    """Run the command match."""
     return command(argv, "granular")
 
 
 def parse_arguments(argv: Sequence[str], mode: str) -> argparse.Namespace:
+    """Return the options of the command line of a mode."""
     name, what = {
         "texture": ("resynthesize", "Resynthesise a recording as a texture from noise"),
         "granular": ("match", "Fit the density and slope of a granular synthesizer to a recording"),
@@ -272,7 +287,7 @@ def parse_arguments(argv: Sequence[str], mode: str) -> argparse.Namespace:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """What the user wants to know, for the terminal."""
+    """Return the errors and the parameters of a match as text for the terminal."""
     lines = [
         f"Relative JTFS error {result['error_start']:.3f} -> {result['error_match']:.3f} "
         f"in {result['steps_done']} steps, {result['seconds']:.0f} s"
@@ -287,7 +302,7 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def command(argv: Sequence[str], mode: str) -> int:
-    """Exit code 0, 1 for a picture that failed, 130 after ctrl-C; see `guarded` for what the user can mend."""
+    """Run one of both commands; return 0, 1 if the picture failed, or 130 after ctrl-C."""
     a = parse_arguments(argv, mode)
     set_threads(a.threads)
     try:
@@ -302,23 +317,23 @@ def command(argv: Sequence[str], mode: str) -> int:
 
 
 def run(job: Job) -> int:
-    """Fit, write and tell; returns the exit code."""
+    """Fit, write and print; return the exit code."""
     say(f"{shown(job.configuration['file'])}, {job.configuration['mode']}, {job.settings.steps} steps")
     for note in job.recording.notes:
         say(f"  {note}")
-    found = job.fit()
-    result = write_match(job.out, found)
+    fitted = job.fit()
+    result = write_match(job.out, fitted)
     say(summary(result))
     out = shown(job.out)
     say(f"Listen to  {out}/target.wav and {out}/match.wav\nFigures    {out}/result.json")
-    return draw(job.out, found)
+    return draw(job.out, fitted)
 
 
-def draw(out: Path, found: Match) -> int:
-    """The picture, when everything else is on the disk; returns the exit code."""
+def draw(out: Path, fitted: Match) -> int:
+    """Draw the picture after everything else is on the disk; return the exit code."""
     code = 0
     try:
-        draw_report(out, found)
+        draw_report(out, fitted)
         say(f"Look at    {shown(out / PICTURE)}")
     except PictureError as error:
         say(f"error: {error}; the match is whole in match.wav and result.json", sys.stderr)
@@ -326,7 +341,7 @@ def draw(out: Path, found: Match) -> int:
     except KeyboardInterrupt:
         say(f"\nInterrupted while drawing {PICTURE}: the match is whole in match.wav and result.json.", sys.stderr)
         return 130
-    if found.history.interrupted:
-        say(f"Interrupted after {found.history.done} steps: this is what there was.", sys.stderr)
+    if fitted.history.interrupted:
+        say(f"Interrupted after {fitted.history.done} steps: this is what there was.", sys.stderr)
         return 130
     return code

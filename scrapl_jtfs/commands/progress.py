@@ -1,4 +1,6 @@
-"""A progress bar that moves with the steps and estimates the rest from steps that are typical."""
+"""Progress bar with an estimate of the time left from typical steps."""
+
+from __future__ import annotations
 
 import sys
 import time
@@ -10,13 +12,16 @@ from tqdm import tqdm
 
 __all__ = ["Progress", "rough_duration"]
 
-_WARM_UP = 16  # steps of a sitting that do not count: caches, constants and allocators fill
-_ENOUGH = 16  # steps that must count before there is an estimate
-_WINDOW = 256  # steps that count: some epochs with their validations, but not the load of ten minutes ago
+# The first steps of a sitting do not count, as they fill caches and allocators.
+_WARM_UP = 16
+# There is an estimate after this many steps that count.
+_ENOUGH = 16
+# The latest steps that count span some epochs with their validations, but not the load of ten minutes ago.
+_WINDOW = 256
 
 
 def rough_duration(seconds: float) -> str:
-    """A duration with the precision of an estimate.
+    """Return a duration with the precision of an estimate.
 
     >>> [rough_duration(s) for s in (0.2, 42, 300, 9000)]
     ['1 s', '42 s', '5 min', '2.5 h']
@@ -27,15 +32,15 @@ def rough_duration(seconds: float) -> str:
 
 
 class Progress:
-    """A bar over steps on stderr, used as a context manager.
+    """Progress bar on stderr, used as a context manager.
 
     Args:
-        total: steps, those of earlier sittings included.
-        done: steps of earlier sittings.
-        label: what is trained.
-        unit: what a step is.
-        disable: draw nothing; None where stderr is no terminal.
-        clock: seconds, for tests.
+        total: number of steps, including those of earlier sittings.
+        done: number of steps of earlier sittings.
+        label: text before the bar.
+        unit: name of the steps.
+        disable: True to draw nothing; None to draw only if stderr is a terminal.
+        clock: function that returns seconds.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class Progress:
             desc=label,
             disable=disable,
             dynamic_ncols=True,
-            # every step may draw: an interval in steps, tqdm's habit, stands still when steps become slow
+            # Every step may draw; an interval in steps, as tqdm would choose, stalls when steps become slow.
             miniters=1,
             mininterval=0.1 if sys.stderr.isatty() else 30,
             unit=unit,
@@ -66,7 +71,7 @@ class Progress:
         )
 
     def step(self) -> None:
-        """Count a step that is done."""
+        """Count a step."""
         self.done += 1
         self._sitting += 1
         if self._sitting >= _WARM_UP:
@@ -75,13 +80,13 @@ class Progress:
         self._bar.update()
 
     def note(self, text: str) -> None:
-        """Show `text` behind the bar from the next step on."""
+        """Show a text after the bar from the next step on."""
         self._note = text
         self._describe()
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate for the steps that are left, from the mean of the latest; None before it can be trusted."""
+        """Estimated seconds for the steps that are left; None before there are enough steps."""
         counted = len(self._times) - 1
         if counted < _ENOUGH:
             return None
@@ -92,7 +97,7 @@ class Progress:
         parts = [] if left is None or self.done >= self.total else [f"about {rough_duration(left)} left"]
         self._bar.set_postfix_str(", ".join([*parts, *([self._note] if self._note else [])]), refresh=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(

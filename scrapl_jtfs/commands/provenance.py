@@ -1,4 +1,6 @@
-"""Where figures come from: configuration of a run folder, machine, versions."""
+"""Provenance of results: configuration of their folder, machine and versions."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -15,35 +17,38 @@ __all__ = ["CONFIGURATION", "check_configuration", "machine", "versions"]
 CONFIGURATION = "config.json"
 
 
-def check_configuration(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse a folder that holds results of another configuration.
+def check_configuration(folder: Path, configuration: dict[str, Any]) -> None:
+    """Raise unless a folder is new, or holds results of this configuration.
 
     Raises:
-        ValueError: it does, it is a file, or what it says of its configuration cannot be read.
+        ValueError: the results are of another configuration, or of none that can be read; or it is a file.
     """
     path = folder / CONFIGURATION
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder")
+        raise ValueError(f"Invalid --out: {folder}; expected a folder, not a file; name a folder")
     if not path.exists():
         return
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not the configuration of a run ({error}): choose another --out") from error
+        raise ValueError(
+            f"Invalid --out: {folder}; expected the configuration of a run in {path.name} ({error}); choose "
+            "another --out"
+        ) from error
     differences = [
-        f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} now"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
+        f"{key}: {earlier.get(key)!r} there, {configuration.get(key)!r} now"
+        for key in sorted(earlier.keys() | configuration.keys())
+        if earlier.get(key) != configuration.get(key)
     ]
     if differences:
         raise ValueError(
-            f"the run folder {folder} holds results of another configuration "
-            f"({'; '.join(differences)}): choose another --out, repeat the original settings, or delete the folder"
+            f"Invalid --out: {folder}; expected no results of another configuration ({'; '.join(differences)}); "
+            "choose another --out, repeat the original settings, or delete the folder"
         )
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the run was made on."""
+    """Describe the machine of a run."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -59,7 +64,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of Python and of some packages."""
+    """Return the versions of Python and of some packages."""
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 

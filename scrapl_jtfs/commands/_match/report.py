@@ -1,10 +1,11 @@
-"""What a match leaves behind: result.json, match.wav, target.wav, and last report.png."""
+"""Files of a match: result.json, match.wav, target.wav, and last report.png."""
+
+from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -12,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-from ..figures import draw_scalogram
-from .audio import Recording, write_audio
-from .drawing import drawing, plain_title
-from .files import write_atomically, write_text
-from .fit import History, make_jtfs
-from .provenance import CONFIGURATION, machine, versions
+from scrapl_jtfs.commands._match.fit import History
+from scrapl_jtfs.commands.audio import Recording, write_audio
+from scrapl_jtfs.commands.drawing import drawing, plain_title
+from scrapl_jtfs.commands.files import write_atomically, write_text
+from scrapl_jtfs.commands.provenance import CONFIGURATION, machine, versions
+from scrapl_jtfs.commands.transforms import make_jtfs
+from scrapl_jtfs.figures import draw_scalogram
 
 __all__ = ["PICTURE", "Match", "draw_report", "write_match"]
 
@@ -25,22 +27,30 @@ PICTURE = "report.png"
 _PACKAGES = ("torch", "numpy", "soundfile", "scrapl-jtfs")
 
 
-@dataclass(frozen=True)
-class Match:
-    """A finished or interrupted match; `start` and `match` (N,) are at the level of `recording.samples`."""
+class Match(NamedTuple):
+    """Finished or interrupted match.
+
+    Attributes:
+        configuration: settings.
+        recording: recording that was matched.
+        start: (N,) sound before the fit, at the level of ``recording.samples``.
+        match: (N,) sound after it, at the same level.
+        history: course of the fit.
+        figures: parameters and other numbers for result.json.
+    """
 
     configuration: dict[str, Any]
     recording: Recording
     start: Tensor
     match: Tensor
     history: History
-    figures: dict[str, Any]  # theta and other numbers for result.json
+    figures: dict[str, Any]
 
 
 def write_match(folder: Path, match: Match) -> dict[str, Any]:
-    """Write result.json, then the sounds at the recording's own level; returns the content of result.json.
+    """Write result.json, then the sounds at the recording's own level; return the content of result.json.
 
-    The picture, which can be drawn again, comes afterwards (`draw_report`): a fit takes minutes.
+    The picture comes afterwards, in :func:`draw_report`: if it fails, the result of minutes is safe.
     """
     recording, result = match.recording, describe(match)
     write_text(folder / CONFIGURATION, json.dumps(match.configuration, indent=2) + "\n")
@@ -63,7 +73,7 @@ def draw_report(folder: Path, match: Match) -> None:
 
 
 def describe(match: Match) -> dict[str, Any]:
-    """Every figure of the match, with what is needed to judge and repeat it."""
+    """Return all numbers of the match, with the settings, the machine and the versions to repeat it."""
     history = match.history
     return {
         "configuration": match.configuration,
@@ -83,7 +93,7 @@ def describe(match: Match) -> dict[str, Any]:
 
 
 def draw_match(match: Match) -> Figure:
-    """Scalograms of target, start and match, each in dB below its loudest point; under them the error by steps."""
+    """Draw scalograms of target, start and match, and under them the error by steps."""
     rate, n = match.recording.sample_rate, match.recording.samples.shape[-1]
     jtfs = make_jtfs(n, rate, invariant=True)
     sounds = {"target": match.recording.samples, "start": match.start, "match": match.match}
@@ -109,7 +119,7 @@ def draw_match(match: Match) -> Figure:
 
 
 def draw_error(axes: Axes, history: History) -> None:
-    """Relative error of the full tree; the chosen start is thick."""
+    """Draw the relative error on all paths; the line of the chosen start is thick."""
     steps = [step for step, _ in history.curve]
     for k in range(len(history.curve[0][1])):
         chosen = k == history.best

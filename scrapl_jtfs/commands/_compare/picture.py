@@ -1,22 +1,24 @@
-"""What scrapl-jtfs compare draws."""
+"""Picture of the comparison of two sounds."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..figures import draw_rate_scale, draw_scalogram
-from ..transform import JTFSPath
-from .comparison import Comparison
-from .drawing import plain_title
+from scrapl_jtfs.commands._compare.distances import Comparison
+from scrapl_jtfs.commands.drawing import plain_title
+from scrapl_jtfs.figures import draw_rate_scale, draw_scalogram
+from scrapl_jtfs.transform import JTFSPath
 
 __all__ = ["FORMATS", "draw_comparison"]
 
 FORMATS = ("jpg", "pdf", "png", "svg")
 
 
-def draw_comparison(jtfs: JTFSPath, samples: Tensor, names: Sequence[str], found: Comparison) -> Figure:
-    """Scalograms of both sounds (2, N); below, each path's share of the squared distance, times uniform."""
+def draw_comparison(jtfs: JTFSPath, samples: Tensor, names: Sequence[str], comparison: Comparison) -> Figure:
+    """Draw scalograms of both sounds (2, N), and below them each path's share of the squared distance."""
     figure = Figure(figsize=(9, 8), layout="constrained", dpi=120)
     grid = figure.add_gridspec(2, 2)
     cells = [figure.add_subplot(grid[0, k]) for k in range(2)]
@@ -25,10 +27,13 @@ def draw_comparison(jtfs: JTFSPath, samples: Tensor, names: Sequence[str], found
         cell.set_title(plain_title(name), fontsize=10, parse_math=False)
     figure.colorbar(meshes[0], ax=cells, label="dB below its loudest point")
     below = figure.add_subplot(grid[1, :])
-    title = f"Relative distance {found.distance:.3f} (0 the same, 1 as far as silence)"
-    if not found.is_rounding:
+    title = f"Relative distance {comparison.distance:.3f} (0 the same, 1 as far as silence)"
+    if not comparison.is_rounding:
         draw_rate_scale(
-            below, jtfs.paths, found.shares * jtfs.n_paths, label="share of the squared distance, times uniform"
+            below,
+            jtfs.paths,
+            comparison.shares * jtfs.n_paths,
+            label="share of the squared distance, times uniform",
         )
         title = f"{title}: where it comes from"
     else:

@@ -1,0 +1,1 @@
+"""Parts of ``scrapl_jtfs.scrapl``."""

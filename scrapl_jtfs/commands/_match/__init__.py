@@ -1,0 +1,1 @@
+"""Parts of ``scrapl-jtfs match`` and ``scrapl-jtfs resynthesize``."""
