@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import itertools
 import math
 import weakref
 from typing import Any
@@ -120,51 +119,6 @@ def test_a_parameter_without_a_gradient_for_a_path_counts_as_zero() -> None:
         results.append(clones([first, second]))
         assert first.grad is None
     assert_bitwise(*results)
-
-
-@pytest.mark.parametrize("n_draws", [1, 2, 3])
-@pytest.mark.parametrize("path_adam", [True, False])
-@given(
-    history=draws_of_steps,
-    weights=st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3),
-    saga=st.floats(0, 1),
-    seed=st.integers(0, 999),
-)
-@settings(max_examples=10, deadline=None)
-def test_weighted_steps_are_unbiased(
-    n_draws: int, path_adam: bool, history: list[list[int]], weights: list[float], saga: float, seed: int
-) -> None:
-    """E[step] = -lr mean_p g_cur,p, enumerating all draws, for any K, pi, history and strength of SAGA."""
-    rng, n_paths = np.random.default_rng(seed), 3
-    param = Parameter(random(rng))
-    optimizer = PathAdamSAGA(
-        [param], n_paths, 1.0, weight_decay=0.0, path_adam=path_adam, saga=saga, unbiased=True
-    )
-    twin = ReferencePathAdamSAGA(param.detach().numpy(), n_paths, 1.0, path_adam=path_adam)
-    for paths in history:
-        draws = [(p % n_paths, random(rng), 1.0) for p in paths]
-        for path, grad, _ in draws:
-            param.grad = grad.clone()
-            optimizer.add_path(path)
-        optimizer.step()
-        twin.step_many(draws)
-    gradients = [random(rng) for _ in range(n_paths)]
-    sampler = PathSampler(np.array(weights) / sum(weights))
-    mean = torch.zeros(4, dtype=torch.float64)
-    for draw in itertools.product(range(n_paths), repeat=n_draws):
-        branch = copy.deepcopy(optimizer)
-        (moved,) = branch.param_groups[0]["params"]
-        for path in draw:
-            moved.grad = gradients[path].clone()
-            branch.add_path(path, weight=sampler.weight(path))
-        branch.step()
-        mean += math.prod(sampler.probs[list(draw)]) * (moved.detach() - param.detach())
-    currents = []
-    for path, grad in enumerate(gradients):
-        alone = copy.deepcopy(twin)
-        alone.step(path, grad.numpy())
-        currents.append(torch.from_numpy(alone.g_hat[path]))
-    torch.testing.assert_close(mean, -torch.stack(currents).mean(0), rtol=1e-8, atol=1e-8)
 
 
 def test_parts_of_a_batch_at_the_price_of_one() -> None:

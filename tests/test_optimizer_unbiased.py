@@ -1,146 +1,181 @@
-"""Which estimators are unbiased: every path enumerated, no sampling, from states that random runs left behind."""
+"""Which steps of PathAdamSAGA are unbiased: every path enumerated, from states that runs left behind."""
 
 import copy
+import itertools
+import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, PathSampler
 from scrapl_optim.reference import ReferencePathAdamSAGA
+from scrapl_optim.testing import assert_unbiased, distributions, path_sequences
+from tests.support.optimizer_helpers import random_gradients
 
 N_PATHS, SIZE = 5, 4
+FEW = 3  # paths where all pairs and triples are enumerated
+# The largest weight is 1 / (N_PATHS * SMALLEST): a change is the difference of weights as large as that.
+SMALLEST, ROUNDING = 1e-3, 1e-12
 
-histories = st.lists(st.integers(0, N_PATHS - 1), max_size=12)
-distributions = st.lists(st.floats(0.05, 1.0), min_size=N_PATHS, max_size=N_PATHS).map(
-    lambda weights: np.array(weights) / np.sum(weights)
-)
-
-
-def gradient(rng):
-    return torch.from_numpy(rng.standard_normal(SIZE))
-
-
-def expected_change(optimizer, probs, gradients, weights):
-    """The mean change of the parameter over the draw of the path: one copy of the optimizer for each path."""
-    mean = torch.zeros(SIZE, dtype=torch.float64)
-    for path, (prob, grad, weight) in enumerate(zip(probs, gradients, weights, strict=True)):
-        branch = copy.deepcopy(optimizer)
-        (param,) = branch.param_groups[0]["params"]
-        before = param.detach().clone()
-        param.grad = grad
-        branch.step(path_idx=path, weight=weight)
-        mean += prob * (param.detach() - before)
-    return mean
+Array = npt.NDArray[np.float64]
+histories = path_sequences(N_PATHS, max_size=12)
+full_histories = path_sequences(N_PATHS, max_size=17, every_path=True)
+any_distribution = distributions(N_PATHS, N_PATHS, smallest=SMALLEST)
+random_seeds = st.integers(0, 999)
 
 
-def trained(history, rng, **kwargs):
-    """An optimizer after ``history``, and the twin that went the same way."""
-    param = Parameter(gradient(rng))
-    optimizer = PathAdamSAGA([param], N_PATHS, lr=1.0, weight_decay=0.0, **kwargs)
-    twin = ReferencePathAdamSAGA(param.detach().numpy(), N_PATHS, lr=1.0, path_adam=kwargs["path_adam"])
-    for path in history:
-        param.grad = gradient(rng)
-        optimizer.step(path_idx=path)
-        twin.step(path, param.grad.numpy())
-    return optimizer, twin
+def trained(
+    history: list[list[int]], n_paths: int, seed: int, **kwargs: Any
+) -> tuple[PathAdamSAGA, ReferencePathAdamSAGA]:
+    """Return an optimizer after steps of one or several paths, and its definition after the same."""
+    param = Parameter(torch.zeros(SIZE, dtype=torch.float64))
+    shared = {"lr": 1.0, "weight_decay": 0.0, "path_adam": kwargs.pop("path_adam")}
+    optimizer = PathAdamSAGA([param], n_paths, **shared, **kwargs)
+    reference = ReferencePathAdamSAGA(np.zeros(SIZE), n_paths, **shared)
+    for k, paths in enumerate(history):
+        draws = list(zip(paths, random_gradients(len(paths), SIZE, seed=1000 * (k + 1) + seed), strict=True))
+        take_step(optimizer, draws)
+        reference.step_many([(path, grad, 1.0) for path, grad in draws])
+    return optimizer, reference
 
 
-def update_of(twin, path, grad):
-    """What P-Adam makes of a gradient: the memory after a step from the twin's state."""
-    branch = copy.deepcopy(twin)
-    branch.step(path, grad.numpy())
-    return branch.g_hat[path]
+def take_step(optimizer: PathAdamSAGA, draws: list[tuple[int, Array]], weights: Any = None) -> None:
+    (param,) = optimizer.param_groups[0]["params"]
+    for path, grad in draws:
+        param.grad = torch.from_numpy(grad).clone()
+        optimizer.add_path(path, weight=None if weights is None else weights[path])
+    optimizer.step()
+
+
+def update(optimizer: PathAdamSAGA, draws: list[tuple[int, Array]], weights: Any = None) -> Tensor:
+    """Return what a step would subtract from the weights: what a copy's step does, at a learning rate of one."""
+    branch = copy.deepcopy(optimizer)
+    (param,) = branch.param_groups[0]["params"]
+    before = param.detach().clone()
+    take_step(branch, draws, weights)
+    return before - param.detach()
+
+
+def current(reference: ReferencePathAdamSAGA, gradients: list[Array]) -> Array:
+    """Return g_current of every path, as a step of that path alone would compute it."""
+    rows = []
+    for path, gradient in enumerate(gradients):
+        branch = copy.deepcopy(reference)
+        branch.step(path, gradient)
+        rows.append(branch.g_hat[path])
+    return np.stack(rows)
+
+
+def weights_of(pi: Array) -> list[float]:
+    sampler = PathSampler(pi)
+    return [sampler.weight(path) for path in range(len(pi))]
 
 
 @pytest.mark.parametrize("path_adam", [True, False])
 @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
-@given(history=histories, probs=distributions, saga=st.floats(0, 1), seed=st.integers(0, 999))
+@given(history=histories, pi=any_distribution, saga=st.floats(0, 1), seed=random_seeds)
 @settings(max_examples=25, deadline=None)
-def test_weighted_steps_are_unbiased_for_any_distribution(path_adam, storage, history, probs, saga, seed):
-    """E[step] = -lr mean_p g_cur,p: for the gradient, for SAGA of any strength, whatever was visited before.
+def test_weighted_steps_are_unbiased_for_any_distribution(
+    path_adam: bool, storage: str, history: list[int], pi: Array, saga: float, seed: int
+) -> None:
+    """E[step] = mean_p g_current,p: for the gradient, for SAGA of any strength, whatever was visited before.
 
-    Low-bit rows change the memory and so the variance, not the mean. (With P-Adam they change g_cur itself: there
-    the update of each path is taken from a step of its own.)
+    Low-bit rows change the memory and so the variance, not the mean. (With P-Adam they change g_current itself:
+    there each path's is taken from a step of its own.)
     """
-    rng = np.random.default_rng(seed)
-    optimizer, twin = trained(history, rng, path_adam=path_adam, saga=saga, unbiased=True, storage=storage)
-    gradients = [gradient(rng) for _ in range(N_PATHS)]
-    sampler = PathSampler(probs)
-    change = expected_change(optimizer, sampler.probs, gradients, [sampler.weight(p) for p in range(N_PATHS)])
+    optimizer, reference = trained(
+        [[p] for p in history], N_PATHS, seed, path_adam=path_adam, saga=saga, unbiased=True, storage=storage
+    )
+    gradients = random_gradients(N_PATHS, SIZE, seed=seed)
     if storage == "float32" or not path_adam:
-        updates = [update_of(twin, path, grad) for path, grad in enumerate(gradients)]
+        target = current(reference, gradients).mean(0)
     else:
-        without = copy.deepcopy(optimizer)
-        for state in without.state.values():
-            state.pop("saga_sum", None)
-        without.param_groups[0]["saga"] = 0.0
-        updates = [
-            -expected_change(without, np.eye(N_PATHS)[p], gradients, np.ones(N_PATHS)) for p in range(N_PATHS)
-        ]
-    np.testing.assert_allclose(change, -np.mean(updates, axis=0), rtol=1e-9, atol=1e-9)
+        alone = copy.deepcopy(optimizer)
+        alone.param_groups[0]["saga"] = 0.0
+        target = torch.stack([update(alone, [(p, gradients[p])]) for p in range(N_PATHS)]).mean(0)
+    weights = weights_of(pi)
+    assert_unbiased(lambda p: update(optimizer, [(p, gradients[p])], weights), pi, target, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 3])
+@pytest.mark.parametrize("path_adam", [True, False])
+@given(
+    history=st.lists(st.lists(st.integers(0, FEW - 1), min_size=1, max_size=4), min_size=1, max_size=8),
+    pi=distributions(FEW, FEW, smallest=SMALLEST),
+    saga=st.floats(0, 1),
+    seed=random_seeds,
+)
+@settings(max_examples=10, deadline=None)
+def test_weighted_steps_of_several_paths_are_unbiased(
+    n_draws: int, path_adam: bool, history: list[list[int]], pi: Array, saga: float, seed: int
+) -> None:
+    optimizer, reference = trained(history, FEW, seed, path_adam=path_adam, saga=saga, unbiased=True)
+    gradients, weights = random_gradients(FEW, SIZE, seed=seed), weights_of(pi)
+    draws = list(itertools.product(range(FEW), repeat=n_draws))
+    assert_unbiased(
+        lambda i: update(optimizer, [(p, gradients[p]) for p in draws[i]], weights),
+        [math.prod(pi[list(draw)]) for draw in draws],
+        current(reference, gradients).mean(0),
+        atol=ROUNDING,
+    )
 
 
 @pytest.mark.parametrize("path_adam", [True, False])
-@given(history=histories, seed=st.integers(0, 999))
+@given(history=full_histories, seed=random_seeds)
 @settings(max_examples=20, deadline=None)
-def test_the_paper_is_unbiased_for_uniform_draws_once_all_paths_are_visited(path_adam, history, seed):
-    rng = np.random.default_rng(seed)
-    optimizer, twin = trained([*range(N_PATHS), *history], rng, path_adam=path_adam)
-    gradients = [gradient(rng) for _ in range(N_PATHS)]
-    change = expected_change(optimizer, np.full(N_PATHS, 1 / N_PATHS), gradients, [None] * N_PATHS)
-    updates = [update_of(twin, path, grad) for path, grad in enumerate(gradients)]
-    np.testing.assert_allclose(change, -np.mean(updates, axis=0), rtol=1e-9, atol=1e-9)
+def test_the_paper_is_unbiased_for_uniform_draws_once_all_paths_are_visited(
+    path_adam: bool, history: list[int], seed: int
+) -> None:
+    optimizer, reference = trained([[p] for p in history], N_PATHS, seed, path_adam=path_adam)
+    gradients = random_gradients(N_PATHS, SIZE, seed=seed)
+    assert_unbiased(
+        lambda p: update(optimizer, [(p, gradients[p])]),
+        np.full(N_PATHS, 1 / N_PATHS),
+        current(reference, gradients).mean(0),
+        atol=ROUNDING,
+    )
 
 
 @pytest.mark.parametrize("path_adam", [True, False])
-@given(history=st.lists(st.integers(0, N_PATHS - 1), min_size=1), probs=distributions, seed=st.integers(0, 999))
+@given(history=path_sequences(N_PATHS, min_size=1, max_size=12), pi=any_distribution, seed=random_seeds)
 @settings(max_examples=20, deadline=None)
-def test_the_bias_of_the_paper_is_what_its_formula_says(path_adam, history, probs, seed):
-    """-E[step] = sum_p pi_p (g_cur,p - g_hat_p) + mean over the visited: biased for pi != uniform, on purpose."""
-    rng = np.random.default_rng(seed)
-    optimizer, twin = trained(history, rng, path_adam=path_adam)
-    gradients = [gradient(rng) for _ in range(N_PATHS)]
-    change = expected_change(optimizer, probs, gradients, [None] * N_PATHS)
-    updates = np.stack([update_of(twin, path, grad) for path, grad in enumerate(gradients)])
-    memory = np.stack([twin.g_hat[path] for path in range(N_PATHS)])
-    expected = probs @ (updates - memory) + memory.sum(0) / len(set(history))
-    np.testing.assert_allclose(change, -expected, rtol=1e-9, atol=1e-9)
+def test_the_bias_of_the_paper_is_what_its_formula_says(
+    path_adam: bool, history: list[int], pi: Array, seed: int
+) -> None:
+    """E[step] = sum_p pi_p (g_current,p - g_hat_p) + the mean over the visited: biased unless pi is uniform."""
+    optimizer, reference = trained([[p] for p in history], N_PATHS, seed, path_adam=path_adam)
+    gradients = random_gradients(N_PATHS, SIZE, seed=seed)
+    memory = reference.g_hat
+    target = pi @ (current(reference, gradients) - memory) + memory.sum(0) / len(set(history))
+    assert_unbiased(lambda p: update(optimizer, [(p, gradients[p])]), pi, target, atol=ROUNDING)
 
 
-def test_the_paper_is_biased_where_the_weighted_step_is_not():
+@pytest.mark.parametrize(("unbiased", "mean"), [(True, 2.0), (False, 1.2)])
+def test_the_paper_is_biased_where_the_weighted_step_is_not(unbiased: bool, mean: float) -> None:
     """One number in which the estimators differ: gradients 1 and 3, drawn with probabilities 0.9 and 0.1."""
-    means = {}
-    for unbiased in (False, True):
-        param = Parameter(torch.zeros(SIZE, dtype=torch.float64))
-        optimizer = PathAdamSAGA(
-            [param], 2, lr=1.0, weight_decay=0.0, path_adam=False, saga=0.0, unbiased=unbiased
-        )
-        sampler = PathSampler([0.9, 0.1])
-        gradients = [torch.full((SIZE,), value, dtype=torch.float64) for value in (1.0, 3.0)]
-        weights = [sampler.weight(p) if unbiased else None for p in range(2)]
-        means[unbiased] = -expected_change(optimizer, sampler.probs, gradients, weights)[0].item()
-    assert means[True] == pytest.approx(2.0, rel=1e-12)
-    assert means[False] == pytest.approx(1.2, rel=1e-12)
+    optimizer, _ = trained([], 2, 0, path_adam=False, saga=0.0, unbiased=unbiased)
+    gradients, weights = [np.full(SIZE, 1.0), np.full(SIZE, 3.0)], weights_of(np.array([0.9, 0.1]))
+    estimates = [update(optimizer, [(p, gradients[p])], weights if unbiased else None) for p in range(2)]
+    assert_unbiased(lambda p: estimates[p], [0.9, 0.1], np.full(SIZE, mean))
+    with pytest.raises(AssertionError, match="biased"):
+        assert_unbiased(lambda p: estimates[p], [0.9, 0.1], np.full(SIZE, 3.2 - mean))
 
 
-@given(seed=st.integers(0, 999), probs=distributions)
+@given(seed=random_seeds, pi=any_distribution)
 @settings(max_examples=20, deadline=None)
-def test_the_variance_of_saga_vanishes_at_a_fixed_point(seed, probs):
+def test_the_variance_of_saga_vanishes_at_a_fixed_point(seed: int, pi: Array) -> None:
     """When the gradients are those remembered, every path gives the same step: the mean over paths."""
-    rng = np.random.default_rng(seed)
-    param = Parameter(gradient(rng))
-    optimizer = PathAdamSAGA([param], N_PATHS, lr=1.0, weight_decay=0.0, path_adam=False, unbiased=True)
-    gradients = [gradient(rng) for _ in range(N_PATHS)]
-    for path in range(N_PATHS):
-        param.grad = gradients[path]
-        optimizer.step(path_idx=path)
-    sampler = PathSampler(probs)
-    for path in range(N_PATHS):
-        before = param.detach().clone()
-        param.grad = gradients[path]
-        optimizer.step(path_idx=path, weight=sampler.weight(path))
-        torch.testing.assert_close(param.detach() - before, -torch.stack(gradients).mean(0), rtol=1e-9, atol=1e-9)
+    gradients, weights = random_gradients(N_PATHS, SIZE, seed=seed), weights_of(pi)
+    optimizer, _ = trained([], N_PATHS, seed, path_adam=False, unbiased=True)
+    for p in range(N_PATHS):
+        take_step(optimizer, [(p, gradients[p])])
+    for p in range(N_PATHS):
+        found = update(optimizer, [(p, gradients[p])], weights)
+        torch.testing.assert_close(found.numpy(), np.mean(gradients, axis=0), rtol=1e-9, atol=1e-9)
