@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from scrapl_optim import checkpoint
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from tests.support.same_content import assert_same_content
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and limits as in POSIX")
@@ -25,17 +25,6 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and li
 
 def small_state() -> dict[str, Any]:
     return {"step": 7, "w": torch.arange(30.0), "names": ["a", 2.5], "nested": {3: (torch.ones(2),)}}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal in structure, types and bits."""
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
 
 
 def names(folder: Path) -> list[str]:
@@ -52,7 +41,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     state["dtypes"] = [torch.arange(5).to(dtype) for dtype in dtypes]
     path = tmp_path / "new" / "folder" / "checkpoint.pt"
     save_checkpoint(state, path)
-    assert same(load_checkpoint(path), state)
+    assert_same_content(load_checkpoint(path), state)
     save_checkpoint({"step": 8}, str(path))
     assert load_checkpoint(str(path)) == {"step": 8}
     assert names(path.parent) == ["checkpoint.pt"]
@@ -63,7 +52,7 @@ def test_rows_of_zero_stride_take_no_space(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint({"row": torch.zeros(1).expand(1_000_000)}, path)
     assert path.stat().st_size < 10_000
-    assert same(load_checkpoint(path)["row"], torch.zeros(1_000_000))
+    assert_same_content(load_checkpoint(path)["row"], torch.zeros(1_000_000))
 
 
 def test_a_save_that_fails_midway_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +133,8 @@ def test_states_of_torch_are_accepted(tmp_path: Path) -> None:
     }
     save_checkpoint(state, tmp_path / "checkpoint.pt")
     loaded = load_checkpoint(tmp_path / "checkpoint.pt")
-    assert same(loaded["random"], state["random"])
-    assert same(dict(loaded["model"]), dict(state["model"]))
+    assert_same_content(loaded["random"], state["random"])
+    assert_same_content(dict(loaded["model"]), dict(state["model"]))
 
 
 def test_left_over_partial_files_go_with_the_next_save_and_others_stay(tmp_path: Path) -> None:
@@ -264,7 +253,7 @@ def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
             assert "checkpoint.pt cannot be read, it is damaged" in str(error)  # noqa: PT017
             noticed += 1
         else:
-            assert same(loaded, state)  # padding, time stamps
+            assert_same_content(loaded, state)  # padding, time stamps
     assert noticed >= 300
 
 
@@ -299,7 +288,7 @@ def test_checksums_are_written_whatever_torch_is_told(tmp_path: Path) -> None:
         assert torch.serialization.get_crc32_options() is False
     finally:
         torch.serialization.set_crc32_options(True)
-    assert same(load_checkpoint(path), small_state())
+    assert_same_content(load_checkpoint(path), small_state())
 
 
 def test_map_location_goes_to_torch_and_its_errors_come_back(

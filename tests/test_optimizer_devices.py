@@ -2,14 +2,15 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
 from scrapl_optim import PathAdamSAGA
+from tests.support.foreign_defaults import default_device
 from tests.support.optimizer_helpers import (
     assert_bitwise,
     assert_same_snapshot,
@@ -22,19 +23,6 @@ from tests.support.optimizer_variants import N_PATHS, Variant, build, every_vari
 
 PATHS, LATER = [0, 3, 3, 1], [3, 2, 0, 4, 3]
 CLOCKS = ("step", "scale")
-
-
-@contextmanager
-def default_device(how: str) -> Iterator[None]:
-    if how == "context":
-        with torch.device("meta"):
-            yield
-        return
-    torch.set_default_device("meta")
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
 
 
 def life(variant: Variant, device: Callable[[], Any]) -> tuple[Any, list[Any]]:
@@ -65,11 +53,11 @@ def _groups(optimizer: Any) -> list[dict[str, Any]]:
     return [{key: group[key] for key in keys} for group in optimizer.param_groups]
 
 
-@pytest.mark.parametrize("how", ["context", "set_default_device"])
+@pytest.mark.parametrize("device", [lambda: torch.device("meta"), lambda: default_device("meta")])
 @every_variant
-def test_a_default_device_changes_nothing(variant: Variant, how: str) -> None:
+def test_a_default_device_changes_nothing(variant: Variant, device: Callable[[], Any]) -> None:
     expected, expected_params = life(variant, nullcontext)
-    actual, params = life(variant, lambda: default_device(how))
+    actual, params = life(variant, device)
     assert_bitwise(clones(params), clones(expected_params))
     assert_same_snapshot(actual, snapshot(expected))
 

@@ -5,41 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from scrapl_optim.checkpoint import load_checkpoint
+from tests.support.same_content import assert_same_content
 
 ROOT = Path(__file__).parent.parent
 STORAGES = ("float32", "bfloat16", "int8", "int8-host")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-
-
-def differences(a: Any, b: Any, place: str = "") -> list[str]:
-    """Where two nested states differ: in structure, types, shapes or bits."""
-    if type(a) is not type(b):
-        return [f"{place}: {type(a)} and {type(b)}"]
-    if isinstance(a, Tensor):
-        alike = a.dtype == b.dtype and a.shape == b.shape
-        return [] if alike and torch.equal(bits(a), bits(b)) else [place]
-    if isinstance(a, dict):
-        if set(a) != set(b):
-            return [f"{place}: keys {sorted(set(a) ^ set(b))}"]
-        return [found for key in a for found in differences(a[key], b[key], f"{place}/{key}")]
-    if isinstance(a, list | tuple):
-        if len(a) != len(b):
-            return [f"{place}: {len(a)} and {len(b)} items"]
-        return [found for i in range(len(a)) for found in differences(a[i], b[i], f"{place}/{i}")]
-    return [] if a == b else [f"{place}: {a} and {b}"]
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """So that -0 differs from 0 and a NaN equals itself."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def run_script(folder: Path, mode: str, hash_seed: int) -> dict[str, dict[str, int]]:
@@ -71,7 +47,7 @@ def test_a_run_killed_at_random_ends_where_an_uninterrupted_one_ends(folder: Pat
         load_checkpoint(folder / f"{mode}-{storage}" / "checkpoint.pt") for mode in ("whole", "killed")
     )
     assert whole["n_steps"] == killed["n_steps"] == 200
-    assert differences(whole, killed) == []
+    assert_same_content(killed, whole, ordered=False)
     visits = whole["optimizer"]["state"][0]["step"]
     assert int(visits.max()) == 200
     assert int((visits > 0).sum()) == 12  # every path was drawn
@@ -95,4 +71,5 @@ def test_storages_make_runs_of_their_own(folder: Path) -> None:
     assert not torch.equal(weights["float32"], weights["bfloat16"])
     assert not torch.equal(weights["bfloat16"], weights["int8"])
     assert torch.equal(weights["int8"], weights["int8-host"])
-    assert differences({"a": torch.zeros(2)}, {"a": torch.tensor([0.0, -0.0])}) == ["/a"]
+    with pytest.raises(AssertionError, match=r"it\['a'\]"):
+        assert_same_content({"a": torch.zeros(2)}, {"a": torch.tensor([0.0, -0.0])})

@@ -1,4 +1,4 @@
-"""PathAdamSAGA in the terms of torch's own optimizer tests: OptimizerInfo, OptimizerInput and errors.
+"""PathAdamSAGA in the terms of torch's own optimizer tests: OptimizerInfo and OptimizerInput.
 
 The tables say how the optimizer is constructed; what must hold is in ``test_torch_optimizer_situations.py``.
 """
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, PolynomialLR, ReduceLROnPlateau, StepLR
 
 from scrapl_optim import PathAdamSAGA
@@ -25,7 +24,6 @@ N_PATHS = 3
 SITUATIONS = "TestTorchsSituations"
 
 Input: Any = common.OptimizerInput
-ErrorInput: Any = common.ErrorOptimizerInput
 
 
 def flavour(name: str, n_paths: int = N_PATHS, **fixed: Any) -> type[PathAdamSAGA]:
@@ -59,39 +57,6 @@ def inputs(device: Any, dtype: Any = None) -> list[Any]:
     ]
 
 
-def error_inputs(device: Any, dtype: Any) -> list[Any]:
-    """Return what torch expects of every optimizer to refuse, and what is this one's own to refuse."""
-    errors = common.get_error_inputs_for_all_optims(device, dtype)
-    own: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"lr": -1e-2}, ValueError, "Invalid lr: -0.01"),
-        ({"lr": float("nan")}, ValueError, "Invalid lr: nan"),
-        ({"lr": torch.tensor(-1e-2)}, ValueError, "Invalid lr: "),
-        ({"betas": (1.0, 0.0)}, ValueError, r"Invalid betas: \(1.0, 0.0\)"),
-        ({"betas": (0.9, torch.tensor(1.5))}, ValueError, "Invalid betas: "),
-        ({"weight_decay": -1}, ValueError, "Invalid weight_decay: -1"),
-        ({"eps": -1e-8}, ValueError, "Invalid eps: -1e-08"),
-        ({"saga": 1.5}, ValueError, "Invalid saga: 1.5"),
-        ({"n_paths": 0}, ValueError, "Invalid n_paths: 0"),
-        ({"storage": "float8"}, ValueError, "Invalid storage: 'float8'"),
-        ({"foreach": 1}, TypeError, "Invalid foreach: 1"),
-        ({"nonfinite": "ignore"}, ValueError, "Invalid nonfinite: 'ignore'"),
-    ]
-    for kwargs, error, regex in own:
-        wrong = Input(params=None, kwargs=kwargs, desc=", ".join(kwargs))
-        errors.append(ErrorInput(wrong, error_type=error, error_regex=regex))
-    sparse = Parameter(torch.zeros(4, 2, device=device, dtype=dtype))
-    sparse.grad = torch.ones_like(sparse).to_sparse()
-    errors.append(
-        ErrorInput(
-            Input(params=[sparse], kwargs={}, desc="sparse gradient"),
-            error_on=common.OptimizerErrorEnum.STEP_ERROR,
-            error_type=RuntimeError,
-            error_regex="does not support sparse gradients",
-        )
-    )
-    return errors
-
-
 SCHEDULERS: list[list[Callable[[Any], Any]]] = [
     [lambda optimizer: StepLR(optimizer, gamma=0.9, step_size=10)],
     [lambda optimizer: LinearLR(optimizer, start_factor=0.4, total_iters=4)],
@@ -107,10 +72,10 @@ def info(cls: type[PathAdamSAGA], decorators: Iterable[Any] = ()) -> Any:
     return common.OptimizerInfo(
         cls,  # type: ignore[arg-type]
         optim_inputs_func=inputs,
-        optim_error_inputs_func=error_inputs,
+        optim_error_inputs_func=common.get_error_inputs_for_all_optims,
         scheduler_inputs=SCHEDULERS,  # type: ignore[arg-type]
         supported_impls=("foreach",),
-        not_og_supported_flags=("foreach", "maximize", "unbiased", "nonfinite", "saga"),
+        not_og_supported_flags=("foreach", "maximize", "unbiased", "nonfinite", "saga", "storage"),
         decorators=decorators,
     )
 
