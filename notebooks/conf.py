@@ -8,10 +8,16 @@ from typing import Any
 
 import tomllib
 from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util import logging
+from sphinx.util.nodes import make_refnode
+from sphinx.writers.html5 import HTML5Translator
 
+logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -20,7 +26,8 @@ author = PROJECT["authors"][0]["name"]
 copyright = f"2026, {author}"
 version = release = PROJECT["version"]
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_math_renderer = "mathml"  # browsers draw it without a script or the network
 html_theme = "furo"
 html_title = f"{project} {version}"
 
@@ -31,6 +38,7 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {"npt.ArrayLike": "ArrayLike"}
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -56,11 +64,57 @@ def link_top_level_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     )
 
 
+# docutils turns TeX into MathML, but for these commands.
+PLAIN_TEX = {
+    r"\\[bB]igg?(?![a-zA-Z])": "",
+    r"\\dots\b": r"\\ldots",
+    r"(\\hat (?:\w|\\\w+))_": r"\1{}_",  # else the index lies under the letter
+    r"\\tag\{(\d+)\}": r"\\qquad (\1)",
+}
+
+
+def write_mathml(translator: HTML5Translator, node: nodes.Element, is_block: bool) -> None:
+    """Write a formula as MathML."""
+    tex = node.astext()
+    for pattern, plain in PLAIN_TEX.items():
+        tex = re.sub(pattern, plain, tex)
+    if r"\\" in tex and r"\begin" not in tex:
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    try:
+        shown = tex2mathml(tex, as_block=is_block)
+    except MathError as error:
+        logger.warning("%s in %s", error, tex, location=node)
+        shown = ""
+    style = 'style="overflow: auto hidden; padding: 0.5em 0"'
+    translator.body.append(f"<div {style}>{shown}</div>" if is_block else shown)
+    raise nodes.SkipNode
+
+
+def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Link code that is a name of ours, such as `scrapl_optim.PathSampler`, to its entry."""
+    objects = app.env.domains.python_domain.objects
+    for literal in list(doctree.findall(nodes.literal)):
+        entry = objects.get(literal.astext())
+        if entry is not None and not isinstance(literal.parent, nodes.reference):
+            link = make_refnode(
+                app.builder, docname, entry.docname, entry.node_id, literal.deepcopy()
+            )
+            literal.replace_self(link)
+
+
 def skip_field(
     app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
     """Leave out the fields of a NamedTuple, which its docstring describes under Attributes."""
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def name_aliases(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any
+) -> tuple[str | None, Any]:
+    """Write aliases in unions by their names."""
+    pattern = r"TypeAliasForwardRef\('(\w+)'\)"
+    return signature and re.sub(pattern, r"\1", signature), returned
 
 
 def show_annotation(
@@ -77,6 +131,13 @@ def setup(app: Sphinx) -> None:
     # Napoleon reads what precedes a colon in the first line of a property as its type; in our
     # docstrings it is part of a sentence.
     GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+    app.add_html_math_renderer(
+        "mathml",
+        inline_renderers=(lambda translator, node: write_mathml(translator, node, False), None),
+        block_renderers=(lambda translator, node: write_mathml(translator, node, True), None),
+    )
     app.connect("source-read", link_top_level_pages)
     app.connect("autodoc-skip-member", skip_field)
+    app.connect("autodoc-process-signature", name_aliases)
+    app.connect("doctree-resolved", link_names)
     app.connect("missing-reference", show_annotation)
