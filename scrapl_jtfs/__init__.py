@@ -3,13 +3,13 @@
 The equations of the SCRAPL paper in this package; those of the optimizer and of theta-importance are in
 ``scrapl_optim``.
 
-========  ======================  ===================================  =========================================
-paper     symbol                  reads as the paper                   runs fast
-========  ======================  ===================================  =========================================
-(1)       phi_p(x)                ``reference.ReferenceJTFS``          ``JTFSPath``: ``scattering``, ``cascade``
-(3)       L_p                     ``reference.ReferenceJTFS.loss``     ``JTFSPathLoss``, ``path_distance``
-(11)      s, H of each control    ``taylor``, docstring                ``PathTaylor``
-========  ======================  ===================================  =========================================
+=====  =====================  ================================  ========================================
+paper  symbol                 reads as the paper                runs fast
+=====  =====================  ================================  ========================================
+(1)    phi_p(x)               ``reference.ReferenceJTFS``       ``JTFSPath``: ``_transform.scattering``
+(3)    L_p                    ``reference.ReferenceJTFS.loss``  ``JTFSPathLoss``, ``path_distance``
+(11)   s, H of each control   ``taylor.PathTaylor``, docstring  ``_transform.taylor_layer``
+=====  =====================  ================================  ========================================
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from scrapl_jtfs._describe.description import Description
-from scrapl_jtfs.cascade import FirstLayer
+from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs.features import Features, Scalogram, relative_distance
 from scrapl_jtfs.figures import (
     draw_coefficients,

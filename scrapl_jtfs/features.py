@@ -14,13 +14,13 @@ from scrapl_jtfs._features.axes import frame_axis, frame_times, row_axis, row_fr
 from scrapl_jtfs._features.distance import relative_distance
 from scrapl_jtfs._features.labels import axis_coordinates, extent, labelled, units
 from scrapl_jtfs._features.scalogram import Scalogram, scalogram
-from scrapl_jtfs.checks import PathIndices
+from scrapl_jtfs._validation import PathIndices
 from scrapl_jtfs.paths import Path
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
-    from scrapl_jtfs.cascade import FirstLayer
+    from scrapl_jtfs._transform.first_layer import FirstLayer
     from scrapl_jtfs.transform import JTFSPath
 
 __all__ = [
@@ -167,7 +167,7 @@ def features(
     row = None if rows == "mean" else row_axis(jtfs, ids)
     frame = None if frames == "mean" else frame_axis(jtfs, ids)
     aligned: dict[int, Tensor] = {}
-    for p, phi in jtfs._coefficients(x, ids):
+    for p, phi in jtfs._coefficients(jtfs._layer_of(x, ids), ids):
         phi = phi.mean(-1, keepdim=True) if frame is None else frame.align(phi, p, -1)
         phi = phi.mean(-2, keepdim=True) if row is None else row.align(phi, p, -2)
         averaged = [dim for dim, axis in ((-2, row), (-1, frame)) if axis is None]

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs._validation import PathIndices, checked_indices
 from scrapl_optim import Progress, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._validation import as_int, as_switch
 from scrapl_optim.importance import reporter
 
-from .checks import PathIndices, checked_indices
 from .importance_problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
 from .loss import JTFSPathLoss
 from .paths import Path

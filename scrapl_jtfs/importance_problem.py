@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs._validation import dense
 from scrapl_optim.importance_checks import check_controls
 
-from .checks import dense
 from .loss import JTFSPathLoss
 from .taylor import PathTaylor
 

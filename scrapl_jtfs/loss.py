@@ -15,18 +15,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .cascade import FirstLayer
-from .checks import PathIndices, check_shapes, checked_index, checked_indices, dense, is_number, is_several
-from .path_table import PathTable
-from .paths import Path
-from .transform import JTFSPath
+from scrapl_jtfs._transform.first_layer import FirstLayer
+from scrapl_jtfs._validation import (
+    PathIndices,
+    check_shapes,
+    checked_index,
+    checked_indices,
+    dense,
+    is_number,
+    is_several,
+)
+from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.paths import Path
+from scrapl_jtfs.transform import JTFSPath
 
 Reduction = Literal["mean", "sum", "none"]
+# A factor for all paths, or one for each.
 Weights: TypeAlias = "float | Sequence[float] | NDArray[np.floating[Any]] | Tensor | None"
-"""A factor for all paths, or one for each."""
 
-SMALLEST_LOG1P_EPS = 1e-30
-"""Below, coefficients over eps overflow in float32."""
+# Below, coefficients over eps overflow in float32.
+_SMALLEST_LOG1P_EPS = 1e-30
 
 
 def path_distance(
@@ -61,6 +69,11 @@ def path_distance(
             f"Expected coefficients a and b (..., rows, frames) of one shape, got {tuple(a.shape)} and "
             f"{tuple(b.shape)}; expand one to the other."
         )
+    return _coefficient_distance(a, b, p, squared, log1p_eps)
+
+
+def _coefficient_distance(a: Tensor, b: Tensor, p: float, squared: bool, log1p_eps: float | None) -> Tensor:
+    """Compute the distance of coefficients and by options that were checked."""
     if log1p_eps is not None:
         # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
         a, b = (torch.log1p(s.clamp_min(0) / float(log1p_eps)) for s in (a, b))
@@ -86,9 +99,9 @@ def _norm(x: Tensor, p: float) -> Tensor:
 def _check_distance(p: object, log1p_eps: object) -> None:
     if not is_number(p, 1, math.inf):
         raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1.")
-    if log1p_eps is not None and not is_number(log1p_eps, SMALLEST_LOG1P_EPS, sys.float_info.max):
+    if log1p_eps is not None and not is_number(log1p_eps, _SMALLEST_LOG1P_EPS, sys.float_info.max):
         raise ValueError(
-            f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, at least {SMALLEST_LOG1P_EPS}, or "
+            f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, at least {_SMALLEST_LOG1P_EPS}, or "
             "None for no log."
         )
 
@@ -178,7 +191,10 @@ class PreparedTarget:
         """
         jtfs = self.jtfs if jtfs is None else jtfs
         self.check_serves(jtfs)
-        indices = checked_indices(path_indices, jtfs.n_paths)
+        return self._known(checked_indices(path_indices, jtfs.n_paths), jtfs)
+
+    def _known(self, indices: Sequence[int], jtfs: JTFSPath) -> list[Tensor]:
+        """Return the coefficients of paths, for a transform that was checked to be the same."""
         if (self.signal.dtype, self.signal.device) != (jtfs.dtype, jtfs.device):
             self._check_samples(jtfs)
             self.signal = self._original.to(jtfs.device, jtfs.dtype)
@@ -371,19 +387,21 @@ class JTFSPathLoss(nn.Module):
             raise TypeError(
                 "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)."
             )
-        prepared = isinstance(target, PreparedTarget)
-        if prepared:
+        if isinstance(target, PreparedTarget):
             target.check_serves(self.jtfs)
-        signal = target.signal if prepared else dense(target, "target")
-        check_shapes(dense(x, "x").shape, signal.shape)
-        if prepared:
-            return list(zip(self.jtfs.select(x, indices), target.coefficients(indices, self.jtfs), strict=True))
+            check_shapes(dense(x, "x").shape, target.signal.shape)
+            return zip(self.jtfs._select(x, indices), target._known(indices, self.jtfs), strict=True)
         if all(map(operator.lt, indices, indices[1:])):
-            return ((a, b) for _, a, b in self.jtfs.stream_pairs(x, target, indices))
-        return self.jtfs.select_pairs(x, target, indices)
+            return ((a, b) for _, a, b in self.jtfs._pairs(x, target, indices))
+        pairs = {p: (a, b) for p, a, b in self.jtfs._pairs(x, target, indices)}
+        return [pairs[p] for p in indices]
+
+    def _value(self, a: Tensor, b: Tensor) -> Tensor:
+        """Compute the loss of one path from its coefficients."""
+        return self._reduce(self._distance(a, b))
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        distance = path_distance(a, b, p=self.p, squared=self.squared, log1p_eps=self.log1p_eps)
+        distance = _coefficient_distance(a, b, self.p, self.squared, self.log1p_eps)
         return distance * self.jtfs.n_paths if self.path_scale else distance
 
     def _reduce(self, loss: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from scrapl_jtfs._path_table.conditions import Condition, among, as_entries, octaves_between, shortened, within
-from scrapl_jtfs.checks import PathIndices, checked_indices, is_number
+from scrapl_jtfs._validation import PathIndices, checked_indices, is_number
 from scrapl_jtfs.paths import Path, number_text, rate_unit, scale_text
 
 # A number, or (lowest, highest), both included, of which None is no bound.

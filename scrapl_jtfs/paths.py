@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .filterbank import MIN_BANDWIDTH, Wavelet, spinned_bank, wavelet_bank
-from .geometry import Geometry
+from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, Wavelet, spinned_bank, wavelet_bank
+from scrapl_jtfs._transform.geometry import Geometry
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from scrapl_jtfs._deprecation import UNSET, Unset, renamed
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
-from scrapl_jtfs.geometry import Support
+from scrapl_jtfs._transform.geometry import Support
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
-
-from .checks import UNSET, Unset, renamed
 
 # The SCRAPL that announces its paths to an optimizer.
 _OWNERS: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrapl_jtfs.checks import dense
+from scrapl_jtfs._validation import dense
 
 # (sound, target) -> scalar, differentiable in the sound
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .cascade import FirstLayer, RowGroup
-from .checks import PathIndices, checked_index, checked_indices, dense
-from .effort import allowed_memory
-from .linear import full_precision
-from .loss import JTFSPathLoss, PreparedTarget
-from .modulation import Taylor
-from .paths import Path
-from .transform import JTFSPath, signal_level
+from scrapl_jtfs._transform import scattering
+from scrapl_jtfs._transform.budget import Budget, allowed_memory, first_layer_budget, second_layer_budget
+from scrapl_jtfs._transform.first_layer import FirstLayer
+from scrapl_jtfs._transform.linear.autograd import full_precision
+from scrapl_jtfs._transform.taylor_layer import TaylorSeries, taylor_layer
+from scrapl_jtfs._validation import PathIndices, checked_index, checked_indices, checked_signal, dense
+from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
+from scrapl_jtfs.paths import Path
+from scrapl_jtfs.transform import JTFSPath
 
 Synth = Callable[[Tensor], Tensor]
 
-BUNDLED = 8
-"""Planes that the paths of a bundle compute in all, though never at a time, over the memory of the transform.
-
-What paths share costs little beside planes that exceed the caches, and systems hold back room between them.
-"""
+# Paths of one n2 are computed in bundles that share U1 * psi_n2. All planes that a bundle computes, chunk after
+# chunk, may take this many times the transform's memory: larger bundles share more, but leave the caches.
+_BUNDLE_OVER_MEMORY = 8
 
 
 class Curvature(NamedTuple):
@@ -181,11 +180,26 @@ class PathTaylor:
         signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), shape), theta).flatten(1, -2)
         n = jtfs.geometry.n_samples
         self._level = signals[..., n:].unsqueeze(-1) if jtfs.smoothing else None
-        self._straight = Taylor(n_controls, curved=False)
+        # The second layer is given values and first derivatives; second ones enter by the chain rule alone.
+        self._series = TaylorSeries(n_controls, second_order=False)
         self._batch = signals.shape[1]
         with torch.no_grad():
             self._target = target if isinstance(target, PreparedTarget) else jtfs.first_layer(target, indices)
-            self._layer = jtfs._first_layer(signals[..., :n].flatten(0, 1), indices, None, Taylor(n_controls))
+            self._layer = self._first_layer(signals[..., :n].flatten(0, 1), indices)
+
+    def _first_layer(self, flat: Tensor, ids: Sequence[int]) -> FirstLayer:
+        """Compute what paths share of sounds and their derivatives, (K B, n_samples)."""
+        jtfs, filters, epsilon = self.jtfs, self.jtfs._filters, self.jtfs._epsilons[0]
+        paths = [jtfs.paths[p] for p in sorted(set(ids))]
+        layer = partial(taylor_layer, series=TaylorSeries(self._series.controls))
+        with full_precision(flat.device):
+            padded = scattering.reflect(flat, jtfs.geometry)
+            budget = first_layer_budget(padded, jtfs.memory)
+            groups = scattering.scalogram(filters, padded, paths, epsilon, budget, layer)
+            average = None
+            if any(path.order == 1 for path in paths):
+                average = scattering.averaged_scalogram(filters, padded, epsilon, budget, layer)
+        return FirstLayer(flat.shape[:-1], groups, average, None, frozenset(ids), jtfs._settings)
 
     def curvature(self, path_idx: int) -> Curvature:
         """Compute the slopes (B, U) and Hessians (B, U, U) of a path, in the dtype of the transform.
@@ -201,25 +215,28 @@ class PathTaylor:
         Those that share their temporal modulation are computed together when the first of them is due, in bundles
         that the transform's ``memory`` bounds; slopes and Hessians alone wait for their turn.
         """
-        wanted = checked_indices(paths, self.jtfs.n_paths)
-        self.jtfs._checked_layer(self._layer, wanted)
-        bundles = {p: bundle for bundle in self._bundles(sorted(set(wanted))) for p in bundle}
-        last = {p: i for i, p in enumerate(wanted)}
-        done: dict[int, Curvature] = {}
-        for i, p in enumerate(wanted):
-            if p not in done:
-                done |= zip(bundles[p], self._bundle(bundles[p]), strict=True)
-            slope, hessian = done.pop(p) if last[p] == i else done[p]
+        ids = checked_indices(paths, self.jtfs.n_paths)
+        self._layer.check_serves(self.jtfs._settings, ids)
+        bundles = {p: bundle for bundle in self._bundles(sorted(set(ids))) for p in bundle}
+        last = {p: i for i, p in enumerate(ids)}
+        results: dict[int, Curvature] = {}
+        for i, p in enumerate(ids):
+            if p not in results:
+                results |= zip(bundles[p], self._bundle(bundles[p]), strict=True)
+            slope, hessian = results.pop(p) if last[p] == i else results[p]
             yield p, slope, hessian
 
     def _bundles(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """Cut paths to bundles of one n2 that compute few planes in all."""
-        x = _arrays(self._layer)[0]
-        room = BUNDLED * allowed_memory(x, self.jtfs.memory) * 8 // torch.finfo(x.dtype).bits
+        x = self._layer.arrays[0]
+        average = self._layer.average
+        frames = 0 if average is None else average.shape[-1]
+        room = _BUNDLE_OVER_MEMORY * allowed_memory(x, self.jtfs.memory) * 8 // torch.finfo(x.dtype).bits
         bundle: list[Path] = []
         used = 0
         for path in (self.jtfs.paths[p] for p in indices):
-            size = self._straight.given * self._batch * self._numbers(path)
+            planes = scattering.plane_size(self.jtfs._filters, path, frames)
+            size = self._series.n_inputs * self._batch * planes
             if bundle and (path.n2 != bundle[0].n2 or used + size > room):
                 yield [p.index for p in bundle]
                 bundle, used = [], 0
@@ -228,31 +245,28 @@ class PathTaylor:
         if bundle:
             yield [p.index for p in bundle]
 
-    def _numbers(self, path: Path) -> int:
-        """Return how many numbers the planes of a path have."""
-        constants = self.jtfs._constants
-        rows = constants.rows[path.n_fr, path.n_rows][0]
-        if path.n2 is not None:
-            return (rows.stop - rows.start) * 2 * constants.second[path.n2].length
-        average = self._layer.average
-        return 0 if average is None else (rows.stop - rows.start) * 2 * average.shape[-1]
-
     def _bundle(self, indices: Sequence[int]) -> list[Curvature]:
         """Compute paths of one n2."""
         jtfs = self.jtfs
-        layer = jtfs._checked_layer(self._layer, indices)
+        self._layer.check_serves(jtfs._settings, indices)
         paths = [jtfs.paths[p] for p in indices]
+        results: list[Curvature] = []
         with full_precision(jtfs.device), torch.enable_grad():
-            given = _cut(layer, 0, self._straight.given * self._batch, self._batch)
-            leaves = [x.requires_grad_() for x in _arrays(given)]
-            found: list[Curvature] = []
-            series = jtfs._bundle(given, paths, 1, self._straight)
-            for taylor, target in zip(series, self._targets(indices), strict=True):
-                by_order = taylor.unflatten(0, (self._straight.made, self._batch))
-                slope, hessian, gradient = self._differentiated(by_order.detach(), target)
+            inputs = self._layer.items(0, self._series.n_inputs * self._batch)
+            leaves = [x.requires_grad_() for x in inputs.arrays]
+            budget = Budget(second_layer_budget(leaves[-1], jtfs.memory, 1).work, 0)  # nothing is kept
+            layer = partial(taylor_layer, series=self._series)
+            series = scattering.second_layer(
+                jtfs._filters, inputs, paths, jtfs._epsilons[1], budget, layer, pair_spins=False
+            )
+            for coefficients, target in zip(series, self._targets(indices), strict=True):
+                by_order = coefficients.unflatten(0, (self._series.n_outputs, self._batch))
+                slope, hessian, gradient = self._differentiate(by_order.detach(), target)
+                # G = dL / dy
                 grads = torch.autograd.grad(by_order[0], leaves, gradient, retain_graph=True, allow_unused=True)
-                found.append(Curvature(self._by_example(slope), self._by_example(hessian + self._curved(grads))))
-        return found
+                hessian = hessian + self._second_order_part(grads)
+                results.append(Curvature(self._by_example(slope), self._by_example(hessian)))
+        return results
 
     def _by_example(self, derivatives: Tensor) -> Tensor:
         """Add those of the channels of an example, which have its controls in common."""
@@ -260,24 +274,24 @@ class PathTaylor:
 
     def _targets(self, indices: Sequence[int]) -> list[Tensor]:
         if isinstance(self._target, PreparedTarget):
-            found = self._target.coefficients(indices, self.jtfs)
+            targets = self._target.coefficients(indices, self.jtfs)
         else:
             with torch.no_grad():
-                found = self.jtfs.select(self._target, indices)
-        return [target.flatten(0, -3) for target in found]
+                targets = self.jtfs.select(self._target, indices)
+        return [target.flatten(0, -3) for target in targets]
 
-    def _differentiated(self, taylor: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _differentiate(self, taylor: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Differentiate the distance of a polynomial's value, S(e) = S + e_a S_a + e_a e_b S_ab / 2, to a target.
 
         Returns:
             The slope (B, U) and the Hessian (B, U, U) with respect to e, and the gradient with respect to S.
         """
-        e = taylor.new_zeros(self._batch, self._straight.controls, requires_grad=True)
+        e = taylor.new_zeros(self._batch, self._series.controls, requires_grad=True)
         value = taylor[0].clone().requires_grad_()
         coefficients = _polynomial(value, taylor[1:], e)
         if self._level is not None:
             coefficients = coefficients * _polynomial(self._level[0], self._level[1:], e)
-        loss = self.loss_fn._reduce(self.loss_fn._distance(coefficients, target))
+        loss = self.loss_fn._value(coefficients, target)
         slope, gradient = torch.autograd.grad(loss, (e, value), create_graph=True, materialize_grads=True)
         rows = [
             torch.autograd.grad(slope[:, u].sum(), e, retain_graph=True, materialize_grads=True)[0]
@@ -285,10 +299,10 @@ class PathTaylor:
         ]
         return slope.detach(), torch.stack(rows, 1), gradient.detach()
 
-    def _curved(self, grads: Sequence[Tensor | None]) -> Tensor:
+    def _second_order_part(self, grads: Sequence[Tensor | None]) -> Tensor:
         """Return G . y_ab (B, U, U) for gradients G with respect to the first layer."""
-        n, n_pairs = self._straight.controls, self._straight.made - self._straight.given
-        seconds = _arrays(_cut(self._layer, self._straight.given * self._batch, None))
+        n, n_pairs = self._series.controls, self._series.n_outputs - self._series.n_inputs
+        seconds = self._layer.items(self._series.n_inputs * self._batch, None).arrays
         i, j = torch.triu_indices(n, n, device=seconds[0].device)
         hessian = torch.zeros(self._batch, n, n, dtype=self.jtfs.dtype, device=seconds[0].device)
         for grad, second in zip(grads, seconds, strict=True):
@@ -323,7 +337,7 @@ def _checked_target(loss_fn: JTFSPathLoss, target: Tensor | PreparedTarget, exam
             "let its first axis be that of theta's examples."
         )
     if isinstance(target, Tensor):
-        loss_fn.jtfs._checked_signal(target, "target")
+        checked_signal(target, n, loss_fn.jtfs.dtype, loss_fn.jtfs.device, "target")
     return shape
 
 
@@ -331,7 +345,8 @@ def _levelled(jtfs: JTFSPath, sound: Tensor, shape: torch.Size) -> Tensor:
     """Return what the transform makes of sounds first; if it divides by levels, these as last sample."""
     if not isinstance(sound, Tensor) or sound.ndim < 2 or sound.shape[0] != shape[0]:
         return sound  # which taylor_signals refuses
-    flat, batch_shape = jtfs._checked_signal(sound, "synth(theta)")
+    n = jtfs.geometry.n_samples
+    flat, batch_shape = checked_signal(sound, n, jtfs.dtype, jtfs.device, "synth(theta)")
     if sound.shape != shape:
         remedy = "; drop an axis of one of them with squeeze(1)" if sound.numel() == shape.numel() else ""
         raise ValueError(
@@ -340,20 +355,8 @@ def _levelled(jtfs: JTFSPath, sound: Tensor, shape: torch.Size) -> Tensor:
         )
     if not jtfs.smoothing:
         return flat.reshape(shape)
-    level = signal_level(flat)
+    level = scattering.signal_level(flat)
     return torch.cat([flat / level, level], dim=-1).unflatten(0, batch_shape)
-
-
-def _cut(layer: FirstLayer, start: int, stop: int | None, differentiated: int | None = None) -> FirstLayer:
-    """Return some items, as detached views."""
-    groups = tuple(RowGroup(group.last, group.spectra[start:stop].detach()) for group in layer.groups)
-    average = None if layer.average is None else layer.average[start:stop].detach()
-    return replace(layer, groups=groups, average=average, differentiated=differentiated)
-
-
-def _arrays(layer: FirstLayer) -> list[Tensor]:
-    arrays = [group.spectra for group in layer.groups]
-    return arrays if layer.average is None else [*arrays, layer.average]
 
 
 def _real(x: Tensor) -> Tensor:

@@ -5,40 +5,42 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from . import features, scattering
-from ._describe.describe import describe
-from ._describe.description import Description
-from ._describe.long_average import warn_of_long_average
-from ._describe.settings_for_sounds import settings_for_sounds
-from .cascade import Cascade, FirstLayer, Settings
-from .checks import (
-    UNSET,
+from scrapl_jtfs import features
+from scrapl_jtfs._deprecation import UNSET, Unset, renamed, warn_renamed
+from scrapl_jtfs._describe.describe import describe
+from scrapl_jtfs._describe.description import Description
+from scrapl_jtfs._describe.long_average import warn_of_long_average
+from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
+from scrapl_jtfs._transform import scattering
+from scrapl_jtfs._transform.budget import first_layer_budget, second_layer_budget
+from scrapl_jtfs._transform.filters import make_filters
+from scrapl_jtfs._transform.first_layer import FirstLayer, Settings
+from scrapl_jtfs._transform.geometry import Support, make_geometry
+from scrapl_jtfs._transform.layer import scattering_layer
+from scrapl_jtfs._transform.linear.autograd import full_precision
+from scrapl_jtfs._validation import (
     PathIndices,
-    Unset,
     check_not_swapped,
+    check_options,
+    check_orders,
     check_shapes,
     checked_index,
     checked_indices,
     checked_signal,
     is_number,
-    renamed,
-    warn_renamed,
 )
-from .constants import make_constants
-from .effort import check_options, check_orders, first_effort, second_effort
-from .features import Features, Kept, Scalogram
-from .filters import Filters
-from .geometry import Support, make_geometry
-from .linear import full_precision
-from .modulation import Effort, Taylor
-from .path_table import PathTable
-from .paths import Path, list_paths, make_banks
+from scrapl_jtfs.features import Features, Kept, Scalogram
+from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.paths import Path, list_paths, make_banks
+
+# eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients.
+_SECOND_SMOOTHING = 0.01
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -163,9 +165,10 @@ class JTFSPath(nn.Module):
                 f"Invalid J_fr: {J_fr}; padding leaves {n_rows} rows for {n_first} first-order wavelets, which "
                 "would wrap around. Use a smaller J_fr, or a larger F."
             )
-        device = torch.empty(0).device
-        with torch.device("cpu"):  # whatever the default device, the exact constants stay here
-            self._build_constants()
+        self._orders = frozenset(path.order for path in self.paths)
+        self._epsilons = smoothing, smoothing * _SECOND_SMOOTHING  # of the two layers
+        self._build_filters()
+        device = torch.empty(0).device  # the default one
         if device.type != "cpu":
             self.to(device)
         warn_of_long_average(self.geometry)
@@ -280,30 +283,14 @@ class JTFSPath(nn.Module):
         """
         return describe(self, steps, n_parameters, paths, measure)
 
-    def _build_constants(self) -> None:
-        self._constants = make_constants(self.geometry, self._banks, self.paths, self.samples_per_bandwidth)
-        self._filters = Filters(self._constants.tensors)
+    def _build_filters(self) -> None:
+        self._filters = make_filters(self.geometry, self._banks, self.paths, self.samples_per_bandwidth)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
         super()._apply(fn, recurse)
         if not recurse:  # they are its own, and no part that a user put in
             self._filters._apply(fn)
         return self
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        # torch.load(..., map_location=...) moves every tensor, where buffers alone should go.
-        if any(exact.device.type != "cpu" for exact in self._filters.exact.values()):
-            with torch.device("cpu"):
-                self._constants = make_constants(
-                    self.geometry, self._banks, self.paths, self.samples_per_bandwidth
-                )
-            self._filters.exact = self._constants.tensors
-
-    @property
-    def _cascade(self) -> Cascade:
-        # Made anew, since replicas and copies have buffers of their own.
-        return Cascade(self._constants, self._filters.get_buffer)
 
     @property
     def oversampling(self) -> float | None:
@@ -334,10 +321,9 @@ class JTFSPath(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in ``repr``."""
         g = self.geometry
-        orders = tuple(sorted({path.order for path in self.paths}))
         return (
             f"n_samples={g.n_samples}, J={g.J}, Q={g.Q}, J_fr={g.J_fr}, Q_fr={g.Q_fr}, T={g.time}, "
-            f"F={g.frequency}, sample_rate={self.sample_rate:g}, orders={orders}, "
+            f"F={g.frequency}, sample_rate={self.sample_rate:g}, orders={tuple(sorted(self._orders))}, "
             f"samples_per_bandwidth={self.samples_per_bandwidth}, smoothing={self.smoothing}, "
             f"memory={self.memory}, n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
         )
@@ -361,7 +347,8 @@ class JTFSPath(nn.Module):
                 "path_idx is missing: name the path, as in jtfs(x, path_idx), or compute all with jtfs.full(x)."
             )
         index = checked_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
-        return next(self._coefficients(x, [index]))[1]
+        (coefficients,) = self._bundle(self._layer_of(x, [index]), [self.paths[index]])
+        return coefficients
 
     @_eager
     def select(self, x: Tensor | FirstLayer, path_indices: PathIndices) -> list[Tensor]:
@@ -374,9 +361,11 @@ class JTFSPath(nn.Module):
         Returns:
             Their coefficients in that order, each (..., rows, frames).
         """
-        wanted = self.paths.indices(path_indices)
-        done = dict(self._coefficients(x, wanted)) if wanted else {}
-        return [done[p] for p in wanted]
+        return self._select(x, self.paths.indices(path_indices))
+
+    def _select(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> list[Tensor]:
+        coefficients = dict(self._coefficients(self._layer_of(x, ids), ids)) if ids else {}
+        return [coefficients[p] for p in ids]
 
     def full(self, x: Tensor | FirstLayer) -> list[Tensor]:
         """Compute every path: a list of P tensors (..., rows, frames) in the order of ``paths``."""
@@ -384,7 +373,8 @@ class JTFSPath(nn.Module):
 
     def stream(self, x: Tensor | FirstLayer) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
-        yield from self._coefficients(x, range(self.n_paths))
+        ids = range(self.n_paths)
+        yield from self._coefficients(self._layer_of(x, ids), ids)
 
     def row_frequencies(self, path_idx: int) -> Tensor:
         """Return the centre frequency of each row of a path's coefficients.
@@ -523,9 +513,9 @@ class JTFSPath(nn.Module):
         Raises:
             ValueError: the signals differ in shape, or the target alone requires a gradient.
         """
-        wanted = self.paths.indices(path_indices)
-        done = {p: (a, b) for p, a, b in self.stream_pairs(x, target, wanted)}
-        return [done[p] for p in wanted]
+        ids = self.paths.indices(path_indices)
+        pairs = {p: (a, b) for p, a, b in self._pairs(x, target, ids)}
+        return [pairs[p] for p in ids]
 
     def stream_pairs(
         self, x: Tensor, target: Tensor, path_indices: PathIndices
@@ -534,15 +524,17 @@ class JTFSPath(nn.Module):
 
         Without gradients, a caller need not hold them all.
         """
-        wanted = self.paths.indices(path_indices)
+        yield from self._pairs(x, target, self.paths.indices(path_indices))
+
+    def _pairs(self, x: Tensor, target: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         flat, batch_shape = self._checked_signal(x)
         flat_target, _ = self._checked_signal(target, "target")
         check_shapes(x.shape, target.shape)
         check_not_swapped(x, target)
-        layer = self._first_layer(torch.cat([flat, flat_target.detach()]), wanted, flat.shape[0])
-        for path_idx, both in self._coefficients(layer, wanted):
-            split = both.unflatten(0, (2, *batch_shape))
-            yield path_idx, split[0], split[1].detach()
+        both = torch.cat([flat, flat_target.detach()])
+        layer = self._first_layer(both, torch.Size((2, *batch_shape)), ids, differentiated=flat.shape[0])
+        for path_idx, phi in self._coefficients(layer, ids):
+            yield path_idx, phi[0], phi[1].detach()
 
     @_eager
     def first_layer(self, x: Tensor, path_indices: PathIndices | None = None) -> FirstLayer:
@@ -557,47 +549,58 @@ class JTFSPath(nn.Module):
             raise ValueError for paths that it does not serve, and for the first layer of a transform with other
             settings, dtype or device; an equal one may take it, such as a copy.
         """
-        wanted = range(self.n_paths) if path_indices is None else path_indices
-        flat, batch_shape = self._checked_signal(x)
-        return self._first_layer(flat, checked_indices(wanted, self.n_paths), None).reshaped(batch_shape)
+        ids = range(self.n_paths) if path_indices is None else checked_indices(path_indices, self.n_paths)
+        return self._first_layer(*self._checked_signal(x), ids)
 
+    def _layer_of(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> FirstLayer:
+        """Return the first layer of signals, or one that was computed before, checked."""
+        if not isinstance(x, FirstLayer):
+            return self._first_layer(*self._checked_signal(x), ids)
+        x.check_serves(self._settings, ids)
+        return x
+
+    @_eager
     def _first_layer(
-        self, flat: Tensor, wanted: Sequence[int], differentiated: int | None, taylor: Taylor | None = None
+        self, flat: Tensor, batch_shape: torch.Size, ids: Collection[int], differentiated: int | None = None
     ) -> FirstLayer:
-        paths = [self.paths[p] for p in sorted(set(wanted))]
+        """Compute what paths share of signals (batch, n_samples), of which the first ones are differentiated."""
+        paths = [self.paths[p] for p in sorted(set(ids))]
         with full_precision(flat.device):
-            level = None
-            if self.smoothing and taylor is None:  # Taylor coefficients come divided by it
-                level = signal_level(flat)
-                flat = flat / level
-            padded = scattering.pad_signal(flat, self.geometry)
-            effort = replace(self._effort(padded, 1, differentiated), taylor=taylor)
-            groups = self._cascade.scalogram(padded, paths, effort)
-            first_order = any(path.order == 1 for path in paths)
-            average = self._cascade.averaged_scalogram(padded, effort) if first_order else None
-            level = None if level is None else level.unsqueeze(-1)
-        return FirstLayer(
-            flat.shape[:-1], groups, average, level, frozenset(wanted), self._settings, differentiated
-        )
+            level = scattering.signal_level(flat) if self.smoothing else None
+            padded = scattering.reflect(flat if level is None else flat / level, self.geometry)
+            budget = first_layer_budget(padded, self.memory)
+            layer = partial(scattering_layer, differentiated=differentiated)
+            groups = scattering.scalogram(self._filters, padded, paths, self._epsilons[0], budget, layer)
+            average = None
+            if any(path.order == 1 for path in paths):
+                average = scattering.averaged_scalogram(self._filters, padded, self._epsilons[0], budget, layer)
+        level = None if level is None else level.unsqueeze(-1)
+        return FirstLayer(batch_shape, groups, average, level, frozenset(ids), self._settings, differentiated)
 
-    def _coefficients(self, x: Tensor | FirstLayer, wanted: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
-        indices = sorted(set(wanted))
-        layer = self._checked_layer(x, indices) if isinstance(x, FirstLayer) else self.first_layer(x, indices)
-        bundles = [list(b) for _, b in itertools.groupby((self.paths[p] for p in indices), lambda path: path.n2)]
-        for paths in bundles:
-            # The consumer of what is yielded must not find autocast switched off.
-            with full_precision(self.device):
-                coefficients = self._bundle(layer, paths, len(bundles))
-                if layer.level is not None:
-                    coefficients = [phi * layer.level for phi in coefficients]
-            for path, phi in zip(paths, coefficients, strict=True):
-                yield path.index, phi.reshape(*layer.batch_shape, *phi.shape[1:])
+    def _coefficients(self, layer: FirstLayer, ids: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield (path_idx, coefficients) of paths by ascending id, computed in bundles that share one n2."""
+        paths = [self.paths[p] for p in sorted(set(ids))]
+        bundles = [list(bundle) for _, bundle in itertools.groupby(paths, lambda path: path.n2)]
+        for bundle in bundles:
+            for path, phi in zip(bundle, self._bundle(layer, bundle, len(bundles)), strict=True):
+                yield path.index, phi
+
+    @_eager
+    def _bundle(self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int = 1) -> list[Tensor]:
+        """Compute paths that share one n2."""
+        with full_precision(self.device):
+            budget = second_layer_budget(layer.arrays[-1], self.memory, n_bundles)
+            scatter = partial(scattering_layer, differentiated=layer.differentiated)
+            moduli = scattering.second_layer(self._filters, layer, paths, self._epsilons[1], budget, scatter)
+            if layer.level is not None:
+                moduli = [phi * layer.level for phi in moduli]
+        return [phi.reshape(*layer.batch_shape, *phi.shape[1:]) for phi in moduli]
 
     @property
     def _settings(self) -> Settings:
         return Settings(
             self.geometry,
-            frozenset(path.order for path in self.paths),
+            self._orders,
             self.samples_per_bandwidth,
             self.smoothing,
             self.memory,
@@ -605,45 +608,9 @@ class JTFSPath(nn.Module):
             self.device,
         )
 
-    def _checked_layer(self, layer: FirstLayer, wanted: Iterable[int]) -> FirstLayer:
-        # How much memory a layer may take changes none of its numbers but by roundings.
-        apart = layer.settings.differences(self._settings, ignored=("memory",))
-        if apart:
-            raise ValueError(
-                f"This first layer was computed by another transform, or before this one was moved: {apart}. "
-                "Compute it again."
-            )
-        missing = set(wanted) - layer.serves
-        if missing:
-            raise ValueError(f"This first layer does not serve path {min(missing)}: name it in first_layer.")
-        return layer
-
-    def _bundle(
-        self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int, taylor: Taylor | None = None
-    ) -> list[Tensor]:
-        """Compute paths that share one n2."""
-        x = layer.groups[0].spectra if layer.average is None else layer.average
-        effort = replace(self._effort(x, 2, layer.differentiated, n_bundles), taylor=taylor)
-        if paths[0].order == 1 and layer.average is not None:
-            return self._cascade.first_order(layer.average, paths, effort)
-        return self._cascade.second_order(layer.groups, paths, effort)
-
-    def _effort(self, x: Tensor, order: int, differentiated: int | None, n_calls: int = 1) -> Effort:
-        if order == 1:
-            return first_effort(x, self.memory, self.smoothing, differentiated)
-        return second_effort(x, self.memory, self.smoothing, differentiated, n_calls)
-
     def _checked_signal(self, x: Any, name: str = "x") -> tuple[Tensor, torch.Size]:
         if isinstance(x, FirstLayer):
             raise TypeError(
-                f"Expected a torch.Tensor as {name}, got a FirstLayer; pass the signals that it was made of."
+                f"Invalid {name}: a FirstLayer; expected a torch.Tensor; pass the signals that it was made of."
             )
         return checked_signal(x, self.geometry.n_samples, self.dtype, self.device, name)
-
-
-def signal_level(flat: Tensor) -> Tensor:
-    """Return root mean squares (batch, 1): divided by them, signals know eps as relative, and so do gradients."""
-    tiny = torch.finfo(flat.dtype).tiny
-    # The peak is taken out first, as squares of large numbers overflow.
-    peak = flat.detach().abs().amax(-1, keepdim=True).clamp_min(tiny**0.5)
-    return peak * (flat / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()

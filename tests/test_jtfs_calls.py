@@ -232,7 +232,7 @@ def test_what_is_no_signal(jtfs: JTFSPath, x: Tensor, value: Any, message: str) 
         jtfs(value, 3)
     with pytest.raises(TypeError, match=message):
         JTFSPathLoss(jtfs)(value, x, 3)
-    with pytest.raises(TypeError, match="a FirstLayer; pass the signals that it was made of"):
+    with pytest.raises(TypeError, match="Invalid x: a FirstLayer"):
         jtfs.select_pairs(jtfs.first_layer(x), x, [3])  # type: ignore[arg-type]
 
 

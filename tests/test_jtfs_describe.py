@@ -272,7 +272,7 @@ def test_no_choice_has_a_number_of_paths_nearer(n_paths: int, orders: tuple[int,
 
 def small_table(J: int, Q2: int, J_fr: int, Q_fr: int, orders: tuple[int, ...]) -> int:
     """Number of paths by the table itself, without filters."""
-    from scrapl_jtfs.geometry import make_geometry
+    from scrapl_jtfs._transform.geometry import make_geometry
     from scrapl_jtfs.paths import list_paths, make_banks
 
     geometry = make_geometry(8000, J, (8, Q2), J_fr, Q_fr, "global", None)

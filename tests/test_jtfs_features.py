@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, relative_distance
-from scrapl_jtfs.filterbank import morlet_response, wavelet_bank
+from scrapl_jtfs._transform.filterbank import morlet_response, wavelet_bank
 from tests.support.jtfs_helpers import assert_near, noise
 
 N, RATE = 4096, 4096

@@ -104,8 +104,8 @@ def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pyt
     torch.testing.assert_close(loss_fn(x, prepared, 4), direct)
 
     calls = []
-    original = JTFSPath.select
-    monkeypatch.setattr(JTFSPath, "select", lambda self, s, ids: calls.append(len(ids)) or original(self, s, ids))
+    original = JTFSPath._select
+    monkeypatch.setattr(JTFSPath, "_select", lambda self, s, ids: calls.append(len(ids)) or original(self, s, ids))
     torch.testing.assert_close(loss_fn(x, prepared, 4), direct)
     assert calls == [1], "the target's path was computed a second time"
 

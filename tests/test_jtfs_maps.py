@@ -12,12 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrapl_jtfs import operators as ops
-from scrapl_jtfs.geometry import make_geometry
-from scrapl_jtfs.linear import LinearMap, apply_adjoint, apply_linear
-from scrapl_jtfs.maps import Crop, Identity, MatrixAverage, RowFilter, SpectralAverage, SpinPair
-from scrapl_jtfs.modulation import Effort, Modulation, modulate
-from scrapl_jtfs.subband import CommonBand, Spectrum, Subbands
+from scrapl_jtfs._transform import filters
+from scrapl_jtfs._transform.budget import Budget
+from scrapl_jtfs._transform.geometry import make_geometry
+from scrapl_jtfs._transform.layer import Layer, scattering_layer
+from scrapl_jtfs._transform.linear.autograd import LinearMap, apply_adjoint, apply_linear
+from scrapl_jtfs._transform.linear.filters_and_averages import (
+    Crop,
+    Identity,
+    Matrix,
+    Reflection,
+    RowFilter,
+    SpectralAverage,
+    SpinPair,
+)
+from scrapl_jtfs._transform.linear.spectra import CommonBand, Spectrum, Subbands
 from tests.support.jtfs_helpers import (
     Dense,
     assert_is_linear_map,
@@ -153,6 +162,14 @@ def test_row_filters_are_complex_products(drawn: tuple[int, int, int, int]) -> N
     torch.testing.assert_close(pair.adjoint(grad)[0], parts[0] + parts[1], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (3, 0), (0, 4), (5, 6)])
+def test_reflection_is_by_index(left: int, right: int) -> None:
+    x = noise(2, 7)
+    t = torch.arange(-left, 7 + right).abs()
+    expected = x[:, torch.where(t > 6, 12 - t, t)]
+    assert torch.equal(assert_is_linear_map(Reflection(left, right), x), expected)
+
+
 @given(sizes, st.integers(0, 3))
 @quick
 def test_crop_identity_and_matrix(drawn: tuple[int, int, int, int], skip: int) -> None:
@@ -164,7 +181,10 @@ def test_crop_identity_and_matrix(drawn: tuple[int, int, int, int], skip: int) -
     assert torch.equal(assert_is_linear_map(Crop(n, slice(0, n)), u), u)
     assert torch.equal(assert_is_linear_map(Identity(rows * n), u), u)
     matrix = noise(frames_out, n)
-    assert_near(assert_is_linear_map(MatrixAverage(matrix), u), torch.einsum("ft,brt->brf", matrix, u), 1e-13)
+    along_frames = assert_is_linear_map(Matrix(matrix, dim=-1), u)
+    assert_near(along_frames, torch.einsum("ft,brt->brf", matrix, u), 1e-13)
+    along_rows = assert_is_linear_map(Matrix(matrix, dim=-2), u.mT.contiguous())
+    assert_near(along_rows, torch.einsum("fr,brt->bft", matrix, u.mT), 1e-13)
 
 
 @pytest.mark.parametrize("n_samples", [256, 300])
@@ -180,9 +200,8 @@ def test_averages_by_matrix_and_by_spectrum(
     t = torch.arange(geometry.kept_frames(0).start, geometry.kept_frames(0).stop)
     frames = t[t % stride_out == 0].double()
     for length in sorted({exact, 3 * exact // 4, exact // 2, 96}):
-        by_matrix = ops.local_time_average(geometry, exact, length)
-        assert by_matrix.matrix is not None
-        matrix = MatrixAverage(by_matrix.matrix)
+        matrix = filters.local_time_average(geometry, exact, length).double().map()
+        assert isinstance(matrix, Matrix)
         # A sinusoid sampled at ``length`` points leaves as itself at the frames, times phi's response.
         for k in (0, 1, 7, min(length, exact) // 2 - 1):
             if k and phi[exact - k] > 1e-13:
@@ -193,10 +212,9 @@ def test_averages_by_matrix_and_by_spectrum(
         if length > exact:
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(ops, "LARGEST_MATRIX", 0)
-            by_fft = ops.local_time_average(geometry, exact, length)
-        assert by_fft.response is not None
-        spectral = SpectralAverage(length, torch.view_as_complex(by_fft.response), by_fft.n_out, by_fft.kept)
+            patch.setattr(filters, "_LARGEST_MATRIX", 0)
+            spectral = filters.local_time_average(geometry, exact, length).double().map()
+        assert isinstance(spectral, SpectralAverage)
         u = noise(2, 3, length).abs()
         alternating = torch.cos(math.pi * torch.arange(length)).double()
         # Between samples, a wave at half their rate is anyone's guess: the matrix of fewer frames drops it.
@@ -218,18 +236,19 @@ def test_linear_functions_differentiate_to_any_order(spectrum: Spectrum) -> None
 # --- layers ---------------------------------------------------------------------------------------------------
 
 
-def plain(first: LinearMap, layers: Sequence[Modulation], epsilon: float, *xs: Tensor) -> list[Tensor]:
+def plain(first: LinearMap, layers: Sequence[Layer], *xs: Tensor) -> list[Tensor]:
     """B_i |A_i C x| as autograd makes it of dense matrices, with C, A and B probed by unit vectors."""
     outputs = []
     for layer in layers:
         z = layer.analysis(first(*xs))
         u = torch.hypot(z[:, 0], z[:, 1])
-        outputs.append(layer.synthesis(torch.hypot(u, torch.tensor(epsilon, dtype=u.dtype)) - epsilon))
+        epsilon = torch.tensor(layer.epsilon, dtype=u.dtype)
+        outputs.append(layer.synthesis(torch.hypot(u, epsilon) - epsilon))
     return outputs
 
 
 @st.composite
-def stacks(draw: st.DrawFn, max_layers: int = 3) -> tuple[Dense, list[Modulation]]:
+def stacks(draw: st.DrawFn, max_layers: int = 3) -> tuple[Dense, list[Layer]]:
     """A first map of one or two arguments and several layers."""
     size = st.integers(1, 4)
     shapes = [(draw(size), draw(size)) for _ in range(draw(st.integers(1, 2)))]
@@ -239,7 +258,7 @@ def stacks(draw: st.DrawFn, max_layers: int = 3) -> tuple[Dense, list[Modulation
         rows, frames, out = draw(size), draw(size), draw(size)
         analysis = random_dense([middle], (2, rows, frames), seed=10 + i)
         synthesis = random_dense([(rows, frames)], (rows, out), seed=20 + i)
-        layers.append(Modulation(analysis, synthesis, 2 * rows * frames))
+        layers.append(Layer(analysis, synthesis, 2 * rows * frames))
     return random_dense(shapes, middle, seed=1), layers
 
 
@@ -257,16 +276,15 @@ def in_bytes(most: int) -> st.SearchStrategy[int]:
 
 @given(stacks(), st.integers(1, 5), st.data())
 @settings(max_examples=150, deadline=None)
-def test_layers_equal_plain_autograd(
-    drawn: tuple[Dense, list[Modulation]], batch: int, data: st.DataObject
-) -> None:
+def test_layers_equal_plain_autograd(drawn: tuple[Dense, list[Layer]], batch: int, data: st.DataObject) -> None:
     first, layers = drawn
     work, keep = data.draw(in_bytes(2000)) + 1, data.draw(in_bytes(4000))
     count = data.draw(st.one_of(st.none(), st.integers(1, batch)))
     epsilon = data.draw(st.sampled_from([0.0, 0.3]))
+    layers = [layer._replace(epsilon=epsilon) for layer in layers]
     xs = inputs_of(first, batch)
-    outputs = modulate(first, layers, Effort(work, keep, epsilon, count), *xs)
-    expected = plain(first, layers, epsilon, *xs)
+    outputs = scattering_layer(first, layers, Budget(work, keep), *xs, differentiated=count)
+    expected = plain(first, layers, *xs)
     for y, e in zip(outputs, expected, strict=True):
         torch.testing.assert_close(y, e, rtol=1e-11, atol=1e-12)
     # Only the first ``count`` items are differentiated: elsewhere the gradient is exactly zero.
@@ -282,10 +300,10 @@ def test_layers_equal_plain_autograd(
 
 @given(stacks(), in_bytes(500))
 @settings(max_examples=20, deadline=None)
-def test_retained_graphs_give_the_same_gradient(drawn: tuple[Dense, list[Modulation]], keep: int) -> None:
+def test_retained_graphs_give_the_same_gradient(drawn: tuple[Dense, list[Layer]], keep: int) -> None:
     first, layers = drawn
     xs = inputs_of(first, 3)
-    loss = loss_of(modulate(first, layers, Effort(200, keep), *xs))
+    loss = loss_of(scattering_layer(first, layers, Budget(200, keep), *xs))
     once, twice = (torch.autograd.grad(loss, xs, retain_graph=True) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
 
@@ -295,13 +313,13 @@ def test_retained_graphs_give_the_same_gradient(drawn: tuple[Dense, list[Modulat
 def test_derivatives_of_layers_by_finite_differences(epsilon: float, n_inputs: int) -> None:
     first = random_dense([(2, 3), (4,)][:n_inputs], (5,), seed=1)
     layers = [
-        Modulation(random_dense([(5,)], (2, 3, 2), seed=s), random_dense([(3, 2)], (3, 1), seed=s + 9), 12)
+        Layer(random_dense([(5,)], (2, 3, 2), seed=s), random_dense([(3, 2)], (3, 1), seed=s + 9), 12, epsilon)
         for s in (2, 3)
     ]
     xs = tuple(inputs_of(first, 2))
 
     def f(*xs: Tensor) -> tuple[Tensor, ...]:
-        return modulate(first, layers, Effort(100, 50, epsilon), *xs)
+        return scattering_layer(first, layers, Budget(100, 50), *xs)
 
     assert torch.autograd.gradcheck(f, xs, check_forward_ad=True, check_batched_grad=False)
     assert torch.autograd.gradgradcheck(f, xs)
@@ -319,7 +337,9 @@ def test_derivatives_of_layers_by_finite_differences(epsilon: float, n_inputs: i
         torch.testing.assert_close(second, (a - b) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
-def saved_bytes(first: Any, layers: Sequence[Modulation], effort: Effort, *xs: Tensor) -> int:
+def saved_bytes(
+    first: Any, layers: Sequence[Layer], budget: Budget, x: Tensor, differentiated: int | None = None
+) -> int:
     """Bytes that the graph of a call keeps alive, each block of memory counted once."""
     blocks: dict[int, int] = {}
 
@@ -328,7 +348,7 @@ def saved_bytes(first: Any, layers: Sequence[Modulation], effort: Effort, *xs: T
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
-        outputs = modulate(first, layers, effort, *xs)
+        outputs = scattering_layer(first, layers, budget, x, differentiated=differentiated)
     assert outputs[0].requires_grad
     return sum(blocks.values())
 
@@ -341,15 +361,15 @@ def test_the_graph_keeps_inputs_and_what_it_may(dtype: torch.dtype) -> None:
         torch.complex64 if dtype == torch.float32 else COMPLEX
     )
     bands = Subbands(33, 0, 4, response, length)
-    layers = [Modulation(bands, MatrixAverage(noise(2, length, dtype=dtype)), bands.size)]
+    layers = [Layer(bands, Matrix(noise(2, length, dtype=dtype), dim=-1), bands.size)]
     first = Spectrum(n, 0, 33)
     inputs = x.numel() * x.element_size()
     planes = 4 * bands.size * x.element_size()
     assert planes > 40 * inputs
     for keep in (0, 1000, planes // 2, planes, 10 * planes):
-        saved = saved_bytes(first, layers, Effort(4096, keep), x)
+        saved = saved_bytes(first, layers, Budget(4096, keep), x)
         assert inputs <= saved <= inputs + min(keep, planes)
-    half = saved_bytes(first, layers, Effort(4096, 10 * planes, differentiated=2), x)
+    half = saved_bytes(first, layers, Budget(4096, 10 * planes), x, differentiated=2)
     assert half == inputs + planes // 2
 
 
@@ -361,11 +381,13 @@ def test_layers_of_the_scattering_maps(keep: int) -> None:
     psi1, psi2 = noise(4, 7, seed=3).to(COMPLEX), noise(6, seed=4).to(COMPLEX)
     psi_fr, phi = noise(3, 4, seed=5, dtype=COMPLEX), noise(2, 8, seed=6)
     bands = Subbands(20, 1, 3, psi1, length)
-    effort = Effort(700, keep)
-    (u1_hat,) = modulate(Spectrum(n, -2, 18), [Modulation(bands, Spectrum(length, 0, 8), bands.size)], effort, x)
+    budget = Budget(700, keep)
+    (u1_hat,) = scattering_layer(
+        Spectrum(n, -2, 18), [Layer(bands, Spectrum(length, 0, 8), bands.size)], budget, x
+    )
     common = CommonBand(((4, 8),), -2, psi2, 8)
     pair = SpinPair(torch.cat([psi_fr.real, psi_fr.imag]))
-    (u,) = modulate(common, [Modulation(pair, MatrixAverage(phi), pair.rows * 16)], effort, u1_hat)
+    (u,) = scattering_layer(common, [Layer(pair, Matrix(phi, dim=-1), pair.rows * 16)], budget, u1_hat)
 
     x_hat = x.to(COMPLEX) @ dft(range(-2, 18), n).mT
     rows = [literal_band(x_hat[:, 1 + 3 * f : 8 + 3 * f], 2 * psi1[f], length) for f in range(4)]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
-from scrapl_jtfs.maps import Identity
-from scrapl_jtfs.modulation import Effort, Modulation, modulate
-from scrapl_jtfs.modulus import modulus
+from scrapl_jtfs._transform.budget import Budget
+from scrapl_jtfs._transform.layer import Layer, scattering_layer
+from scrapl_jtfs._transform.linear.filters_and_averages import Identity, RowFilter
+from scrapl_jtfs._transform.modulus import modulus
 from tests.support.jtfs_helpers import (
     assert_all_near,
     assert_near,
@@ -42,8 +43,8 @@ def test_memory_changes_neither_values_nor_gradients(
     options: dict, wanted: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that the smallest memory cuts layers to single rows and sub-bands.
-    monkeypatch.setattr("scrapl_jtfs.cascade.FEWEST_ROWS_AT_ONCE", 1)
-    monkeypatch.setattr("scrapl_jtfs.effort.FEWEST_FFTS_AT_ONCE", 0)
+    monkeypatch.setattr("scrapl_jtfs._transform.scattering._FEWEST_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("scrapl_jtfs._transform.budget._FEWEST_FFTS_AT_ONCE", 0)
     x = noise(3, 512)
     results = []
     for memory in (None, 1, 10_000, 300_000, 2**40):
@@ -125,8 +126,8 @@ def test_error_falls_as_samples_grow(exact: tuple[Tensor, list[Tensor], Tensor])
 def test_ample_samples_without_cuts_is_exact(
     exact: tuple[Tensor, list[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT_COMPACT", 2e-8)
-    monkeypatch.setattr("scrapl_jtfs.operators.SHORTEST_SHARED", 1)
+    monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT_COMPACT", 2e-8)
+    monkeypatch.setattr("scrapl_jtfs._transform.filters._SHORTEST_SHARED", 1)
     # Without these two cuts nothing but bins below 1e-12 of a peak differs; with them 5e-5 of a path does.
     x, expected, _ = exact
     assert_all_near(JTFSPath(**LARGE, samples_per_bandwidth=100).double().full(x), expected, 1e-8)
@@ -174,8 +175,8 @@ def test_odd_settings_are_close_and_of_the_same_shape(change: dict) -> None:
 @settings(max_examples=30, deadline=None)
 def test_smoothed_modulus_is_its_closed_form(epsilon: float, scale: float) -> None:
     z = scale * noise(2, 3, 4, dtype=torch.complex128)
-    layer = Modulation(Identity(24), Identity(12), 24)
-    (u,) = modulate(Identity(24), [layer], Effort(10**6, 0, epsilon), planes_of(z))
+    layer = Layer(RowFilter(torch.eye(6, dtype=torch.float64)), Identity(12), 24, epsilon)
+    (u,) = scattering_layer(Identity(24), [layer], Budget(10**6, 0), planes_of(z).flatten(1, 2))
     torch.testing.assert_close(u, (z.abs().square() + epsilon**2).sqrt() - epsilon, rtol=1e-9, atol=1e-12)
 
 
@@ -328,15 +329,6 @@ def test_paths_left_out_of_a_bundle_get_no_gradient() -> None:
     assert_near(gradient, expected, 1e-11)
 
 
-def test_replicas_use_their_own_buffers() -> None:
-    jtfs = JTFSPath(**SMALL)
-    replica, module = jtfs._replicate_for_data_parallel(), jtfs._filters._replicate_for_data_parallel()
-    module._buffers = {name: torch.full_like(buffer, torch.nan) for name, buffer in module.named_buffers()}
-    replica._filters = module
-    assert replica(noise(512, dtype=torch.float32), 3).isnan().all()
-    assert jtfs(noise(512, dtype=torch.float32), 3).isfinite().all()
-
-
 def test_outputs_may_be_changed_in_place() -> None:
     jtfs = JTFSPath(**{**SMALL, "F": 0})
     x = noise(2, 512, dtype=torch.float32).requires_grad_()
@@ -348,7 +340,7 @@ def test_wrong_signals_are_named() -> None:
     jtfs = JTFSPath(**SMALL)
     x = noise(2, 512, dtype=torch.float32)
     layer = jtfs.first_layer(x)
-    with pytest.raises(TypeError, match="got a FirstLayer"):
+    with pytest.raises(TypeError, match="Invalid x: a FirstLayer"):
         jtfs.first_layer(layer)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"differ in shape: \(2, 512\) and \(1, 512\)"):
         jtfs.select_pairs(x, x[:1], [3])

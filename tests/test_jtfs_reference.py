@@ -150,7 +150,7 @@ CONFIGS = [
 @pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 5e-7)], ids=["uncut", "default"])
 def test_float64_equals_the_reference(config, cut, tolerance, monkeypatch: pytest.MonkeyPatch) -> None:
     if cut is not None:
-        monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT", cut)
+        monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", cut)
     slow, jtfs = ReferenceJTFS(*config, orders=(1, 2)), JTFSPath(*config, orders=(1, 2)).double()
     assert [(p.n2, p.n_fr) for p in jtfs.paths] == slow.paths
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, config[0])))
@@ -162,7 +162,7 @@ def test_float64_equals_the_reference(config, cut, tolerance, monkeypatch: pytes
 
 @pytest.mark.parametrize("config", CONFIGS[:2] + CONFIGS[-4:], ids=str)
 def test_gradients_equal_the_references(config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapl_jtfs.operators.NEGLIGIBLE_WEIGHT", 0.0)
+    monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", 0.0)
     slow, loss_fn = ReferenceJTFS(*config), JTFSPathLoss(JTFSPath(*config).double())
     generator = np.random.default_rng(1)
     # A wideband sound, as the gradient through sub-bands empty but for rounding is noise.

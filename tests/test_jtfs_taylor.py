@@ -15,7 +15,9 @@ from torch.autograd import Function
 import scrapl_jtfs.taylor
 from benchmarks.importance.problem import SCALES, Drum, make_audio, make_synth
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
-from scrapl_jtfs.modulation import Effort, Modulation, Taylor, modulate
+from scrapl_jtfs._transform.budget import Budget
+from scrapl_jtfs._transform.layer import Layer, scattering_layer
+from scrapl_jtfs._transform.taylor_layer import TaylorSeries, taylor_layer
 from scrapl_optim.path_curvature import path_curvature
 from tests.support.jtfs_helpers import assert_near, noise, random_dense
 
@@ -142,25 +144,25 @@ def test_agrees_with_finite_differences() -> None:
 
 @pytest.mark.parametrize("work", [1, 2000, 10**6])
 @pytest.mark.parametrize("epsilon", [0.0, 0.3])
-@pytest.mark.parametrize("curved", [True, False])
-def test_layer_maps_series_to_series(work: int, epsilon: float, curved: bool) -> None:
+@pytest.mark.parametrize("second_order", [True, False])
+def test_layer_maps_series_to_series(work: int, epsilon: float, second_order: bool) -> None:
     """Against derivatives of the layer along a polynomial of two controls, with some z = 0."""
-    taylor, batch = Taylor(2, curved), 3
+    series, batch, budget = TaylorSeries(2, second_order), 3, Budget(work, 0)
     first = random_dense([(5,)], (4,), seed=0)
     layers = [
-        Modulation(random_dense([(4,)], (2, 3, 2), seed=i), random_dense([(3, 2)], (3, 4), seed=i + 9), 12)
+        Layer(random_dense([(4,)], (2, 3, 2), seed=i), random_dense([(3, 2)], (3, 4), seed=i + 9), 12, epsilon)
         for i in (1, 2)
     ]
-    x = noise(taylor.given * batch, 5, seed=7)
-    x.view(taylor.given, batch, 5)[:, 1] = 0.0
-    outputs = modulate(first, layers, Effort(work, 0, epsilon, batch, taylor), x)
+    x = noise(series.n_inputs * batch, 5, seed=7)
+    x.view(series.n_inputs, batch, 5)[:, 1] = 0.0
+    outputs = taylor_layer(first, layers, budget, x, series=series)
 
     def at(e: Tensor) -> list[Tensor]:
-        c = x.unflatten(0, (taylor.given, batch))
+        c = x.unflatten(0, (series.n_inputs, batch))
         y = c[0] + e[0] * c[1] + e[1] * c[2]
-        if curved:
+        if second_order:
             y = y + e[0] ** 2 / 2 * c[3] + e[0] * e[1] * c[4] + e[1] ** 2 / 2 * c[5]
-        return [u.flatten() for u in modulate(first, layers, Effort(work, 0, epsilon), y)]
+        return [u.flatten() for u in scattering_layer(first, layers, budget, y)]
 
     zero = torch.zeros(2, dtype=torch.float64)
     for i, output in enumerate(outputs):
@@ -168,7 +170,7 @@ def test_layer_maps_series_to_series(work: int, epsilon: float, curved: bool) ->
         hessian = torch.func.jacrev(jacobian)(zero)
         assert isinstance(hessian, Tensor)
         u = [at(zero)[i], *jacobian(zero).unbind(-1), hessian[:, 0, 0], hessian[:, 0, 1], hessian[:, 1, 1]]
-        assert_near(output.unflatten(0, (taylor.made, batch)).flatten(1), torch.stack(u), 1e-12)
+        assert_near(output.unflatten(0, (series.n_outputs, batch)).flatten(1), torch.stack(u), 1e-12)
 
 
 def test_raw_target_and_other_order_of_paths() -> None:
@@ -192,7 +194,7 @@ def test_bundles_are_of_one_modulation_and_respect_the_memory(monkeypatch: pytes
     bundles = list(series._bundles(range(len(paths))))
     assert [p for bundle in bundles for p in bundle] == list(range(len(paths)))
     assert len(bundles) == len({path.n2 for path in paths})
-    monkeypatch.setattr(scrapl_jtfs.taylor, "BUNDLED", 0)
+    monkeypatch.setattr(scrapl_jtfs.taylor, "_BUNDLE_OVER_MEMORY", 0)
     assert list(series._bundles([3, 4])) == [[3], [4]]
 
 

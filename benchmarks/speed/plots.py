@@ -25,7 +25,7 @@ from benchmarks.harness.style import (
 )
 from benchmarks.sound_matching.presets import PAPER
 from benchmarks.speed.cases import PAPER_SETTINGS
-from scrapl_jtfs.filterbank import wavelet_bank
+from scrapl_jtfs._transform.filterbank import wavelet_bank
 
 __all__ = ["draw_figure"]
 

@@ -12,12 +12,12 @@ from torch import nn
 from scrapl_jtfs._describe.description import Description
 from scrapl_jtfs._describe.long_average import is_too_long
 from scrapl_jtfs._describe.step_times import check_computes, time_steps
-from scrapl_jtfs.geometry import positive_int
+from scrapl_jtfs._transform.geometry import positive_int
 from scrapl_jtfs.paths import Path, make_banks
 from scrapl_optim import PathAdamSAGA
 
 if TYPE_CHECKING:
-    from scrapl_jtfs.checks import PathIndices
+    from scrapl_jtfs._validation import PathIndices
     from scrapl_jtfs.transform import JTFSPath
 
 # The storages of PathAdamSAGA that differ in size.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from scrapl_jtfs._deprecation import warn_renamed
 from scrapl_jtfs._describe.long_average import consequence, percent
 from scrapl_jtfs._describe.step_times import StepTimes
-from scrapl_jtfs.geometry import Averaging
+from scrapl_jtfs._transform.geometry import Averaging
 from scrapl_jtfs.paths import Path, number_text, rate_unit, scale_text
 from scrapl_optim.path_state import bytes_text
 

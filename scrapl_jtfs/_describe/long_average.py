@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from scrapl_jtfs.geometry import Geometry
+from scrapl_jtfs._transform.geometry import Geometry
 
 # A longer average than this share of the signal is mostly about the signal's reflection at its ends.
 LEAST_AVERAGES = 8

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from scrapl_jtfs._describe.long_average import LEAST_AVERAGES
-from scrapl_jtfs.checks import is_number
-from scrapl_jtfs.effort import check_orders
-from scrapl_jtfs.filterbank import Wavelet, spinned_bank, wavelet_bank
-from scrapl_jtfs.geometry import MOST_SAMPLES, Support, positive_int
+from scrapl_jtfs._transform.filterbank import Wavelet, spinned_bank, wavelet_bank
+from scrapl_jtfs._transform.geometry import MOST_SAMPLES, Support, positive_int
+from scrapl_jtfs._validation import check_orders, is_number
 from scrapl_jtfs.paths import Banks, number_text
 
 # First-order wavelets per octave, which hear scales up to 2.8 cycles per octave.

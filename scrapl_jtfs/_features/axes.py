@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrapl_jtfs.checks import checked_index
-from scrapl_jtfs.geometry import Geometry
+from scrapl_jtfs._transform.geometry import Geometry
+from scrapl_jtfs._validation import checked_index
 from scrapl_jtfs.paths import Path, make_banks
 
 if TYPE_CHECKING:

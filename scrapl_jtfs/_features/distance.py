@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scrapl_jtfs.checks import dense
+from scrapl_jtfs._validation import dense
 
 if TYPE_CHECKING:
     from scrapl_jtfs.transform import JTFSPath

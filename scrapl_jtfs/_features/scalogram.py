@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import scattering
 from scrapl_jtfs._features.axes import wavelet_frequencies
 from scrapl_jtfs._features.labels import axis_coordinates, extent, labelled, units
-from scrapl_jtfs.linear import full_precision
+from scrapl_jtfs._transform import scattering
+from scrapl_jtfs._transform.budget import first_layer_budget
+from scrapl_jtfs._transform.linear.autograd import full_precision
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -61,9 +62,9 @@ def scalogram(jtfs: JTFSPath, x: Tensor, hop: int | None = None) -> Scalogram:
     log2_hop = _log2_hop(hop, geometry.n_samples)
     flat, batch_shape = jtfs._checked_signal(x)
     with full_precision(flat.device):
-        padded = scattering.pad_signal(flat, geometry)
-        effort = replace(jtfs._effort(padded, 1, None), epsilon=0.0)
-        u1 = jtfs._cascade.sampled_scalogram(padded, log2_hop, effort).flip(-2)
+        padded = scattering.reflect(flat, geometry)
+        budget = first_layer_budget(padded, jtfs.memory)
+        u1 = scattering.sampled_scalogram(jtfs._filters, padded, log2_hop, budget).flip(-2)
     kept = geometry.kept_frames(log2_hop)
     samples = np.arange(kept.start, kept.stop) * 2**log2_hop - geometry.pad_left
     frequencies = torch.from_numpy(wavelet_frequencies(jtfs)[:-1].copy())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from scrapl_jtfs._figures.numbers import Values, need_matplotlib
-from scrapl_jtfs.checks import is_number
+from scrapl_jtfs._validation import is_number
 from scrapl_optim.probabilities import as_distribution
 
 if TYPE_CHECKING:

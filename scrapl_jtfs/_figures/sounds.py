@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scrapl_jtfs._features.labels import units
 from scrapl_jtfs._figures.numbers import need_matplotlib
-from scrapl_jtfs.checks import is_number
+from scrapl_jtfs._validation import is_number
 from scrapl_jtfs.paths import make_banks
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from scrapl_jtfs.checks import is_number
+from scrapl_jtfs._validation import is_number
 from scrapl_jtfs.paths import Path
 
 # A condition that a path meets or not.

@@ -26,7 +26,7 @@ _DEFAULTS = {"Q": (8, 1), "J_fr": 3, "Q_fr": 1, "T": None, "F": None}
 class Outline(JTFSPath):
     """Transform with paths and geometry but without constants, which take long for long signals."""
 
-    def _build_constants(self) -> None:
+    def _build_filters(self) -> None:
         pass
 
 

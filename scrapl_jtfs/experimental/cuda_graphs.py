@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from scrapl_jtfs.checks import check_not_swapped, dense
+from scrapl_jtfs._validation import check_not_swapped, dense
 from scrapl_jtfs.loss import JTFSPathLoss
 from scrapl_jtfs.transform import JTFSPath
 

@@ -1,10 +1,8 @@
 """A transform whose second layer has any smoothing of its own, to find out which it should have."""
 
-from dataclasses import replace
 from typing import Any
 
 from scrapl_jtfs import JTFSPath
-from scrapl_jtfs.modulation import Effort
 
 __all__ = ["LayeredJTFS"]
 
@@ -19,7 +17,4 @@ class LayeredJTFS(JTFSPath):
     def __init__(self, *args: Any, second: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self.second = second
-
-    def _effort(self, x: Any, order: int, *args: Any, **options: Any) -> Effort:
-        effort = super()._effort(x, order, *args, **options)
-        return replace(effort, epsilon=self.smoothing * self.second) if order == 2 else effort
+        self._epsilons = self.smoothing, self.smoothing * second

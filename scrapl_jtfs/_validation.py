@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import operator
-import warnings
-from collections.abc import Iterable
-from enum import Enum
+from collections.abc import Collection, Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,42 +15,18 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
 
 if TYPE_CHECKING:
-    from .paths import Path
+    from scrapl_jtfs.paths import Path
 
+# Several paths: a list, a range, a one-dimensional array or tensor of ids, or a list of paths of the table.
 PathIndices: TypeAlias = "Iterable[int] | Iterable[Path] | NDArray[np.integer[Any]] | Tensor"
-"""Several paths: a list, a range, a one-dimensional array or tensor of ids, or a list of paths of the table."""
 
-
-class Unset(Enum):
-    """The default of an argument that goes by another name now, so that any value passed can be told."""
-
-    UNSET = "unset"
-
-    def __repr__(self) -> str:
-        return "unset"
-
-
-UNSET = Unset.UNSET
-
-
-def renamed(value: Any, name: str, old_value: Any, old_name: str) -> Any:
-    """Return the value of an argument that may come under its old name, which warns the caller's caller.
-
-    Raises:
-        TypeError: it comes under both names.
-    """
-    if old_value is UNSET:
-        return value
-    if value is not None:
-        raise TypeError(f"Invalid {old_name}: {old_value!r}; expected {name} alone, its new name; leave it out.")
-    warn_renamed(old_name, name, stacklevel=4)
-    return old_value
-
-
-def warn_renamed(old_name: str, name: str, stacklevel: int = 3) -> None:
-    """Warn the caller of an attribute that it goes by another name."""
-    message = f"{old_name} is called {name} now and will be removed under its old name in the next release."
-    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
+# Above any sampling rate of kymatio's, which it is capped by.
+_MOST_SAMPLES_PER_BANDWIDTH = 1e6
+# Below, eps^2 is lost to underflow in float32, or to rounding in float64.
+_SMALLEST_SMOOTHING = 1e-15
+# Above, eps^2 comes near to overflow in float32.
+_LARGEST_SMOOTHING = 1e9
+_LARGEST_MEMORY = 2**62
 
 
 def is_number(value: object, lowest: float, highest: float) -> bool:
@@ -228,3 +202,38 @@ def _listed(indices: Tensor | NDArray[Any]) -> list[Any]:
             "expected path ids, which are integers, on one axis."
         )
     return indices.tolist()
+
+
+def check_options(samples_per_bandwidth: object, smoothing: object, memory: object) -> None:
+    """Check the options of a transform.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    if samples_per_bandwidth is not None and not is_number(
+        samples_per_bandwidth, 1.0, _MOST_SAMPLES_PER_BANDWIDTH
+    ):
+        raise ValueError(
+            f"Invalid samples_per_bandwidth: {samples_per_bandwidth!r}; expected a number >= 1, at most "
+            f"{_MOST_SAMPLES_PER_BANDWIDTH:g}, or None for kymatio's sampling rates."
+        )
+    if not (is_number(smoothing, 0, 0) or is_number(smoothing, _SMALLEST_SMOOTHING, _LARGEST_SMOOTHING)):
+        raise ValueError(
+            f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {_SMALLEST_SMOOTHING}, at most "
+            f"{_LARGEST_SMOOTHING:g}."
+        )
+    if memory is not None and not (isinstance(memory, int) and is_number(memory, 1, _LARGEST_MEMORY)):
+        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
+
+
+def check_orders(orders: object) -> None:
+    """Check which orders a transform includes.
+
+    Raises:
+        TypeError: not a collection of numbers.
+        ValueError: another set than {1}, {2} or {1, 2}.
+    """
+    if not isinstance(orders, Collection) or not all(isinstance(order, Real) for order in orders):
+        raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
+    if not set(orders) or not set(orders) <= {1, 2}:
+        raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")

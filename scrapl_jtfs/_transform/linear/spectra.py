@@ -1,4 +1,4 @@
-"""Sub-band operators: a real signal's spectrum, and spectrum -> critically sampled analytic sub-bands.
+"""From a real signal to its spectrum, and from a spectrum to critically sampled analytic sub-bands.
 
 An analytic wavelet occupies one contiguous run of Fourier bins, so filtering and decimating is: take that run
 from the spectrum, multiply by the real response, and apply one short inverse FFT. Placing the run at the start of
@@ -11,14 +11,13 @@ for whatever is done next; interleaved complex numbers are several times slower 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Linear map from real signals to a run of their Fourier bins, x_hat[k] = 1/n sum_t x[t] e^{-2 pi i k t / n}.
 
@@ -49,7 +48,7 @@ class Spectrum:
         # Cut, not viewed: a view would keep the whole spectrum alive.
         return torch.cat(parts, dim=-1)
 
-    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+    def adjoint(self, y: Tensor) -> tuple[Tensor]:
         """Map (..., last - first) complex to (..., n) real."""
         nyquist = self.n // 2
         half = y.new_zeros(*y.shape[:-1], nyquist + 1)
@@ -63,11 +62,10 @@ class Spectrum:
             half[..., self.n - self.last + 1 : nyquist].add_(mirrored, alpha=0.5)
         half[..., 0].mul_(2.0)
         half[..., -1].mul_(2.0)
-        x = torch.fft.irfft(half, n=self.n)
-        return (x if into is None else into[0].add_(x),)
+        return (torch.fft.irfft(half, n=self.n),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subbands:
     """Linear map from a run of Fourier bins to the planes of several sub-bands of one length.
 
@@ -107,8 +105,14 @@ class Subbands:
         _place(planes, bands, self.response, _first_position(width, self.length))
         return torch.fft.irfft(planes, n=self.length, norm="forward")
 
-    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+    def adjoint(self, y: Tensor) -> tuple[Tensor]:
         """Map (batch, 2, filters, length) real to (batch, bins) complex."""
+        spectrum = self.response.new_zeros(y.shape[0], self.bins)
+        self.add_adjoint(y, spectrum)
+        return (spectrum,)
+
+    def add_adjoint(self, y: Tensor, total: Tensor) -> None:
+        """Add the adjoint of ``y`` to ``total``, in place."""
         batch = y.shape[0]
         filters, width = self.response.shape
         span = width + (filters - 1) * self.step
@@ -117,12 +121,10 @@ class Subbands:
         bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
         position = _first_position(width, self.length)
         torch.mul(_collect(torch.fft.rfft(y), position, width), self.response, out=bands)
-        result = rows.new_zeros(batch, self.bins) if into is None else into[0]
-        result[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
-        return (result,)
+        total[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CommonBand:
     """Linear map that applies one filter to many real signals, whose spectra come in groups.
 
@@ -161,13 +163,13 @@ class CommonBand:
             row += rows
         return torch.fft.irfft(planes, n=self.length, norm="forward").flatten(1, 2)
 
-    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         """Map planes (batch, 2 rows, length) real to groups (batch, rows of the group, bins) complex."""
         planes = torch.fft.rfft(y.unflatten(1, (2, -1)))
         results: list[Tensor] = []
         row, origin = 0, _first_position(self.response.shape[-1], self.length)
-        for i, (rows, n_bins) in enumerate(self.groups):
-            result = planes.new_zeros(y.shape[0], rows, n_bins) if into is None else into[i]
+        for rows, n_bins in self.groups:
+            result = planes.new_zeros(y.shape[0], rows, n_bins)
             low, high = self._run(n_bins)
             bins = _collect(planes[:, :, row : row + rows], origin + low - self.start, high - low)
             bins.mul_(self.response[low - self.start : high - self.start])

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .linear import forward_derivative, in_full_precision, merge_mapped, split_mapped
+from scrapl_jtfs._transform.linear.autograd import (
+    forward_derivative,
+    in_full_precision,
+    merge_mapped,
+    split_mapped,
+)
 
 
 def modulus(z: Tensor, epsilon: float) -> Tensor:
@@ -25,19 +30,19 @@ def modulus(z: Tensor, epsilon: float) -> Tensor:
     return u.sqrt_()
 
 
-def divisor_(u: Tensor, epsilon: float) -> Tensor:
+def rho_(u: Tensor, epsilon: float) -> Tensor:
     """Turn a modulus, in place, into rho, by which z is divided; infinity where the gradient shall vanish."""
     if epsilon:
         return u.add_(epsilon)
     return torch.threshold_(u, _smallest(u), torch.inf)
 
 
-def direction(z: Tensor, epsilon: float) -> Tensor:
+def phase(z: Tensor, epsilon: float) -> Tensor:
     """Return z / rho, the gradient of the modulus, differentiably by plain autograd."""
     return z * _inverse(z, epsilon)
 
 
-def times_direction(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
+def times_phase(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
     """Return d z / rho, differentiably.
 
     Its differential along (h, e) is (d / rho) (h - n <n, h>) + e n with n = z / rho, which is symmetric in h.
@@ -47,13 +52,13 @@ def times_direction(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
         d: (batch, rows, frames), gradient with respect to the modulus.
         epsilon: eps.
     """
-    return _TimesDirection.apply(z, d, epsilon)
+    return _TimesPhase.apply(z, d, epsilon)
 
 
-class _TimesDirection(Function):
+class _TimesPhase(Function):
     @staticmethod
     def forward(z: Tensor, d: Tensor, epsilon: float) -> Tensor:
-        return z * (d / divisor_(modulus(z, epsilon), epsilon)).unsqueeze(1)
+        return z * (d / rho_(modulus(z, epsilon), epsilon)).unsqueeze(1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -67,11 +72,11 @@ class _TimesDirection(Function):
         z, d = ctx.saved_tensors
         (h,) = grad_outputs
         if torch.is_grad_enabled():
-            n = direction(z, ctx.epsilon)
+            n = phase(z, ctx.epsilon)
             along = (h * n).sum(1)
             slope = d.unsqueeze(1) * _inverse(z, ctx.epsilon)
             return slope * (h - n * along.unsqueeze(1)), along, None
-        rho = divisor_(modulus(z, ctx.epsilon), ctx.epsilon).unsqueeze(1)
+        rho = rho_(modulus(z, ctx.epsilon), ctx.epsilon).unsqueeze(1)
         n = z / rho
         along = torch.mul(h[:, 0], n[:, 0]).addcmul_(h[:, 1], n[:, 1])
         return torch.addcmul(h, n, along.unsqueeze(1), value=-1.0).mul_(d.unsqueeze(1) / rho), along, None
@@ -79,14 +84,14 @@ class _TimesDirection(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
         z, d = (merge_mapped(x, dim, info.batch_size) for x, dim in zip(args[:2], in_dims[:2], strict=True))
-        return split_mapped(times_direction(z, d, args[2]), info.batch_size), 1
+        return split_mapped(times_phase(z, d, args[2]), info.batch_size), 1
 
     @staticmethod
     @forward_derivative
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
         z, d = ctx.saved_tensors
         h, e = grad_inputs[:2]
-        n = direction(z, ctx.epsilon)
+        n = phase(z, ctx.epsilon)
         along = (h * n).sum(1, keepdim=True)
         return d.unsqueeze(1) * _inverse(z, ctx.epsilon) * (h - n * along) + e.unsqueeze(1) * n
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .filterbank import MIN_BANDWIDTH, gauss_response, half_support
+from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_response, half_support
 
 Averaging = Literal["local", "global", "none"]
 Support = int | float | Literal["global"] | None

@@ -9,7 +9,7 @@ The real inner product sum Re(conj(a) b) is meant throughout.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ class LinearMap(Protocol):
         """Apply the map."""
         ...
 
-    def adjoint(self, y: Tensor, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
-        """Apply its adjoint: one tensor for each argument, added to those of ``into`` where given."""
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        """Apply its adjoint: one tensor for each argument."""
         ...
 
 
@@ -38,6 +38,14 @@ class SizedMap(LinearMap, Protocol):
     @property
     def size(self) -> int:
         """Real numbers in the image of one item of the batch."""
+        ...
+
+
+class AddingMap(LinearMap, Protocol):
+    """A linear map of one argument whose adjoint can be added to a sum in place."""
+
+    def add_adjoint(self, y: Tensor, total: Tensor) -> None:
+        """Add the adjoint of ``y`` to ``total``."""
         ...
 
 
@@ -79,6 +87,11 @@ def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(ctx, *grads)
 
     return call
+
+
+def inside_vmap() -> bool:
+    """Tell whether this runs under torch.func.vmap, whose tensors can be written only where all are mapped."""
+    return any(interpreter.key() == TransformType.Vmap for interpreter in retrieve_all_functorch_interpreters())
 
 
 def forward_derivative(method: Callable[..., Any]) -> Callable[..., Any]:
