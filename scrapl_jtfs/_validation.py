@@ -30,7 +30,7 @@ _LARGEST_MEMORY = 2**62
 
 
 def is_number(value: object, lowest: float, highest: float) -> bool:
-    """Whether it is a real number, no bool, from ``lowest`` to ``highest``."""
+    """Tell whether it is a real number, no bool, from ``lowest`` to ``highest``."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -39,7 +39,7 @@ def is_number(value: object, lowest: float, highest: float) -> bool:
         return False
 
 
-def dense(x: Any, name: str) -> Tensor:
+def as_dense(x: Any, name: str) -> Tensor:
     """Return x, a dense tensor of real floating-point numbers.
 
     Raises:
@@ -47,19 +47,19 @@ def dense(x: Any, name: str) -> Tensor:
     """
     if not isinstance(x, Tensor):
         remedy = "; use torch.as_tensor" if isinstance(x, (np.ndarray, np.generic, list, tuple, Real)) else ""
-        raise TypeError(f"Expected a torch.Tensor as {name}, got {type(x).__name__}{remedy}.")
+        raise TypeError(f"Invalid {name}: {type(x).__name__}; expected a torch.Tensor{remedy}.")
     if x.layout is not torch.strided or x.is_nested:
         kind = "a nested tensor" if x.is_nested else x.layout
-        raise TypeError(f"Expected a dense torch.Tensor as {name}, got {kind}; use x.to_dense().")
+        raise TypeError(f"Invalid {name}: {kind}; expected a dense torch.Tensor; use x.to_dense().")
     if not x.is_floating_point():
         raise TypeError(
-            f"Expected real floating-point numbers as {name}, got {x.dtype}; convert it, e.g. "
+            f"Invalid {name}: {x.dtype}; expected real floating-point numbers; convert it, e.g. "
             + ("take its real part." if x.is_complex() else "x.to(torch.float32) / full scale.")
         )
     return x
 
 
-def checked_signal(
+def as_signal(
     x: Any, n_samples: int, dtype: torch.dtype, device: torch.device, name: str = "x"
 ) -> tuple[Tensor, torch.Size]:
     """Return signals (batch, n_samples) and the leading axes that they had; half precision is converted.
@@ -75,14 +75,16 @@ def checked_signal(
         TypeError: not a dense floating-point tensor.
         ValueError: of another length, dtype or device than the transform, or none at all.
     """
-    x = dense(x, name)
+    x = as_dense(x, name)
     if x.ndim == 0 or x.shape[-1] != n_samples:
         raise ValueError(
-            f"Expected a signal of {n_samples} samples on the last axis, got shape {tuple(x.shape)}; "
+            f"Invalid {name}: shape {tuple(x.shape)}; expected {n_samples} samples on the last axis; "
             f"crop or pad it, or build JTFSPath with n_samples={x.shape[-1] if x.ndim else 1}."
         )
     if x.numel() == 0:
-        raise ValueError(f"Expected at least one signal, got an empty batch of shape {tuple(x.shape)}.")
+        raise ValueError(
+            f"Invalid {name}: an empty batch of shape {tuple(x.shape)}; expected at least one signal."
+        )
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.to(dtype)
     if x.dtype != dtype or x.device != device:
@@ -112,7 +114,7 @@ def check_shapes(x: torch.Size, target: torch.Size) -> None:
         remedy = (
             "reshape one to the other, e.g. with squeeze(1)" if alike else "expand the target to the batch of x"
         )
-        raise ValueError(f"x and target differ in shape: {tuple(x)} and {tuple(target)}; {remedy}.")
+        raise ValueError(f"Invalid target: shape {tuple(target)}; expected {tuple(x)}, the shape of x; {remedy}.")
 
 
 def check_not_swapped(x: Tensor, target: Tensor) -> None:
@@ -128,7 +130,7 @@ def check_not_swapped(x: Tensor, target: Tensor) -> None:
     )
 
 
-def checked_index(path_idx: Any, n_paths: int, several: str = "") -> int:
+def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
     """Return a path id as an int.
 
     Args:
@@ -161,13 +163,13 @@ def checked_index(path_idx: Any, n_paths: int, several: str = "") -> int:
 
 
 def is_several(path_idx: Any) -> bool:
-    """Whether it is a list, range, array or tensor, of path ids as it seems, and not a single one."""
+    """Tell whether it is a list, range, array or tensor, of path ids as it seems, and not a single one."""
     if isinstance(path_idx, (Tensor, np.ndarray)):
         return path_idx.ndim > 0
     return isinstance(path_idx, (list, tuple, range))
 
 
-def checked_indices(path_indices: Any, n_paths: int) -> list[int]:
+def as_path_indices(path_indices: Any, n_paths: int) -> list[int]:
     """Return path ids as ints: those of a list, a range, another iterable, or a one-dimensional array or tensor.
 
     Raises:
@@ -184,7 +186,7 @@ def checked_indices(path_indices: Any, n_paths: int) -> list[int]:
         raise TypeError(
             f"Invalid path_indices: {path_indices!r}; expected a sequence of path ids, such as [0, 1]."
         ) from None
-    return [checked_index(index, n_paths) for index in indices]
+    return [as_path_index(index, n_paths) for index in indices]
 
 
 def _listed(indices: Tensor | NDArray[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs._validation import PathIndices, checked_indices
+from scrapl_jtfs._validation import PathIndices, as_path_indices
 from scrapl_optim import Progress, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._validation import as_int, as_switch
 from scrapl_optim.importance import reporter
@@ -246,7 +246,7 @@ def _chosen(loss_fn: Any, paths: PathIndices | None) -> list[int]:
             "for other losses call scrapl_optim.theta_importance"
         )
     n_paths = loss_fn.jtfs.n_paths
-    chosen = sorted(set(checked_indices(range(n_paths) if paths is None else paths, n_paths)))
+    chosen = sorted(set(as_path_indices(range(n_paths) if paths is None else paths, n_paths)))
     if not chosen:
         raise ValueError("Invalid paths: none; expected at least one path id")
     return chosen

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs._validation import dense
+from scrapl_jtfs._validation import as_dense
 from scrapl_optim.importance_checks import check_controls
 
 from .loss import JTFSPathLoss
@@ -135,7 +135,7 @@ class Problem:
             ValueError: they do not fit together, or the transform.
         """
         x = _joined(examples)
-        target = x if targets is None else dense(targets, "targets")
+        target = x if targets is None else as_dense(targets, "targets")
         n, name = self.loss_fn.jtfs.geometry.n_samples, "examples" if targets is None else "targets"
         remedy = "; give the sounds as targets where examples are something else" if targets is None else ""
         if target.ndim < 2 or target.shape[-1] != n:
@@ -212,7 +212,7 @@ class Problem:
         return self._synth(theta, *arguments)
 
     def _shaped(self, sounds: Any, batch: Batch) -> Tensor:
-        sounds = dense(sounds, "sounds of synth")
+        sounds = as_dense(sounds, "sounds of synth")
         if sounds.dtype != torch.float64:
             raise TypeError(
                 f"Invalid synth: sounds of {sounds.dtype} for controls of torch.float64; expected torch.float64, "
@@ -354,12 +354,12 @@ def _joined(examples: Any) -> Tensor:
                     f"Invalid examples: a {kind} of {type(part).__name__}s; expected tensors; take the sounds, "
                     "as in [x for x, *_ in loader]"
                 )
-            dense(part, "examples")
+            as_dense(part, "examples")
         if len({(part.ndim, part.shape[part.ndim > 1 :]) for part in parts}) > 1:
             shapes = ", ".join(map(str, dict.fromkeys(tuple(part.shape) for part in parts)))
             raise ValueError(f"Invalid examples: of shapes {shapes}; expected one shape; crop or pad them")
         examples = torch.stack(parts) if parts[0].ndim == 1 else torch.cat(parts)
-    examples = dense(examples, "examples")
+    examples = as_dense(examples, "examples")
     if examples.ndim < 2 or examples.numel() == 0:
         raise ValueError(
             f"Invalid examples: shape {tuple(examples.shape)}; expected (E, N) or (E, 1, N), at least one; a "

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs._validation import (
     PathIndices,
+    as_dense,
+    as_path_index,
+    as_path_indices,
     check_shapes,
-    checked_index,
-    checked_indices,
-    dense,
     is_number,
     is_several,
 )
@@ -63,11 +63,11 @@ def path_distance(
     """
     _check_distance(p, log1p_eps)
     _check_switch(squared, "squared")
-    a, b = dense(a, "a"), dense(b, "b")
+    a, b = as_dense(a, "a"), as_dense(b, "b")
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(
-            f"Expected coefficients a and b (..., rows, frames) of one shape, got {tuple(a.shape)} and "
-            f"{tuple(b.shape)}; expand one to the other."
+            f"Invalid a and b: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected coefficients (..., rows, "
+            "frames) of one shape; expand one to the other."
         )
     return _coefficient_distance(a, b, p, squared, log1p_eps)
 
@@ -118,7 +118,7 @@ def _factors(weights: Any, n: int) -> list[float | Tensor]:
     else:
         factors = list(weights)
     if len(factors) != n:
-        raise ValueError(f"Expected one weight for each of {n} paths, got {len(factors)}.")
+        raise ValueError(f"Invalid weights: {len(factors)} of them; expected one for each of {n} paths.")
     for weight in factors:
         scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not (weight.is_complex() or weight.is_meta)
         if not scalar and not isinstance(weight, Real):
@@ -135,7 +135,7 @@ def _check_switch(value: object, name: str) -> None:
 
 def _check_transform(jtfs: object) -> None:
     if not isinstance(jtfs, JTFSPath):
-        raise TypeError(f"Expected a JTFSPath as jtfs, got {type(jtfs).__name__}.")
+        raise TypeError(f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath.")
 
 
 class PreparedTarget:
@@ -164,7 +164,7 @@ class PreparedTarget:
     def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
         _check_transform(jtfs)
         self._original = (
-            dense(signal, "target").detach().clone()
+            as_dense(signal, "target").detach().clone()
         )  # buffers get reused, and paths are computed later
         self._check_samples(jtfs)
         self.signal = self._original
@@ -191,7 +191,7 @@ class PreparedTarget:
         """
         jtfs = self.jtfs if jtfs is None else jtfs
         self.check_serves(jtfs)
-        return self._known(checked_indices(path_indices, jtfs.n_paths), jtfs)
+        return self._known(as_path_indices(path_indices, jtfs.n_paths), jtfs)
 
     def _known(self, indices: Sequence[int], jtfs: JTFSPath) -> list[Tensor]:
         """Return the coefficients of paths, for a transform that was checked to be the same."""
@@ -214,7 +214,10 @@ class PreparedTarget:
             return
         apart = self.jtfs._settings.differences(jtfs._settings, ignored=("dtype", "device"))
         if apart:
-            raise ValueError(f"The target was prepared by another transform: {apart}; prepare it with this loss.")
+            raise ValueError(
+                f"Invalid target: it was prepared by another transform: {apart}; expected one of equal settings; "
+                "prepare it with this loss."
+            )
 
     def _check_samples(self, jtfs: JTFSPath) -> None:
         if self._original.is_meta and jtfs.device.type != "meta":
@@ -372,11 +375,11 @@ class JTFSPathLoss(nn.Module):
     def _named_paths(self, path_idx: Any) -> list[int]:
         if path_idx is None:
             raise TypeError(
-                "path_idx is missing: name the path, as in loss_fn(x, target, sampler(step)), or take all paths "
-                "with loss_fn.full(x, target)."
+                "Invalid path_idx: None; expected the id of a path, as in loss_fn(x, target, sampler(step)); take "
+                "all paths with loss_fn.full(x, target)."
             )
         if not is_several(path_idx):
-            return [checked_index(path_idx, self.jtfs.n_paths)]
+            return [as_path_index(path_idx, self.jtfs.n_paths)]
         indices = self.jtfs.paths.indices(path_idx)
         if not indices:
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
@@ -389,7 +392,7 @@ class JTFSPathLoss(nn.Module):
             )
         if isinstance(target, PreparedTarget):
             target.check_serves(self.jtfs)
-            check_shapes(dense(x, "x").shape, target.signal.shape)
+            check_shapes(as_dense(x, "x").shape, target.signal.shape)
             return zip(self.jtfs._select(x, indices), target._known(indices, self.jtfs), strict=True)
         if all(map(operator.lt, indices, indices[1:])):
             return ((a, b) for _, a, b in self.jtfs._pairs(x, target, indices))

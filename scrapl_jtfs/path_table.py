@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from scrapl_jtfs._path_table.conditions import Condition, among, as_entries, octaves_between, shortened, within
-from scrapl_jtfs._validation import PathIndices, checked_indices, is_number
+from scrapl_jtfs._validation import PathIndices, as_path_indices, is_number
 from scrapl_jtfs.paths import Path, number_text, rate_unit, scale_text
 
 # A number, or (lowest, highest), both included, of which None is no bound.
@@ -231,7 +231,7 @@ class PathTable(tuple[Path, ...]):
                     "integers; of bundles, take one at a time."
                 )
         try:
-            indices = sorted(checked_indices(paths, len(self)))
+            indices = sorted(as_path_indices(paths, len(self)))
         except (TypeError, IndexError) as error:
             reason = str(error).removeprefix("Invalid path_indices: ").removeprefix("Invalid path_idx: ")
             raise type(error)(
@@ -261,7 +261,7 @@ class PathTable(tuple[Path, ...]):
         """
         if isinstance(paths, (list, tuple)):
             paths = [self._own(path, "paths") if isinstance(path, Path) else path for path in paths]
-        return checked_indices(paths, len(self))
+        return as_path_indices(paths, len(self))
 
     def __repr__(self) -> str:
         """Return the number of paths and their ranges."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, Wavelet, spinned_bank, wavelet_bank
 from scrapl_jtfs._transform.geometry import Geometry
@@ -68,11 +69,10 @@ def scale_text(scale: float) -> str:
     return "0" if scale == 0 else short if float(short) == float(exact) else exact
 
 
-@dataclass(frozen=True)
-class Banks:
+class Banks(NamedTuple):
     """The wavelets of the transform.
 
-    Args:
+    Attributes:
         first: first-order temporal wavelets psi_{n1}, from high to low frequency.
         second: second-order temporal wavelets psi_{n2}.
         frequential: filters along log-frequency psi_{n_fr}; entry 0 is the low-pass of width 2**J_fr.

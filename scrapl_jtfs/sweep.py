@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrapl_jtfs._validation import dense
+from scrapl_jtfs._validation import as_dense
 
 # (sound, target) -> scalar, differentiable in the sound
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -92,7 +92,7 @@ def sweep_control(
         Sweep(5 values from 0 to 1, truth 0.5; loss: 100% of gradients point to it)
     """
     losses = _as_losses(loss)
-    theta = dense(theta, "theta").detach()
+    theta = as_dense(theta, "theta").detach()
     if theta.ndim == 0 or theta.numel() != theta.shape[-1]:
         raise ValueError(f"Invalid theta: shape {tuple(theta.shape)}; expected the controls (U,) of one sound.")
     u = _as_control(control, theta.numel())

@@ -14,7 +14,7 @@ from scrapl_jtfs._transform.budget import Budget, allowed_memory, first_layer_bu
 from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs._transform.linear.autograd import full_precision
 from scrapl_jtfs._transform.taylor_layer import TaylorSeries, taylor_layer
-from scrapl_jtfs._validation import PathIndices, checked_index, checked_indices, checked_signal, dense
+from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_path_indices, as_signal
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.transform import JTFSPath
@@ -70,16 +70,18 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
     # A copy, as tensors made in inference mode cannot require gradients.
     theta = _checked_controls(theta).detach().clone().requires_grad_()
     if not callable(synth):
-        raise TypeError(f"Expected a callable as synth, got {type(synth).__name__}.")
+        raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable.")
     with torch.enable_grad():
         x = synth(theta)
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"Expected real floating-point sounds from synth, got {kind}; convert them.")
+            raise TypeError(
+                f"Invalid sounds of synth: {kind}; expected real floating-point numbers; convert them."
+            )
         if x.ndim < 2 or x.shape[0] != theta.shape[0]:
             raise ValueError(
-                f"Expected sounds (B, N) or (B, ..., N) from synth with B = {theta.shape[0]}, got shape "
-                f"{tuple(x.shape)}; let the first axis be that of the examples."
+                f"Invalid sounds of synth: shape {tuple(x.shape)}; expected (B, N) or (B, ..., N) with B = "
+                f"{theta.shape[0]}; let the first axis be that of the examples."
             )
         firsts = _derivatives(x, theta, 0)
         seconds = [dd.detach() for u, d in enumerate(firsts) for dd in _derivatives(d, theta, u)]
@@ -167,14 +169,14 @@ class PathTaylor:
         paths: PathIndices | None = None,
     ) -> None:
         if not isinstance(loss_fn, JTFSPathLoss):
-            raise TypeError(f"Expected a JTFSPathLoss as loss_fn, got {type(loss_fn).__name__}.")
+            raise TypeError(f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss.")
         if loss_fn.reduction == "none":
             raise ValueError("Invalid reduction: 'none'; expected a loss with reduction 'mean' or 'sum'.")
         self.loss_fn = loss_fn
         self.jtfs = jtfs = loss_fn.jtfs
-        indices = range(jtfs.n_paths) if paths is None else checked_indices(paths, jtfs.n_paths)
+        indices = range(jtfs.n_paths) if paths is None else as_path_indices(paths, jtfs.n_paths)
         if not callable(synth):
-            raise TypeError(f"Expected a callable as synth, got {type(synth).__name__}.")
+            raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable.")
         self._examples, n_controls = _checked_controls(theta).shape
         shape = _checked_target(loss_fn, target, self._examples)
         signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), shape), theta).flatten(1, -2)
@@ -207,7 +209,7 @@ class PathTaylor:
         Args:
             path_idx: path id p, one of those served.
         """
-        return self._bundle([checked_index(path_idx, self.jtfs.n_paths, "curvatures(paths)")])[0]
+        return self._bundle([as_path_index(path_idx, self.jtfs.n_paths, "curvatures(paths)")])[0]
 
     def curvatures(self, paths: PathIndices) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield (path_idx, slope, hessian) of several paths in the order given.
@@ -215,7 +217,7 @@ class PathTaylor:
         Those that share their temporal modulation are computed together when the first of them is due, in bundles
         that the transform's ``memory`` bounds; slopes and Hessians alone wait for their turn.
         """
-        ids = checked_indices(paths, self.jtfs.n_paths)
+        ids = as_path_indices(paths, self.jtfs.n_paths)
         self._layer.check_serves(self.jtfs._settings, ids)
         bundles = {p: bundle for bundle in self._bundles(sorted(set(ids))) for p in bundle}
         last = {p: i for i, p in enumerate(ids)}
@@ -314,10 +316,10 @@ class PathTaylor:
 
 
 def _checked_controls(theta: Tensor) -> Tensor:
-    dense(theta, "controls theta")
+    as_dense(theta, "controls theta")
     if theta.ndim != 2 or theta.numel() == 0:
         raise ValueError(
-            f"Expected controls theta (B, U), at least one of each, got shape {tuple(theta.shape)}; "
+            f"Invalid controls theta: shape {tuple(theta.shape)}; expected (B, U), at least one of each; "
             "reshape them to an example in each row."
         )
     return theta
@@ -329,15 +331,15 @@ def _checked_target(loss_fn: JTFSPathLoss, target: Tensor | PreparedTarget, exam
     if isinstance(target, PreparedTarget):
         target.check_serves(loss_fn.jtfs)
     elif not isinstance(target, Tensor):
-        raise TypeError(f"Expected a torch.Tensor or a PreparedTarget as target, got {type(target).__name__}.")
+        raise TypeError(f"Invalid target: {type(target).__name__}; expected a torch.Tensor or a PreparedTarget.")
     shape = target.signal.shape if isinstance(target, PreparedTarget) else target.shape
     if len(shape) < 2 or (shape[0], shape[-1]) != (examples, n):
         raise ValueError(
-            f"Expected a target (B, N) or (B, ..., N) with B = {examples} and N = {n}, got shape {tuple(shape)}; "
-            "let its first axis be that of theta's examples."
+            f"Invalid target: shape {tuple(shape)}; expected (B, N) or (B, ..., N) with B = {examples} and N = "
+            f"{n}; let its first axis be that of theta's examples."
         )
     if isinstance(target, Tensor):
-        checked_signal(target, n, loss_fn.jtfs.dtype, loss_fn.jtfs.device, "target")
+        as_signal(target, n, loss_fn.jtfs.dtype, loss_fn.jtfs.device, "target")
     return shape
 
 
@@ -346,11 +348,11 @@ def _levelled(jtfs: JTFSPath, sound: Tensor, shape: torch.Size) -> Tensor:
     if not isinstance(sound, Tensor) or sound.ndim < 2 or sound.shape[0] != shape[0]:
         return sound  # which taylor_signals refuses
     n = jtfs.geometry.n_samples
-    flat, batch_shape = checked_signal(sound, n, jtfs.dtype, jtfs.device, "synth(theta)")
+    flat, batch_shape = as_signal(sound, n, jtfs.dtype, jtfs.device, "synth(theta)")
     if sound.shape != shape:
         remedy = "; drop an axis of one of them with squeeze(1)" if sound.numel() == shape.numel() else ""
         raise ValueError(
-            f"The target and the sounds of synth differ in shape: {tuple(shape)} and {tuple(sound.shape)}; "
+            f"Invalid target: its shape {tuple(shape)} is not {tuple(sound.shape)}, that of the sounds of synth; "
             f"expected both (B, N), or both (B, ..., N){remedy}."
         )
     if not jtfs.smoothing:

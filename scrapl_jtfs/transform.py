@@ -1,4 +1,4 @@
-"""JTFSPath: the module that holds the constants of a transform and evaluates its paths."""
+"""JTFSPath: the joint time-frequency scattering transform, its arguments, filters and calls."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from scrapl_jtfs._transform.layer import scattering_layer
 from scrapl_jtfs._transform.linear.autograd import full_precision
 from scrapl_jtfs._validation import (
     PathIndices,
+    as_path_index,
+    as_path_indices,
+    as_signal,
     check_not_swapped,
     check_options,
     check_orders,
     check_shapes,
-    checked_index,
-    checked_indices,
-    checked_signal,
     is_number,
 )
 from scrapl_jtfs.features import Features, Kept, Scalogram
@@ -54,7 +54,7 @@ def _eager(method: _Method) -> _Method:
 
 
 class JTFSPath(nn.Module):
-    r"""Joint time-frequency scattering transform, one path at a time.
+    r"""The joint time-frequency scattering transform, whole; calling it computes one path.
 
     For a path p = (n2, n_fr) of order 2,
 
@@ -156,14 +156,14 @@ class JTFSPath(nn.Module):
         self.paths = PathTable(list_paths(self.geometry, self._banks, self.sample_rate, set(orders)))
         if not self.paths:
             raise ValueError(
-                f"J={J} with Q={Q!r} leaves no path: no second-order wavelet is slower than a first-order one. "
-                "Use a larger J."
+                f"Invalid J: {J} with Q={Q!r}; expected a second-order wavelet slower than a first-order one; "
+                "there is none; use a larger J."
             )
         n_first, n_rows = len(self._banks.first), self.geometry.n_rows_padded
         if n_first > n_rows:
             raise ValueError(
                 f"Invalid J_fr: {J_fr}; padding leaves {n_rows} rows for {n_first} first-order wavelets, which "
-                "would wrap around. Use a smaller J_fr, or a larger F."
+                "would wrap around; expected at least as many rows; use a smaller J_fr, or a larger F."
             )
         self._orders = frozenset(path.order for path in self.paths)
         self._epsilons = smoothing, smoothing * _SECOND_SMOOTHING  # of the two layers
@@ -344,9 +344,10 @@ class JTFSPath(nn.Module):
         """
         if path_idx is None:
             raise TypeError(
-                "path_idx is missing: name the path, as in jtfs(x, path_idx), or compute all with jtfs.full(x)."
+                "Invalid path_idx: None; expected the id of a path, as in jtfs(x, path_idx); compute all with "
+                "jtfs.full(x)."
             )
-        index = checked_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
+        index = as_path_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
         (coefficients,) = self._bundle(self._layer_of(x, [index]), [self.paths[index]])
         return coefficients
 
@@ -496,7 +497,7 @@ class JTFSPath(nn.Module):
             TypeError: not an integer.
             IndexError: not from 0 to P - 1.
         """
-        return checked_index(path_idx, self.n_paths)
+        return as_path_index(path_idx, self.n_paths)
 
     @_eager
     def select_pairs(self, x: Tensor, target: Tensor, path_indices: PathIndices) -> list[tuple[Tensor, Tensor]]:
@@ -549,7 +550,7 @@ class JTFSPath(nn.Module):
             raise ValueError for paths that it does not serve, and for the first layer of a transform with other
             settings, dtype or device; an equal one may take it, such as a copy.
         """
-        ids = range(self.n_paths) if path_indices is None else checked_indices(path_indices, self.n_paths)
+        ids = range(self.n_paths) if path_indices is None else as_path_indices(path_indices, self.n_paths)
         return self._first_layer(*self._checked_signal(x), ids)
 
     def _layer_of(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> FirstLayer:
@@ -613,4 +614,4 @@ class JTFSPath(nn.Module):
             raise TypeError(
                 f"Invalid {name}: a FirstLayer; expected a torch.Tensor; pass the signals that it was made of."
             )
-        return checked_signal(x, self.geometry.n_samples, self.dtype, self.device, name)
+        return as_signal(x, self.geometry.n_samples, self.dtype, self.device, name)

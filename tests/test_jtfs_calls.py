@@ -138,12 +138,10 @@ def test_several_paths_where_one_is_taken(jtfs: JTFSPath, x: Tensor, paths: Any)
 def test_no_path_named(jtfs: JTFSPath, x: Tensor) -> None:
     loss_fn = JTFSPathLoss(jtfs)
     for call in (lambda: loss_fn(x, x), lambda: loss_fn(x, x, None), lambda: loss_fn(x, x, weights=1.0)):
-        with pytest.raises(
-            TypeError, match=r"loss_fn\(x, target, sampler\(step\)\), or .* loss_fn\.full\(x, target"
-        ):
+        with pytest.raises(TypeError, match=r"loss_fn\(x, target, sampler\(step\)\); .* loss_fn\.full\(x, target"):
             call()
     for call in (lambda: jtfs(x), lambda: jtfs(x, path_idx=None)):
-        with pytest.raises(TypeError, match=r"jtfs\(x, path_idx\), or .* jtfs\.full\(x\)"):
+        with pytest.raises(TypeError, match=r"jtfs\(x, path_idx\); .* jtfs\.full\(x\)"):
             call()
 
 
@@ -221,10 +219,10 @@ def test_signals_of_another_dtype(transform: torch.dtype, given: torch.dtype, re
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros(512), "got ndarray; use torch.as_tensor"),
-        ([0.0] * 512, "got list; use torch.as_tensor"),
-        ("x.wav", r"as x, got str\."),
-        (None, r"as x, got NoneType\."),
+        (np.zeros(512), "x: ndarray; expected a torch.Tensor; use torch.as_tensor"),
+        ([0.0] * 512, "x: list; expected a torch.Tensor; use torch.as_tensor"),
+        ("x.wav", r"Invalid x: str; expected a torch\.Tensor\."),
+        (None, r"Invalid x: NoneType; expected a torch\.Tensor\."),
     ],
 )
 def test_what_is_no_signal(jtfs: JTFSPath, x: Tensor, value: Any, message: str) -> None:
@@ -329,7 +327,7 @@ def test_others_are_refused_by_name(message: str, change: dict[str, Any], y: Ten
     loss_fn, other = JTFSPathLoss(JTFSPath(**SMALL)), JTFSPathLoss(JTFSPath(**{**SMALL, **change}))
     n = other.jtfs.geometry.n_samples
     target, layer = loss_fn.prepare(y), loss_fn.jtfs.first_layer(y)
-    prepared = f"prepared by another transform: {message}; prepare it with this loss"
+    prepared = f"prepared by another transform: {message}; .* prepare it with this loss"
     with pytest.raises(ValueError, match=prepared):
         other(y[:, :n], target, 1)
     with pytest.raises(ValueError, match=prepared):
@@ -388,27 +386,31 @@ def test_targets_and_sounds_of_unlike_shapes() -> None:
     loss_fn = JTFSPathLoss(JTFSPath(**SMALL))
     y, theta = torch.ones(3, 512), torch.ones(3, 1)
     for sounds, target in ((y, y[:, None]), (y[:, None], y), (y[:, None], y[:, None, None])):
-        with pytest.raises(ValueError, match=r"differ in shape: .* both \(B, N\), or .*; .* squeeze\(1\)"):
+        with pytest.raises(ValueError, match=r"Invalid target: .* both \(B, N\), or .*; .* squeeze\(1\)"):
             PathTaylor(loss_fn, lambda t, s=sounds: s * t.reshape(-1, *[1] * (s.ndim - 1)), theta, target)
-    with pytest.raises(ValueError, match=r"differ in shape: .* both \(B, \.\.\., N\)\.$"):
+    with pytest.raises(ValueError, match=r"Invalid target: .* both \(B, \.\.\., N\)\.$"):
         PathTaylor(loss_fn, lambda t: t[..., None] * torch.ones(3, 2, 512), theta, y)
     for target in (y[0], y[:2], y[:, 1:], y[None], y[:, :, None]):
-        with pytest.raises(ValueError, match=r"target \(B, N\) or \(B, \.\.\., N\) with B = 3 and N = 512, got"):
+        with pytest.raises(ValueError, match=r"target: .*\(B, N\) or \(B, \.\.\., N\) with B = 3 and N = 512"):
             PathTaylor(loss_fn, lambda t: t * y, theta, target)
 
 
 def test_signals_and_targets_of_unlike_shapes(jtfs: JTFSPath, x: Tensor) -> None:
     loss_fn = JTFSPathLoss(jtfs)
     for given, target, remedy in (
-        (x[:, None], x, r"\(2, 1, 512\) and \(2, 512\); reshape one to the other, e\.g\. with squeeze\(1\)"),
-        (x, x[None], r"\(2, 512\) and \(1, 2, 512\); reshape"),
-        (x, x[0], r"\(2, 512\) and \(512,\); expand the target to the batch of x"),
-        (x, x[:, None].expand(2, 2, 512), r"\(2, 512\) and \(2, 2, 512\); expand"),
+        (
+            x[:, None],
+            x,
+            r"\(2, 512\); expected \(2, 1, 512\), .*; reshape one to the other, e\.g\. with squeeze\(1\)",
+        ),
+        (x, x[None], r"\(1, 2, 512\); expected \(2, 512\), .*; reshape"),
+        (x, x[0], r"\(512,\); expected \(2, 512\), .*; expand the target to the batch of x"),
+        (x, x[:, None].expand(2, 2, 512), r"\(2, 2, 512\); expected \(2, 512\), .*; expand"),
     ):
         for call in (
             lambda a=given, b=target: loss_fn(a, b, 3),
             lambda a=given, b=target: loss_fn(a, loss_fn.prepare(b), 3),
             lambda a=given, b=target: jtfs.select_pairs(a, b, [3]),
         ):
-            with pytest.raises(ValueError, match=f"differ in shape: {remedy}"):
+            with pytest.raises(ValueError, match=f"Invalid target: shape {remedy}"):
                 call()

@@ -94,7 +94,7 @@ def test_several_signals_are_refused() -> None:
     for draw in (draw_scalogram, lambda ax, jtfs, x: draw_coefficients(ax, jtfs, x, 10)):
         with pytest.raises(ValueError, match=r"Invalid x: shape \(2, 2048\); expected one signal"):
             draw(axes(), JTFS, torch.zeros(2, N))
-        with pytest.raises(ValueError, match="Expected a signal of 2048 samples"):
+        with pytest.raises(ValueError, match="expected 2048 samples"):
             draw(axes(), JTFS, torch.zeros(100))
     with pytest.raises(ValueError, match="Invalid decibels: 0; expected a positive number"):
         draw_scalogram(axes(), JTFS, torch.zeros(N), decibels=0)
@@ -247,7 +247,7 @@ THETA = torch.tensor([0.5, 0.5])
             ValueError,
             r"shape \(4, 2\); expected the con",
         ),
-        (lambda: sweep_control(bowl, itself, [0.5], 0), TypeError, "Expected a torch.Tensor as theta"),  # type: ignore[arg-type]
+        (lambda: sweep_control(bowl, itself, [0.5], 0), TypeError, "Invalid theta: .*; expected a torch.Tensor"),  # type: ignore[arg-type]
         (
             lambda: sweep_control(bowl, itself, THETA, 2),
             IndexError,

@@ -394,7 +394,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a transform as loss": ({"loss_fn": JTFS}, TypeError, "Invalid loss_fn: JTFSPath; expected a JTFSPathLoss"),
     "other length": ({"examples": torch.randn(4, 100)}, ValueError, r"Invalid examples: shape \(4, 100\).*256"),
     "one sound": ({"examples": torch.randn(N)}, ValueError, r"Invalid examples: shape \(256,\).*sound\[None\]"),
-    "integers": ({"examples": torch.ones(4, N, dtype=torch.int16)}, TypeError, "examples, got torch.int16"),
+    "integers": ({"examples": torch.ones(4, N, dtype=torch.int16)}, TypeError, "examples: torch.int16"),
     "arrays": ({"examples": make_examples().numpy()}, TypeError, "torch.as_tensor"),
     "pairs": ({"examples": [(make_examples(), 0)]}, TypeError, r"Invalid examples: a list of tuples.*for x, \*_"),
     "none": ({"examples": []}, ValueError, "Invalid examples: an empty list"),

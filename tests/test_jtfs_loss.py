@@ -172,9 +172,9 @@ def test_bad_settings(jtfs: JTFSPath, kwargs: dict, message: str) -> None:
 def test_bad_calls(jtfs: JTFSPath) -> None:
     x, y = signals()
     loss_fn = JTFSPathLoss(jtfs)
-    with pytest.raises(ValueError, match="differ in shape"):
+    with pytest.raises(ValueError, match="Invalid target: shape"):
         loss_fn(x, y[0], 0)
-    with pytest.raises(ValueError, match="one weight for each of 2 paths, got 1"):
+    with pytest.raises(ValueError, match="weights: 1 of them; expected one for each of 2 paths"):
         loss_fn(x, y, [0, 1], weights=[1.0])
     with pytest.raises(TypeError, match=r"torch\.as_tensor"):
         loss_fn(x, y.numpy(), 0)  # type: ignore[arg-type]

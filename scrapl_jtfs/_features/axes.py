@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scrapl_jtfs._transform.geometry import Geometry
-from scrapl_jtfs._validation import checked_index
+from scrapl_jtfs._validation import as_path_index
 from scrapl_jtfs.paths import Path, make_banks
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def row_frequencies(jtfs: JTFSPath, path_idx: int) -> Tensor:
     """Return the centre of each row: see :meth:`scrapl_jtfs.JTFSPath.row_frequencies`."""
-    path = jtfs.paths[checked_index(path_idx, jtfs.n_paths)]
+    path = jtfs.paths[as_path_index(path_idx, jtfs.n_paths)]
     frequencies = wavelet_frequencies(jtfs)[_row_places(jtfs.geometry, path)]
     if jtfs.geometry.frequency.averaging == "global":
         frequencies = np.exp(np.log(frequencies).mean(keepdims=True))
@@ -29,7 +29,7 @@ def row_frequencies(jtfs: JTFSPath, path_idx: int) -> Tensor:
 
 def frame_times(jtfs: JTFSPath, path_idx: int) -> Tensor:
     """Return the centre of each frame: see :meth:`scrapl_jtfs.JTFSPath.frame_times`."""
-    path = jtfs.paths[checked_index(path_idx, jtfs.n_paths)]
+    path = jtfs.paths[as_path_index(path_idx, jtfs.n_paths)]
     if jtfs.geometry.time.averaging == "global":
         middle = (jtfs.geometry.n_samples - 1) / 2 / jtfs.sample_rate
         return torch.tensor([middle], dtype=torch.float64, device="cpu")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scrapl_jtfs._validation import dense
+from scrapl_jtfs._validation import as_dense
 
 if TYPE_CHECKING:
     from scrapl_jtfs.transform import JTFSPath
@@ -44,7 +44,7 @@ def relative_distance(jtfs: JTFSPath, x: Tensor, y: Tensor) -> Tensor:
         >>> relative_distance(jtfs, x, torch.zeros(4, 2048))
         tensor([1., 1., 1., 1.])
     """
-    x, y = dense(x, "x"), dense(y, "y")
+    x, y = as_dense(x, "x"), as_dense(y, "y")
     if x.shape != y.shape:
         raise ValueError(
             f"Invalid y: shape {tuple(y.shape)}; expected that of x, {tuple(x.shape)}; crop, pad or "

@@ -7,7 +7,7 @@ paths and coefficients are interchangeable with kymatio's and with scrapl-loss's
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
+# sigma0: the Gaussian of support T has bandwidth sigma0 / T (cycles per sample).
 MIN_BANDWIDTH = 0.1
-"""sigma0: the Gaussian of support T has bandwidth sigma0 / T (cycles per sample)."""
-ADJACENT_OVERLAP = math.sqrt(0.5)
-"""r_psi: height at which adjacent wavelets of peak height one cross."""
+# r_psi: height at which adjacent wavelets of peak height one cross.
+_ADJACENT_OVERLAP = math.sqrt(0.5)
+# alpha: a band ends this many standard deviations from its centre when strides are chosen.
 ALIASING_DEVIATIONS = 5.0
-"""alpha: a band ends this many standard deviations from its centre when strides are chosen."""
-MAX_PERIODS = 5
-NEGLIGIBLE = 1e-12
-"""Bins below this fraction of a response's peak are left out."""
+# Periods on one side over which Gaussians are summed at most, as in kymatio.
+_MAX_PERIODS = 5
+# Bins below this fraction of a response's peak are left out.
+_NEGLIGIBLE = 1e-12
 
 
-@dataclass(frozen=True)
-class Wavelet:
+class Wavelet(NamedTuple):
     """One band-pass filter: what identifies it, not its samples.
 
-    Args:
+    Attributes:
         xi: centre frequency in cycles per sample; negative for a downward spin along log-frequency.
         sigma: standard deviation of its Gaussian in frequency, cycles per sample.
         j: log2 of the coarsest stride at which its output does not alias.
@@ -49,7 +49,7 @@ def max_centre_frequency(filters_per_octave: int) -> float:
 def constant_q_bandwidth(xi: float, filters_per_octave: int) -> float:
     """Return sigma such that neighbours xi and xi * 2**(-1/Q) cross at height r_psi."""
     ratio = 2.0 ** (-1.0 / filters_per_octave)
-    return xi * (1.0 - ratio) / (1.0 + ratio) / math.sqrt(2.0 * math.log(1.0 / ADJACENT_OVERLAP))
+    return xi * (1.0 - ratio) / (1.0 + ratio) / math.sqrt(2.0 * math.log(1.0 / _ADJACENT_OVERLAP))
 
 
 def log2_stride(xi: float, sigma: float) -> int:
@@ -101,7 +101,7 @@ def _periodized_gauss(n: int, centre: float, sigma: float, periods: range) -> Fl
 def _periods(sigma: float) -> range:
     """Return the integer shifts over which a Gaussian of this width has to be summed."""
     reach = math.ceil(math.sqrt(-2.0 * sigma**2 * math.log(1e-7)) + 1.0)
-    reach = min(reach, MAX_PERIODS)
+    reach = min(reach, _MAX_PERIODS)
     return range(1 - reach, reach)
 
 
@@ -158,11 +158,10 @@ def half_support(response: FloatArray, tolerance: float = 1e-3) -> int:
     return int(below[0]) + 1 if len(below) else len(h)
 
 
-@dataclass(frozen=True)
-class Band:
+class Band(NamedTuple):
     """The bins that matter of one response: ``values[i]`` belongs to circular bin ``start + i``.
 
-    Args:
+    Attributes:
         start: first bin; negative when the band reaches below zero frequency.
         values: real response on consecutive bins.
     """
@@ -172,7 +171,7 @@ class Band:
 
 
 def significant_band(response: FloatArray, max_bins: int) -> Band:
-    """Cut the contiguous run of bins around the peak that holds everything above NEGLIGIBLE.
+    """Cut the contiguous run of bins around the peak that holds everything above ``_NEGLIGIBLE``.
 
     Args:
         response: (n,) response in ``fftfreq`` order.
@@ -181,7 +180,7 @@ def significant_band(response: FloatArray, max_bins: int) -> Band:
     n = len(response)
     peak = int(np.argmax(np.abs(response)))
     centred = np.roll(response, n // 2 - peak)
-    kept = np.flatnonzero(np.abs(centred) > NEGLIGIBLE * np.abs(response[peak]))
+    kept = np.flatnonzero(np.abs(centred) > _NEGLIGIBLE * np.abs(response[peak]))
     low, high = int(kept[0]), int(kept[-1]) + 1
     while high - low > max_bins:
         if abs(centred[low]) <= abs(centred[high - 1]):

@@ -118,11 +118,7 @@ class Decimation(Constants):
     def __init__(self, length: int, factor: int) -> None:
         correction = _as_pairs(decimation_correction(length, factor))
         super().__init__(window=decimation_window(factor), correction=correction)
-
-    @property
-    def most_bins(self) -> int:
-        """Number of bins that it leaves intact."""
-        return self.correction.shape[0]
+        self.most_bins = len(correction)  # that it leaves intact
 
 
 class TimeAverage(Constants):

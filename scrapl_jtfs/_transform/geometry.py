@@ -5,25 +5,23 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_response, half_support
 
 Averaging = Literal["local", "global", "none"]
 Support = int | float | Literal["global"] | None
 
+# N at most: an hour and a half at 48 kHz, whose spectra take gigabytes each.
 MOST_SAMPLES = 2**28
-"""N at most: an hour and a half at 48 kHz, whose spectra take gigabytes each."""
-MOST_FILTERS = 256
-"""Wavelets per octave at most: a cent is 1200."""
+# Wavelets per octave at most: a cent is 1200.
+_MOST_FILTERS = 256
 
 
-@dataclass(frozen=True)
-class Lowpass:
+class Lowpass(NamedTuple):
     """An invariance asked for along one axis.
 
-    Args:
+    Attributes:
         support: width of the averaging window in samples (time) or first-order filters (log-frequency).
         averaging: "local" (Gauss low-pass and stride), "global" (mean over the axis) or "none".
     """
@@ -63,17 +61,16 @@ def parse_lowpass(value: Support, J: int, longest: int, name: str) -> Lowpass:
         raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
     if value > longest:
         raise ValueError(
-            f"Invalid {name}: {value!r} exceeds the {longest} samples of its axis; "
-            f"pass a smaller {name}, or {name}='global' to average over the whole axis."
+            f"Invalid {name}: {value!r}; expected at most {longest}, the samples of its axis; "
+            f"pass {name}='global' to average over the whole axis."
         )
     return Lowpass(value, "local")
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Settings of a JTFS, checked, and the sizes that follow.
 
-    Args:
+    Attributes:
         n_samples: N, samples of the signal.
         J: octaves in time.
         Q: wavelets per octave of the first and second order, (Q1, Q2).
@@ -83,6 +80,7 @@ class Geometry:
         frequency: low-pass along log-frequency (F).
         n_padded: samples after reflection padding, a power of two.
         pad_left: samples added before the signal.
+        pad_right: samples added after the signal.
         n_rows_padded: rows of the log-frequency axis after zero padding.
     """
 
@@ -95,12 +93,8 @@ class Geometry:
     frequency: Lowpass
     n_padded: int
     pad_left: int
+    pad_right: int
     n_rows_padded: int
-
-    @property
-    def pad_right(self) -> int:
-        """Samples added after the signal."""
-        return self.n_padded - self.n_samples - self.pad_left
 
     def kept_frames(self, log2_stride: int) -> slice:
         """Return the frames of a signal decimated by 2**log2_stride that lie within the unpadded one."""
@@ -111,6 +105,12 @@ class Geometry:
 
 
 def positive_int(value: object, name: str, most: int | None = None) -> int:
+    """Return a positive number as an int, which may be limited.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is not positive, or more than ``most``.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1.")
     value = int(value)
@@ -138,21 +138,21 @@ def make_geometry(
     """
     n_samples = positive_int(n_samples, "n_samples", MOST_SAMPLES)
     J, J_fr = positive_int(J, "J"), positive_int(J_fr, "J_fr")
-    Q_fr = positive_int(Q_fr, "Q_fr", MOST_FILTERS)
+    Q_fr = positive_int(Q_fr, "Q_fr", _MOST_FILTERS)
     pair = Q if isinstance(Q, Sequence) and not isinstance(Q, str) else (Q, 1)
     if len(pair) != 2:
         raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
-    q1, q2 = positive_int(pair[0], "Q[0]", MOST_FILTERS), positive_int(pair[1], "Q[1]", MOST_FILTERS)
+    q1, q2 = positive_int(pair[0], "Q[0]", _MOST_FILTERS), positive_int(pair[1], "Q[1]", _MOST_FILTERS)
     if n_samples.bit_length() <= J:
         raise ValueError(
-            f"Invalid J: {J}; the largest wavelet spans 2**{J} samples but the signal has {n_samples}. "
-            f"Use J <= {n_samples.bit_length() - 1} or a longer signal."
+            f"Invalid J: {J}; expected J <= {n_samples.bit_length() - 1}, since the largest wavelet spans 2**J of "
+            f"the {n_samples} samples; use a smaller J or a longer signal."
         )
     rows = (J + 1) * q1
     if J_fr >= rows.bit_length():
         raise ValueError(
-            f"Invalid J_fr: {J_fr}; 2**{J_fr} exceeds the {rows} rows (J + 1) * Q1 of log-frequency. "
-            f"Use J_fr <= {rows.bit_length() - 1} or a larger J or Q1."
+            f"Invalid J_fr: {J_fr}; expected J_fr <= {rows.bit_length() - 1}, since 2**J_fr may not exceed "
+            f"the {rows} rows (J + 1) * Q1 of log-frequency; use a smaller J_fr or a larger J or Q1."
         )
     time = parse_lowpass(T, J, n_samples, "T")
     frequency = parse_lowpass(F, J_fr, rows, "F")
@@ -160,7 +160,19 @@ def make_geometry(
     rows_margin = math.floor(8 * min(frequency.support, 2**J_fr))
     n_rows_padded = (rows + rows_margin) // 2**J_fr * 2**J_fr
     pad_left = (n_padded - n_samples) // 2
-    return Geometry(n_samples, J, (q1, q2), J_fr, Q_fr, time, frequency, n_padded, pad_left, n_rows_padded)
+    return Geometry(
+        n_samples,
+        J,
+        (q1, q2),
+        J_fr,
+        Q_fr,
+        time,
+        frequency,
+        n_padded,
+        pad_left,
+        pad_right=n_padded - n_samples - pad_left,
+        n_rows_padded=n_rows_padded,
+    )
 
 
 def _padded_samples(n_samples: int, support: float) -> int:

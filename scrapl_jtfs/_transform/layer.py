@@ -80,7 +80,9 @@ class _ScatteringLayer(Function):
         first: SizedMap, layers: tuple[Layer, ...], budget: Budget, differentiated: int, *xs: Tensor
     ) -> tuple[Tensor, ...]:
         outputs: list[list[Tensor]] = [[] for _ in layers]
-        kept = _KeptPlanes.empty(layers, budget, differentiated, xs[0])
+        bits = torch.finfo(xs[0].dtype).bits
+        room = min(differentiated * sum(layer.size for layer in layers), budget.keep * 8 // bits)
+        kept = _KeptPlanes(xs[0].new_empty(room, dtype=torch.float64 if bits == 64 else torch.float32))
         for part in batch_chunks(xs[0].shape[0], budget.items_at_once(first.size, xs[0]), differentiated):
             y = first(*(x[part] for x in xs))
             active = differentiated - part.start
@@ -90,11 +92,11 @@ class _ScatteringLayer(Function):
                     u = modulus(z, layer.epsilon)
                     chunks.append(layer.synthesis(u))
                     items = max(0, min(active - chunk.start, z.shape[0]))
-                    room = kept.take(items * layer.size)
-                    if room is not None:
+                    planes = kept.take(items * layer.size)
+                    if planes is not None:
                         # z / rho, the gradient of the modulus
                         rho = rho_(u[:items], layer.epsilon).unsqueeze(1)
-                        torch.div(z[:items], rho, out=room.view(z[:items].shape))
+                        torch.div(z[:items], rho, out=planes.view(z[:items].shape))
         return *(torch.cat(chunks) if len(chunks) > 1 else chunks[0] for chunks in outputs), kept.numbers
 
     @staticmethod
@@ -206,16 +208,16 @@ def _pull_back_chunks(
             for chunk in batch_chunks(n, budget.items_at_once(layer.size, y), active):
                 if chunk.start >= active:
                     break
-                room = kept.take(y[chunk].shape[0] * layer.size)
+                planes = kept.take(y[chunk].shape[0] * layer.size)
                 if grad is None:
                     continue
                 grad_u = layer.synthesis.adjoint(grad[items][chunk])[0].unsqueeze(1)
-                if room is None:
+                if planes is None:
                     z = layer.analysis(y[chunk])
                     rho = rho_(modulus(z, layer.epsilon), layer.epsilon).unsqueeze(1)
                     grad_z = z.mul_(grad_u.div_(rho))
                 else:
-                    grad_z = room.view(grad_u.shape[0], 2, *grad_u.shape[2:]) * grad_u
+                    grad_z = planes.view(grad_u.shape[0], 2, *grad_u.shape[2:]) * grad_u
                 layer.analysis.add_adjoint(grad_z, grad_y[chunk])
         results.append(first.adjoint(grad_y))
     return results[0] if len(results) == 1 else tuple(map(torch.cat, zip(*results, strict=True)))
@@ -231,14 +233,6 @@ class _KeptPlanes:
     def __init__(self, numbers: Tensor) -> None:
         self.numbers = numbers
         self._used = 0
-
-    @classmethod
-    def empty(cls, layers: Sequence[Layer], budget: Budget, differentiated: int, x: Tensor) -> _KeptPlanes:
-        """Return room for the planes of the differentiated items, as far as the budget goes."""
-        bits = torch.finfo(x.dtype).bits
-        needed = differentiated * sum(layer.size for layer in layers)
-        real = torch.float64 if bits == 64 else torch.float32
-        return cls(x.new_empty(min(needed, budget.keep * 8 // bits), dtype=real))
 
     def take(self, size: int) -> Tensor | None:
         """Return room for the next chunk, None where it and all that follow are not kept."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from scrapl_jtfs._validation import check_not_swapped, dense
+from scrapl_jtfs._validation import as_dense, check_not_swapped
 from scrapl_jtfs.loss import JTFSPathLoss
 from scrapl_jtfs.transform import JTFSPath
 
@@ -108,7 +108,7 @@ def check_call(jtfs: JTFSPath, shape: torch.Size, x: Any, target: Any, path_idx:
         raise TypeError(
             "Invalid path_idx: None; expected the id of a path; call loss_fn(x, target, sampler(step))."
         )
-    for name, signal in (("x", dense(x, "x")), ("target", dense(target, "target"))):
+    for name, signal in (("x", as_dense(x, "x")), ("target", as_dense(target, "target"))):
         if (signal.shape, signal.dtype, signal.device) != (shape, jtfs.dtype, jtfs.device):
             raise ValueError(
                 f"Invalid {name}: {signal.dtype} {tuple(signal.shape)} on {signal.device}; expected {jtfs.dtype} "

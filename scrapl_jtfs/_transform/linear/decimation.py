@@ -19,24 +19,19 @@ from torch import Tensor
 
 from scrapl_jtfs._transform.linear.spectra import Spectrum
 
-BLOCKS = 8
-"""Blocks that the window spans."""
-MARGIN = 4
-"""Blocks for each bin wanted: the short FFT has twice the rate that the bins need."""
-FACTORS = (64, 32, 16)
-"""Samples of a block: with fewer, the matrix product costs what it spares; with more, nothing is left to gain."""
-SHORTEST = 2048
-"""Samples of a signal from which on decimation pays."""
+# Blocks that the window spans.
+_BLOCKS = 8
+# Blocks for each bin that is read: the short FFT has twice the rate that the bins need.
+_MARGIN = 4
+# Samples of a block: with fewer, the matrix product costs what it spares; with more, nothing is left to gain.
+_FACTORS = (64, 32, 16)
+# Samples of a signal from which on decimation pays.
+_SHORTEST = 2048
 
 
 def decimation_factors(n: int) -> tuple[int, ...]:
     """Return the factors by which signals of n samples may be decimated, largest first."""
-    return tuple(f for f in FACTORS if n >= SHORTEST and n % (2 * f) == 0)
-
-
-def decimation_factor(n: int, n_bins: int) -> int | None:
-    """Return the largest factor that leaves ``n_bins`` bins intact, None if there is none."""
-    return next((f for f in decimation_factors(n) if n // f >= MARGIN * n_bins), None)
+    return tuple(f for f in _FACTORS if n >= _SHORTEST and n % (2 * f) == 0)
 
 
 def decimation_window(factor: int) -> NDArray[np.float64]:
@@ -44,25 +39,25 @@ def decimation_window(factor: int) -> NDArray[np.float64]:
 
     The window is Kaiser-Bessel, I0(beta sqrt(1 - x^2)) for x in [-1, 1], with Beatty's beta for twofold rates.
     """
-    s, d = np.meshgrid(np.arange(BLOCKS), np.arange(factor), indexing="ij")
-    x = (s * factor - d - _centre(factor)) / (BLOCKS * factor / 2)
-    oversampling = MARGIN / 2.0
-    beta = np.pi * np.sqrt((BLOCKS / oversampling * (oversampling - 0.5)) ** 2 - 0.8)
+    s, d = np.meshgrid(np.arange(_BLOCKS), np.arange(factor), indexing="ij")
+    x = (s * factor - d - _centre(factor)) / (_BLOCKS * factor / 2)
+    oversampling = _MARGIN / 2.0
+    beta = np.pi * np.sqrt((_BLOCKS / oversampling * (oversampling - 0.5)) ** 2 - 0.8)
     window = np.i0(beta * np.sqrt(np.maximum(1.0 - x**2, 0.0)))
     return window / window.sum()
 
 
 def decimation_correction(n: int, factor: int) -> NDArray[np.complex128]:
-    """Return, for all bins that may be wanted, 1 / h_hat[k], h_hat[k] = sum_m h[m] e^{-2 pi i k m / n}."""
+    """Return, for all bins that are left intact, 1 / h_hat[k], h_hat[k] = sum_m h[m] e^{-2 pi i k m / n}."""
     window = decimation_window(factor)
-    lags = np.arange(BLOCKS)[:, None] * factor - np.arange(factor)
-    k = np.arange(n // factor // MARGIN)
+    lags = np.arange(_BLOCKS)[:, None] * factor - np.arange(factor)
+    k = np.arange(n // factor // _MARGIN)
     return 1.0 / (np.exp(-2j * np.pi / n * np.multiply.outer(k, lags)) * window).sum((-2, -1))
 
 
 def _centre(factor: int) -> float:
-    """Lag of the middle of the window, which spans lags 1 - factor to (BLOCKS - 1) factor."""
-    return ((BLOCKS - 1) * factor + 1 - factor) / 2
+    """Lag of the middle of the window, which spans lags 1 - factor to (_BLOCKS - 1) factor."""
+    return ((_BLOCKS - 1) * factor + 1 - factor) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +70,7 @@ class LowSpectrum:
     Args:
         n: samples of the signals.
         window: (blocks, factor) real, see :func:`decimation_window`.
-        correction: (bins wanted,) complex, see :func:`decimation_correction`.
+        correction: (bins,) complex, for those that are read, see :func:`decimation_correction`.
     """
 
     n: int
