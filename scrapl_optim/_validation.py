@@ -1,9 +1,10 @@
-"""Checks shared by the sampler and the optimizer."""
+"""Validators that both the sampler and the optimizer use: ``as_x`` converts, ``check_x`` raises."""
+
+from __future__ import annotations
 
 import math
 import operator
 import os
-from collections.abc import Iterable
 from numbers import Real
 from typing import Any, SupportsIndex
 
@@ -12,17 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scrapl_optim.storage import STORAGES
-
 # A few numbers of eight bytes for each path are to fit in memory anywhere.
 MOST_PATHS = 2**24
-# What float32 can multiply by, and the squares of row units of float32 can, with room to spare.
-_LARGEST_FACTOR, _LARGEST_DECAY, _LARGEST_EPS = 1e30, 1e6, 1e100
-_SWITCHES = ("path_adam", "unbiased", "maximize")
-_NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
-HYPERPARAMETERS = (*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
-_values = operator.itemgetter(*HYPERPARAMETERS)
-_NONE = (object(),)
 
 
 def as_int(value: SupportsIndex | Tensor, name: str) -> int:
@@ -221,159 +213,7 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters of ``group`` that are not plain Python numbers and strings, made plain.
-
-    A tensor stays one for ``lr``, as in PyTorch's optimizers, where a scheduler writes into it.
-    """
-    plain = {}
-    for key in HYPERPARAMETERS:
-        value = group.get(key)
-        if key == "betas" and isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
-            plain[key] = value if isinstance(value, Tensor) and value.is_meta else tuple(value.tolist())
-        elif key == "betas" and isinstance(value, (list, tuple)):
-            numbers = [plain_value(beta) for beta in value]
-            if any(number is not beta for number, beta in zip(numbers, value, strict=True)):
-                plain[key] = numbers if isinstance(value, list) else tuple(numbers)
-        elif not (key == "lr" and isinstance(value, Tensor)):
-            number = plain_value(value)
-            if number is not value:
-                plain[key] = number
-    return plain
-
-
-def check_weight(weight: float | None, param_groups: list[dict[str, Any]]) -> None:
-    """Raise ValueError if a path's importance weight is not usable."""
-    if weight is None:
-        return
-    factor = as_number(weight.item() if isinstance(weight, Tensor) else weight, "weight")
-    rates = [group["lr"] for group in param_groups if isinstance(group["lr"], (int, float))]
-    if factor < math.inf and factor * max([1.0, *rates]) > _LARGEST_FACTOR:
-        raise ValueError(f"weight={weight} is too large, expected at most {_LARGEST_FACTOR:g}, times lr as well")
-    if not 0.0 < factor < math.inf:
-        raise ValueError(f"weight must be finite and positive, got {weight}; it is 1 / (n_paths * probability)")
-    if weight != 1.0 and param_groups[0]["n_paths"] == 1:
-        raise ValueError(f"weight={weight} with n_paths=1: the only path has probability 1 and weight 1")
-    if weight != 1.0 and not all(group["unbiased"] for group in param_groups):
-        raise ValueError(
-            f"weight={weight} needs PathAdamSAGA(..., unbiased=True): the paper's update has no importance weights"
-        )
-
-
-def check_hyperparameters(group: dict[str, Any]) -> None:
-    """Raise if a hyperparameter of a parameter group is out of its domain.
-
-    Raises:
-        TypeError: if one is of another type than documented.
-        ValueError: if one is out of its domain.
-    """
-    _check_lr(group["lr"])
-    betas = group["betas"]
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise ValueError(f"Invalid betas: {betas!r}; they must be two numbers in [0, 1)")
-    first, second = (as_number(beta, "betas") for beta in betas)
-    if not (0.0 <= first < 1.0 and 0.0 <= second < 1.0):
-        raise ValueError(f"Invalid betas: {betas}; they must be two numbers in [0, 1)")
-    if second == 0.0 < first and group["eps"] == 0.0:
-        raise ValueError(
-            f"Invalid betas: {betas} with eps=0; a gradient that becomes zero would be divided by itself; "
-            "let betas[1] > 0 or eps > 0"
-        )
-    for name, largest in (("eps", _LARGEST_EPS), ("weight_decay", _LARGEST_DECAY)):
-        if not (0.0 <= as_number(group[name], name) <= largest):
-            raise ValueError(f"Invalid {name}: {group[name]}; it must be finite and >= 0, at most {largest:g}")
-    if not 1 <= as_int(group["n_paths"], "n_paths") <= MOST_PATHS:
-        raise ValueError(f"Invalid n_paths: {group['n_paths']}; it must be at least 1, and at most {MOST_PATHS}")
-    if not 0.0 <= as_number(group["saga"], "saga") <= 1.0:
-        raise ValueError(f"Invalid saga: {group['saga']}; it must be in [0, 1]: 1 is the paper's P-SAGA, 0 none")
-    if not isinstance(group["storage"], str) or group["storage"] not in STORAGES:
-        raise ValueError(f"Invalid storage: {group['storage']!r}; it must be one of {', '.join(STORAGES)}")
-    if not isinstance(group["nonfinite"], str) or group["nonfinite"] not in ("raise", "skip"):
-        raise ValueError(f"Invalid nonfinite: {group['nonfinite']!r}; it must be 'raise' or 'skip'")
-    for name in _SWITCHES:
-        if not isinstance(group[name], bool):
-            raise TypeError(f"Invalid {name}: {group[name]!r}; it must be True or False")
-    if group["foreach"] is not None and not isinstance(group["foreach"], bool):
-        raise TypeError(f"Invalid foreach: {group['foreach']!r}; it must be True, False or None")
-
-
-def _check_lr(lr: Any) -> None:
-    if not isinstance(lr, Tensor):
-        value = as_number(lr, "lr")
-    elif lr.numel() != 1:
-        raise ValueError(
-            f"Invalid lr: a tensor of shape {tuple(lr.shape)}, expected one element: Tensor lr must be 1-element; "
-            "parameters of other rates go into groups of their own"
-        )
-    elif lr.is_complex() or lr.is_meta or lr.layout is not torch.strided:
-        raise TypeError(
-            f"Invalid lr: a tensor of {lr.dtype}, {lr.layout}, on {lr.device}; it must be a real number"
-        )
-    else:
-        value = lr.item()
-    if not (0.0 <= value <= _LARGEST_FACTOR):
-        raise ValueError(f"Invalid lr: {lr}; it must be finite and >= 0, at most {_LARGEST_FACTOR:g}")
-
-
-def check_groups(param_groups: list[dict[str, Any]], n_paths: int, seen: dict[int, tuple[Any, ...]]) -> None:
-    """Raise if a hyperparameter, which anyone may have set since, is out of its domain; leave plain values.
-
-    A learning rate on an accelerator is not looked at: reading it would wait for the device. ``seen`` keeps the
-    values of each group that were found good, which are not checked again.
-    """
-    for index, group in enumerate(param_groups):
-        if all(map(operator.is_, _values(group), seen.get(index, _NONE))) and seen[index][-1] == _inner(group):
-            continue
-        plain = plain_hyperparameters(group)
-        values, lr = {**group, **plain}, group["lr"]
-        on_accelerator = isinstance(lr, Tensor) and lr.device.type not in ("cpu", "meta")
-        check_hyperparameters({**values, "lr": 0.0} if on_accelerator else values)
-        check_n_paths(values["n_paths"], n_paths)
-        group.update(plain)
-        seen[index] = (*_values(group), _inner(group))
-
-
-def _inner(group: dict[str, Any]) -> Any:
-    """Return what may change without its object changing: entries of a list, the number in a tensor on the CPU."""
-    lr, betas = group["lr"], group["betas"]
-    rate = lr.item() if isinstance(lr, Tensor) and lr.device.type == "cpu" and lr.numel() == 1 else None
-    return rate, (tuple(map(_identity, betas)) if isinstance(betas, list) else None)
-
-
-def _identity(number: Any) -> Any:
-    """Return a Python number as it is, for comparison by value, and the identity of anything else."""
-    return number if type(number) in (int, float) else (id(number),)
-
-
-def check_n_paths(group_n_paths: Any, n_paths: int) -> None:
-    """Raise ValueError if a parameter group has other paths than the optimizer."""
-    if group_n_paths != n_paths:
-        raise ValueError(
-            f"n_paths={group_n_paths} of the parameter group differs from the optimizer's "
-            f"n_paths={n_paths}; all groups share one set of paths, leave it out"
-        )
-
-
 def check_callable(function: Any, name: str) -> None:
     """Raise TypeError if ``function`` cannot be called."""
     if not callable(function):
         raise TypeError(f"{name} must be callable, got {function!r} of type {type(function).__name__}")
-
-
-def check_closure(closure: Any) -> None:
-    """Raise TypeError if a closure cannot be called."""
-    if not callable(closure):
-        raise TypeError(
-            f"closure must be callable, got {closure!r} of type {type(closure).__name__}; "
-            "name the path, as in step(path_idx=...)"
-        )
-
-
-def check_params(params: Any) -> None:
-    """Raise TypeError unless these are parameters, or groups of them, as torch's optimizers take them."""
-    if not isinstance(params, Iterable):
-        raise TypeError(f"params must be parameters or dicts with 'params', got {params!r}")
-    if isinstance(params, (list, tuple)):
-        for group in params:
-            if isinstance(group, dict) and "params" not in group:
-                raise TypeError(f"a parameter group must have 'params', got a dict with {sorted(map(str, group))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
@@ -12,14 +11,18 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim import _validation as checks
-from scrapl_optim import path_state, state_dict, state_dict_checks, steps
+from scrapl_optim._path_adam_saga import buckets, clocks, hyperparameters, rows, state_dict, updates
+from scrapl_optim._path_adam_saga.buckets import Bucket, Members
+from scrapl_optim._path_adam_saga.chunks import Scratch
+from scrapl_optim._path_adam_saga.clocks import ClockId, Visit
+from scrapl_optim._path_adam_saga.gradients import Gradients
+from scrapl_optim._path_adam_saga.offload import RowFetcher
+from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
+from scrapl_optim._path_adam_saga.state_dict import check_structure
+from scrapl_optim._path_adam_saga.updates import CompiledUpdate, Update
 from scrapl_optim._validation import refuse_paths
-from scrapl_optim.arenas import Arena
-from scrapl_optim.functional import update_formula
-from scrapl_optim.gradients import Gradients
-from scrapl_optim.host import RowFetcher
-from scrapl_optim.pieces import Scratch
-from scrapl_optim.several_paths import Part, check_draw, completed, with_draw
+
+__all__ = ["PathAdamSAGA"]
 
 PathIdx = SupportsIndex | Tensor
 _Loss = TypeVar("_Loss")
@@ -28,13 +31,6 @@ _Loss = TypeVar("_Loss")
 class _Announced(NamedTuple):
     path: int
     weight: float | None
-
-
-class _Members(NamedTuple):
-    """Parameters of a group that have a gradient."""
-
-    params: list[Tensor]
-    states: list[dict[str, Any]]
 
 
 class PathAdamSAGA(Optimizer):
@@ -53,69 +49,27 @@ class PathAdamSAGA(Optimizer):
             + \frac{1}{\max(1, \operatorname{card} \Gamma)} \sum_{\gamma \in \Gamma} \hat g_\gamma \Big) \\
         \hat g_p &\leftarrow g_\text{current}
 
-    ``path_adam=False`` takes :math:`g_\text{current} = g`. ``saga`` in [0, 1] multiplies the two memory terms:
-    1 is the paper, 0 leaves them out. Both off is stochastic gradient descent, P-Adam off with P-SAGA on is
-    plain SAGA over paths. With ``n_paths=1`` the memory terms cancel and the optimizer is AdamW with epsilon
-    inside the root; this is also the way to run plain Adam on random paths, the paper's ablation without P-Adam.
-
-    **Estimators.** The paper's update is biased where paths are not drawn uniformly, on purpose, and before all
-    are visited. With ``unbiased=True``, :math:`\omega_p = 1/(P \pi_p)` = ``weight`` and :math:`s` = ``saga``,
+    With ``path_adam=False``, :math:`g_\text{current} = g`. ``saga`` in [0, 1] multiplies the two memory terms: 1
+    is the paper, 0 leaves them out. With both off this is stochastic gradient descent, and with ``n_paths=1``
+    AdamW with epsilon inside the root. With ``unbiased=True``, :math:`\omega_p = 1/(P \pi_p)` = ``weight`` and
+    :math:`s` = ``saga``,
 
     .. math:: w \leftarrow (1 - \alpha \lambda) \, w - \alpha \Big( \omega_p (g_\text{current} - s \hat g_p)
               + \frac{s}{P} \sum_\gamma \hat g_\gamma \Big) ,
 
-    whose mean over the draw is that of :math:`g_\text{current}` over all paths with equal votes, at any step.
-    Pass ``weight=sampler.weight(p)`` to ``step`` or ``set_path``, and leave the loss unweighted.
+    whose mean over the draw is that of :math:`g_\text{current}` over all paths, at any step and for any
+    distribution.
 
-    **Which path.** ``step(path_idx=p)``, or ``set_path(p)`` beforehand where a trainer calls ``step``
-    without arguments. With ``n_paths=1`` neither is needed.
+    The path is that of ``step(path_idx=p)``, or of ``set_path(p)`` before it where a trainer calls ``step``
+    without arguments; :meth:`add_path` is for several paths in one step. A path takes memory when it is first
+    drawn (:meth:`expected_bytes`). A state dict shares it: save it, or deepcopy it, before the next step.
+    Hyperparameters are read from the groups and checked at each step; ``path_adam``, ``storage`` and ``n_paths``
+    cannot change.
 
-    **Unlike losses.** With P-Adam every path has an equal vote, whatever the size of its gradient. That suits many
-    paths alike, but changes the objective of a few unlike terms (the residuals of a physics-informed network):
-    those that a trivial solution satisfies outvote the others, and weights of terms do nothing. Take Adam on the
-    sum of the terms where that is affordable, else ``path_adam=False, weight_decay=0`` with a learning rate as for
-    gradient descent, or an ``eps`` far above the squared gradients.
-
-    **Scale.** Gradients of scattering losses are tiny. Each path's root is kept in a unit of its own, a power of
-    two, and ``eps`` is 0 by default, on purpose: the update does not depend on the scale of the loss, for any
-    finite gradients, and 0/0 is 0. (In float32, entries under 1e-28 of the path's largest gradient get updates
-    that are too small. Without P-Adam, rows hold gradients as they are: keep those within 1e-30 to 1e30.)
-    Adam's 1e-8 is the floor of gradients of 1e-4 and would stop all learning
-    here; scrapl-loss's 1e-8 outside the root, on gradients multiplied by 1e8, is about ``eps=1e-32``.
-
-    **Memory.** A path has a row of two tensors: :math:`\hat g_p` (``update.p``) and the root (``rms.p``), from
-    which the moments follow. It is allocated when the path is first drawn. Besides there is one running sum
-    (``saga_sum``), so that a step costs the same for any number of paths. ``storage`` says how rows are kept:
-    ``"float32"`` takes 8 bytes per parameter and drawn path, ``"bfloat16"`` 4 and ``"int8"`` about 2.03
-    (tensors under 4096 entries stay in full), both rounded stochastically; the sum takes 4. With ``"-host"``
-    appended, rows are in (pinned) host memory; ``set_path`` before the forward pass fetches the next. Arithmetic
-    is in the parameter's dtype, at least float32. The state of a parameter is a view of memory that parameters
-    share. ``step`` (last visit of each path) and ``scale`` (unit) have shape ``(n_paths,)``.
-
-    **Checkpoints.** A state dict shares rows with the optimizer: save it, or deepcopy it, before the next step.
-    Rows of paths never drawn are zeros without memory there, which safetensors refuses and nothing can be written
-    into: call :meth:`materialize` first, also before torch.distributed.checkpoint loads into an optimizer that has
-    stepped. FullyShardedDataParallel (FSDP1) cannot gather the state, FSDP2 (``fully_shard``) can. Entries that
-    others add to ``optimizer.state``, or to the state of a parameter, are kept as torch's optimizers keep them.
-
-    **Devices.** Rows and sums are on their parameter's device (rows of ``"-host"`` on the host), clocks on the
-    CPU. Clocks that a trainer has moved are taken back at the next step.
-
-    **Hyperparameters** are read from the group, and checked, at each step; a tensor ``lr`` on an accelerator is
-    not checked then, since reading it would wait for the device. Numbers of NumPy, and tensors other than ``lr``,
-    become Python's. New ``betas`` and ``eps`` act from then on, ``saga`` can be scheduled if it starts above 0.
-    ``path_adam``, ``storage`` and ``n_paths`` cannot change.
-
-    **Clocks** tick once per ``step``, for the parameters that have a gradient, like Adam's.
-
-    **Several paths in one step** (``PathSampler.sample``): :meth:`add_path` after the backward pass of each, then
-    ``step()``. Or count bundles of paths as paths: the loss of a step is then that of a bundle, and its row the
-    bundle's.
-
-    **Non-finite gradients** are found before anything is changed,
-    at the price of one reduction and, on an accelerator, one synchronisation per step. A NaN in the row of one
-    path would otherwise reach all paths through the mean, and stay. GradScaler finds them first and does
-    not call ``step``.
+    **Tiny gradients.** Scattering losses often have gradients below 1e-10, whose squares underflow in float32. The
+    second moment of each path is therefore stored relative to a power of two that its first gradient sets
+    (``state["scale"]``), and ``eps`` is 0 by default. So multiplying the loss by a constant changes nothing, and a
+    zero gradient gives a zero update. Do not set Adam's 1e-8: it would exceed the root and stop learning.
 
     Args:
         params: parameters, named parameters or parameter groups.
@@ -124,15 +78,15 @@ class PathAdamSAGA(Optimizer):
         betas: decay rates of the moments, in ``[0, 1)``, per ``n_paths`` steps.
         eps: :math:`\varepsilon`, inside the root, in the square of the unit of the gradient.
         weight_decay: decoupled weight decay, as in :class:`torch.optim.AdamW`.
-        path_adam: whether to use P-Adam.
+        path_adam: True for P-Adam.
         saga: strength of P-SAGA.
-        unbiased: whether to weight paths and take the mean of the memory over all of them.
-        storage: ``"float32"``, ``"bfloat16"`` or ``"int8"``, with ``"-host"`` for rows in host memory.
-            (``"bfloat16-nearest"`` and ``"int8-nearest"`` do without stochastic rounding, for comparison.)
-        maximize: whether to maximize the loss.
+        unbiased: True to weight paths and to take the mean of the memory over all of them.
+        storage: ``"float32"`` (8 bytes for each parameter and drawn path), ``"bfloat16"`` (4) or ``"int8"``
+            (2.03); the last two round stochastically. :mod:`scrapl_optim.experimental` has others.
+        maximize: True to maximize the loss.
         foreach: ``False`` updates one parameter after the other, ``True`` and ``None`` many together.
         nonfinite: ``"raise"`` a RuntimeError for a gradient with inf or NaN, or ``"skip"`` the step, as
-            GradScaler does. Neither moves a parameter, a clock or a row.
+            GradScaler does. Neither moves a parameter, a clock or a row. This costs one reduction per step.
 
     Raises:
         ValueError: if a hyperparameter is out of its domain.
@@ -183,9 +137,10 @@ class PathAdamSAGA(Optimizer):
             "foreach": foreach,
             "nonfinite": nonfinite,
         }
-        defaults |= checks.plain_hyperparameters(defaults)
-        checks.check_hyperparameters(defaults)
-        checks.check_params(params)
+        hyperparameters.warn_of_storage(defaults)
+        defaults |= hyperparameters.plain_hyperparameters(defaults)
+        hyperparameters.check_hyperparameters(defaults)
+        hyperparameters.check_params(params)
         self._start()
         super().__init__(params, defaults)
         self._register_hooks()
@@ -193,14 +148,14 @@ class PathAdamSAGA(Optimizer):
     def _start(self) -> None:
         # A list, since wrappers of trainers copy attributes and must see the same announcement.
         self._announced: list[_Announced] = []
-        self._parts: list[Part] = []
-        self._rows = RowFetcher()
-        self._plans: dict[int, steps.Plan] = {}
+        self._added: list[Draw] = []
+        self._fetcher = RowFetcher()
         self._scratch = Scratch()
+        self._members: dict[int, Members] = {}
         self._checked: dict[int, tuple[Any, ...]] = {}
         # Clocks of state dicts that may still be around, with their content.
         self._snapshots = WeakIdKeyDictionary()
-        self._clocks: steps.Clocks = WeakIdKeyDictionary()
+        self._known_clocks: clocks.KnownClocks = WeakIdKeyDictionary()
         self._awaits_load = False
 
     def _register_hooks(self) -> None:
@@ -211,7 +166,7 @@ class PathAdamSAGA(Optimizer):
         self.register_load_state_dict_post_hook(state_dict.after_load)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._rows.wait()
+        self._fetcher.wait()
         return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -226,9 +181,9 @@ class PathAdamSAGA(Optimizer):
             self._start()
             self._register_hooks()
             self._know_clocks()
-        self._rows.forget()
-        self._plans.clear()
-        self._parts.clear()
+        self._fetcher.forget()
+        self._members.clear()
+        self._added.clear()
         self._awaits_load = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -239,11 +194,12 @@ class PathAdamSAGA(Optimizer):
             TypeError: if it is not a dict with parameters.
         """
         if isinstance(param_group, dict):
-            plain = checks.plain_hyperparameters(param_group)
+            hyperparameters.warn_of_storage(param_group)
+            plain = hyperparameters.plain_hyperparameters(param_group)
             group = {**self.defaults, **param_group, **plain}
-            checks.check_hyperparameters(group)
-            checks.check_n_paths(group["n_paths"], self.defaults["n_paths"])
-            checks.check_params(group.get("params"))
+            hyperparameters.check_hyperparameters(group)
+            hyperparameters.check_n_paths(group["n_paths"], self.defaults["n_paths"])
+            hyperparameters.check_params(group.get("params"))
             param_group = {**param_group, **plain}
         super().add_param_group(param_group)
 
@@ -253,7 +209,7 @@ class PathAdamSAGA(Optimizer):
         Raises:
             TypeError, ValueError: it is not one of the same parameters, paths and kind of state.
         """
-        state_dict_checks.check_structure(self, state_dict)
+        check_structure(self, state_dict)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
@@ -280,12 +236,8 @@ class PathAdamSAGA(Optimizer):
             >>> sorted(optimizer.state_dict()["state"][0])
             ['rms.0', 'rms.1', 'rms.2', 'saga_sum', 'scale', 'step', 'update.0', 'update.1', 'update.2']
         """
-        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
-        clocks: dict[str, Tensor] = {}
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.requires_grad and not path_state.has_started(self.state[p]):
-                    path_state.init_state(self.state[p], p, group, clocks)
+        hyperparameters.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
+        self._create_states([[p for p in group["params"] if p.requires_grad] for group in self.param_groups])
         self._awaits_load = False
         self._take_clocks_home()
         self._know_clocks()
@@ -320,24 +272,24 @@ class PathAdamSAGA(Optimizer):
         n_rows = n_paths if n_drawn is None else checks.as_int(n_drawn, "n_drawn")
         if not 0 <= n_rows <= n_paths:
             raise ValueError(f"Invalid n_drawn: {n_drawn!r}; expected from 0 to all {n_paths} paths")
-        checks.check_groups(self.param_groups, n_paths, self._checked)
-        total, clocks = 0, set()
+        hyperparameters.check_groups(self.param_groups, n_paths, self._checked)
+        total, own_clocks = 0, set()
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state.get(p, {})
-                started = path_state.has_started(state)
+                started = clocks.has_started(state)
                 if not (started or p.requires_grad):
                     continue
-                has_sum = "saga_sum" in state if started else path_state.keeps_sum(group)
-                row, saga_sum = path_state.bytes_taken(p, group, has_sum)
+                has_sum = "saga_sum" in state if started else rows.keeps_sum(group)
+                row, saga_sum = rows.bytes_taken(p, group, has_sum)
                 total += n_rows * row + saga_sum
-                clocks.add(id(state["step"]) if started else None)
-        return total + len(clocks) * n_paths * path_state.CLOCK_BYTES
+                own_clocks.add(id(state["step"]) if started else None)
+        return total + len(own_clocks) * n_paths * clocks.CLOCK_BYTES
 
     def __repr__(self) -> str:
         shown = super().__repr__()
         try:
-            taken = path_state.bytes_text(self.expected_bytes())
+            taken = rows.bytes_text(self.expected_bytes())
         except (KeyError, TypeError, ValueError, RuntimeError):  # which is the next step's to report
             return shown
         host = any(group["storage"].endswith("-host") for group in self.param_groups)
@@ -358,12 +310,13 @@ class PathAdamSAGA(Optimizer):
             ValueError: if ``weight`` is not finite and positive.
         """
         path = checks.as_path_idx(path_idx, self.defaults["n_paths"])
-        checks.check_weight(weight, self.param_groups)
+        hyperparameters.check_weight(weight, self.param_groups)
         self._announced[:] = [_Announced(path, weight)]
-        self._rows.forget()
-        for index, plan in self._plans.items():
-            if index < len(self.param_groups):
-                steps.fetch_rows(plan, self._rows, path)
+        self._fetcher.forget()
+        for index, members in self._members.items():
+            for bucket in members.buckets if index < len(self.param_groups) else ():
+                if bucket.layout.formats.host and bucket.has_row(path):
+                    self._fetcher.fetch((id(bucket), path), bucket.row(path), bucket.device)
 
     @torch.no_grad()
     def add_path(self, path_idx: PathIdx | None = None, weight: float | None = None) -> None:
@@ -417,13 +370,14 @@ class PathAdamSAGA(Optimizer):
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not params:
             raise RuntimeError(
-                f"no gradient for path {path}, expected those of its loss; call backward() before add_path()"
+                f"Invalid gradient: none for path {path}; expected those of its loss; call backward() before "
+                "add_path()"
             )
         Gradients(self.param_groups)  # refuses what no step could take
-        check_draw(self._parts, path, weight)
+        check_draw(self._added, path, weight)
         # Copies: DDP and trainers write the next gradients into the same memory.
         grads = {p: p.grad.clone() for p in params if p.grad is not None}
-        self._parts = with_draw(self._parts, path, weight, grads)
+        self._added = with_draw(self._added, path, weight, grads)
         for p in params:
             p.grad = None
         self._announced.clear()
@@ -433,28 +387,27 @@ class PathAdamSAGA(Optimizer):
 
         ``zero_grad`` leaves them alone, since it may come before each of the backward passes of a step.
         """
-        self._parts.clear()
+        self._added.clear()
 
-    def _parts_of_step(self, parts: list[Part], path_idx: PathIdx | None, weight: float | None) -> list[Part]:
-        """Return what :meth:`add_path` took, completed by zeros, or else the one path of this step."""
-        if not parts:
-            return [Part(*self._resolve_path(path_idx, weight))]
+    def _draws(self, added: list[Draw], path_idx: PathIdx | None, weight: float | None) -> list[Draw]:
+        """Return the path of this step, or those that :meth:`add_path` took, completed by zeros."""
+        if not added:
+            return [Draw(*self._resolve_path(path_idx, weight))]
         if path_idx is not None or weight is not None or self._announced:
             raise RuntimeError(
                 f"Invalid path_idx: {path_idx!r} after add_path; expected step() alone, since the paths of the "
                 "step are known; name the path of each backward pass in add_path(...)"
             )
-        params = [p for group in self.param_groups for p in group["params"]]
-        if any(p.grad is not None for p in params):
+        if any(p.grad is not None for group in self.param_groups for p in group["params"]):
             raise RuntimeError(
-                "a parameter has a gradient that belongs to none of the paths added; call add_path(...) after "
-                "each backward pass, or zero_grad()"
+                "Invalid gradient: a parameter has one that belongs to none of the paths added; expected none; "
+                "call add_path(...) after each backward pass, or zero_grad()"
             )
-        return completed(parts)
+        return completed(added)
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
-        checks.check_weight(weight, self.param_groups)
+        hyperparameters.check_weight(weight, self.param_groups)
         path = None if path_idx is None else checks.as_path_idx(path_idx, n_paths)
         if self._announced and path in (None, self._announced[0].path):
             announced = self._announced[0]
@@ -464,48 +417,35 @@ class PathAdamSAGA(Optimizer):
         if n_paths == 1:
             return _Announced(0, weight)
         raise RuntimeError(
-            f"no path for this step: with n_paths={n_paths}, call step(path_idx=...), or set_path(...) "
-            "once before each step"
+            f"Invalid path_idx: no path for this step; expected one of n_paths={n_paths}; call "
+            "step(path_idx=...), or set_path(...) once before each step"
         )
 
     def _is_state_init(self, path_idx: PathIdx | None) -> bool:
-        """Whether this ``step`` is torch.distributed.checkpoint creating the state to load into.
+        """Return whether this ``step`` is torch.distributed.checkpoint creating the state to load into.
 
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
-        if path_idx is not None or self._announced:
+        if path_idx is not None or self._announced or self._started():
             return False
-        params = [p for group in self.param_groups for p in group["params"]]
-        if any(path_state.has_started(self.state.get(p)) for p in params):
-            return False
-        grads = [p.grad for p in params if p.grad is not None]
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
         return zero_lr and bool(grads) and not any(bool(grad.any()) for grad in grads)
 
-    def _init_group(self, group: dict[str, Any], clocks: dict[str, Tensor]) -> _Members:
-        """Return the parameters of ``group`` that have a gradient and their states, which then exist."""
-        params = [p for p in group["params"] if p.grad is not None]
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
-            if not path_state.has_started(state):
-                path_state.init_state(state, p, group, clocks)
-        return _Members(params, states)
+    def _started(self) -> list[tuple[Tensor, clocks.State]]:
+        """Return the parameters that have clocks, with their states."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        return [(p, self.state[p]) for p in params if clocks.has_started(self.state.get(p))]
 
     def _take_clocks_home(self) -> None:
         """Have all clocks on the CPU, also of parameters that do not step now and may share them."""
-        started = [s for key, s in self.state.items() if isinstance(key, Tensor) and path_state.has_started(s)]
-        if all(steps.at_home(key, started) for key in path_state.CLOCKS):
-            return
-        params = [p for group in self.param_groups for p in group["params"]]
-        started = [p for p in params if path_state.has_started(self.state.get(p))]
-        steps.take_clocks_home(started, [self.state[p] for p in started], self._clocks)
+        clocks.take_clocks_home(self._started(), self._known_clocks)
 
     def _know_clocks(self) -> None:
         """Remember the clocks of all parameters, for when others move them where numbers are lost."""
-        for p, state in self.state.items():
-            if isinstance(p, Tensor) and path_state.has_started(state):
-                self._clocks[p] = {key: state[key] for key in path_state.CLOCKS}
+        for p, state in self._started():
+            self._known_clocks[p] = {key: state[key] for key in clocks.CLOCKS}
 
     @overload
     def step(
@@ -547,105 +487,131 @@ class PathAdamSAGA(Optimizer):
         """
         loss = None
         if closure is not None:
-            checks.check_closure(closure)
+            hyperparameters.check_closure(closure)
             with torch.enable_grad():
                 loss = closure()
-        batches = self._prepare(path_idx, weight)
+        steps = self._prepare(path_idx, weight)  # check, visit, rows, tick
         if torch.compiler.is_compiling():
-            works = self._for_compiler(batches)
-            for slot, dtype, coefficients in works:
-                update_formula(slot, dtype, coefficients)
-            self._finish_compiled(batches, works)
+            compiled = self._for_compiler(steps)
+            updates.run_compiled(compiled)
+            self._finish_compiled(steps, compiled)
         else:
-            for batch in batches:
-                steps.run(batch, self._scratch)
-        self._finish(batches)
+            for update in steps:
+                updates.run(update, self._scratch)
+        self._finish(steps)
         return loss
 
     @torch._disable_dynamo
-    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[steps.Batch]:
-        """Check everything, then advance the clocks; returns what is left to compute, path by path."""
-        added, self._parts = self._parts, []
-        checks.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
-        clocks: dict[str, Tensor] = {}
+    def _prepare(self, path_idx: PathIdx | None, weight: float | None) -> list[Update]:
+        """Check everything, then advance the clocks; return the updates of the step, path by path."""
+        draws, gradients = self._check(path_idx, weight)
+        if not draws:
+            return []
+        with draws[0].handed_out():
+            groups = self._buckets()
+        all_buckets = [bucket for in_group in groups for bucket in in_group]
+        visits = [self._visit(draw, found, all_buckets) for draw, found in zip(draws, gradients, strict=True)]
+        steps = [
+            updates.make_update(group, bucket, visit[bucket.clock_id], draw, self._fetcher)
+            for draw, visit in zip(draws, visits, strict=True)
+            for group, in_group in zip(self.param_groups, groups, strict=True)
+            for bucket in in_group
+        ]
+        # Anything that can fail, for want of memory or for a wrong hyperparameter, has failed by now.
+        for draw, visit in zip(draws, visits, strict=True):
+            for bucket in all_buckets:
+                clocks.tick(bucket.clocks, draw.path, visit[bucket.clock_id])
+        for update in steps:
+            updates.change_unit(update)
+        return steps
+
+    def _check(self, path_idx: PathIdx | None, weight: float | None) -> tuple[list[Draw], list[Gradients]]:
+        """Return the paths of the step and their gradients; none if the step is to be left out."""
+        added, self._added = self._added, []
+        hyperparameters.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
         if self._is_state_init(path_idx):
-            for group in self.param_groups:
-                self._init_group(group, clocks)
+            self._create_states(
+                [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+            )
             state_dict.complete_rows(self)
             self._awaits_load = True
-            return []
-        parts = self._parts_of_step(added, path_idx, weight)
-        gradients = []
-        for part in parts:
-            with part.handed_out():
+            return [], []
+        draws, gradients = self._draws(added, path_idx, weight), []
+        for draw in draws:
+            with draw.handed_out():
                 found = Gradients(self.param_groups)
-                if not found.usable(part.path):
-                    self._announced.clear()
-                    return []
-                gradients.append(found)
-        with parts[0].handed_out():
-            return self._batches(parts, gradients, clocks)
+            if not found.usable(draw.path):
+                self._announced.clear()
+                return [], []
+            gradients.append(found)
+        return draws, gradients
 
-    def _batches(
-        self, parts: list[Part], gradients: list[Gradients], clocks: dict[str, Tensor]
-    ) -> list[steps.Batch]:
-        """Create what states and rows are missing, then advance the clocks: one update for each path."""
+    def _visit(self, draw: Draw, gradients: Gradients, all_buckets: list[Bucket]) -> dict[ClockId, Visit]:
+        """Return the visits of a path in this step, by the clocks of the buckets."""
+        visits: dict[ClockId, Visit] = {}
+        eps = max(group["eps"] for group in self.param_groups)
+        for bucket in all_buckets:
+            if bucket.clock_id not in visits:
+                # The unit must be one that all of them can hold.
+                sharing = [b.layout.dtype for b in all_buckets if b.clock_id == bucket.clock_id]
+                dtype = torch.float64 if set(sharing) == {torch.float64} else torch.float32
+                visits[bucket.clock_id] = clocks.next_visit(bucket.clocks, draw.path, gradients, eps, dtype)
+        return visits
+
+    def _buckets(self) -> list[list[Bucket]]:
+        """Return the buckets of the parameters of each group that have a gradient."""
+        params = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        states = [[self.state[p] for p in in_group] for in_group in params]
+        if self._awaits_load or not all(
+            i in self._members and self._members[i].fit(params[i], states[i], group)
+            for i, group in enumerate(self.param_groups)
+        ):
+            self._sort(params, states)
+        return [self._members[i].buckets for i in range(len(self.param_groups))]
+
+    def _sort(self, params: list[list[Tensor]], states: list[list[clocks.State]]) -> None:
+        """Sort parameters into buckets, after creating the states that they lack."""
         if self._awaits_load:
             state_dict.drop_rows(self)
             self._awaits_load = False
         self._take_clocks_home()
-        groups = [self._init_group(group, clocks) for group in self.param_groups]
-        steps.part_clocks([state for members in groups for state in members.states], self.state)
-        arenas = [self._arenas(i, members) for i, members in enumerate(groups)]
-        together = list(itertools.chain(*arenas))
-        largest_eps = max(group["eps"] for group in self.param_groups)
-        n_draws = sum(part.n_draws for part in parts)
-        visits = [
-            steps.next_visits(together, part.path, found, largest_eps)
-            for part, found in zip(parts, gradients, strict=True)
-        ]
-        batches = []
-        for i, (part, visit) in enumerate(zip(parts, visits, strict=True)):
-            turn = steps.Turn(part.path, part.weight, part.n_draws / n_draws, i == 0, i == len(parts) - 1)
-            batches += [
-                steps.make_batch(group, arena, visit, self._rows, turn, part.grads)
-                for group, members in zip(self.param_groups, arenas, strict=True)
-                for arena in members
-            ]
-        # What can fail, for want of memory or for a wrong hyperparameter, has had its chance.
-        for part, visit in zip(parts, visits, strict=True):
-            steps.tick_all(together, part.path, visit)
-        for batch in batches:
-            steps.change_unit(batch)
-        return batches
+        self._create_states(params)
+        stepping = [state for their_states in states for state in their_states]
+        clocks.part_clocks(stepping, [state for _, state in self._started()])
+        self._fetcher.forget()
+        for i, group in enumerate(self.param_groups):
+            if i in self._members:
+                if self._members[i].fit(params[i], states[i], group):
+                    continue
+                buckets.set_apart(self._members[i], params[i])
+            self._members[i] = buckets.make_members(group, params[i], states[i], self._known_clocks)
 
-    def _arenas(self, index: int, members: _Members) -> list[Arena]:
-        group, plan = self.param_groups[index], self._plans.get(index)
-        if plan is None or not plan.fits(*members, group):
-            self._rows.forget()
-            if plan is not None:
-                steps.part_missing(plan, members.params)
-            self._plans[index] = plan = steps.make_plan(group, *members, self._clocks)
-        return plan.arenas
+    def _create_states(self, params: list[list[Tensor]]) -> None:
+        """Give the parameters of each group the states that they lack, with clocks that all of them share."""
+        shared: dict[str, Tensor] = {}
+        for group, in_group in zip(self.param_groups, params, strict=True):
+            for p in in_group:
+                if not clocks.has_started(self.state[p]):
+                    rows.init_state(self.state[p], p, group, shared)
 
     @torch._disable_dynamo
-    def _for_compiler(self, batches: list[steps.Batch]) -> list[steps.CompilerWork]:
+    def _for_compiler(self, steps: list[Update]) -> list[CompiledUpdate]:
         """Return what the compiler computes: all of a step of one path, nothing of one of several."""
-        if all(batch.is_alone for batch in batches):
-            return [steps.compiler_work(batch) for batch in batches]
-        for batch in batches:  # an update starts from the weights that the last one left
-            steps.run(batch, self._scratch)
+        if all(update.is_alone for update in steps):
+            return [updates.for_compiler(update) for update in steps]
+        for update in steps:  # each starts from the weights that the last one left
+            updates.run(update, self._scratch)
         return []
 
     @torch._disable_dynamo
-    def _finish_compiled(self, batches: list[steps.Batch], works: list[steps.CompilerWork]) -> None:
-        if works:
-            for batch, work in zip(batches, works, strict=True):
-                steps.copy_back(batch.arena, work.slot)
+    def _finish_compiled(self, steps: list[Update], compiled: list[CompiledUpdate]) -> None:
+        if compiled:
+            for update, result in zip(steps, compiled, strict=True):
+                updates.copy_back(update, result)
 
     @torch._disable_dynamo
-    def _finish(self, batches: list[steps.Batch]) -> None:
-        """Keep what the update leaves to keep."""
-        steps.finish(batches, self._rows)
+    def _finish(self, steps: list[Update]) -> None:
+        """Keep what the updates leave to keep."""
+        updates.finish(steps, self._fetcher)
         self._announced.clear()
-        self._rows.forget()
+        self._fetcher.forget()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import host_rows
 from tests.support.fuzz_helpers import HOSTILE, attempt, fuzz
 from tests.support.optimizer_helpers import assert_bitwise, assert_same_snapshot, set_grads, snapshot
 
@@ -23,7 +24,7 @@ MORE = [
         [0.9, 0.99],
         "float32",
         "int8",
-        "bfloat16-host",
+        host_rows("bfloat16"),
         "skip",
     ),
     *(torch.tensor(-1.0), torch.tensor(float("nan")), torch.tensor([[0.1]]), torch.tensor(0.1)),
@@ -103,7 +104,7 @@ def test_hyperparameters_set_between_steps(name: str, value: Any) -> None:
 @given(
     st.sampled_from(["path", "announced", "weight", "announced weight", "closure"]),
     values,
-    st.sampled_from([{}, {"unbiased": True}, {"storage": "bfloat16-host"}]),
+    st.sampled_from([{}, {"unbiased": True}, {"storage": host_rows("bfloat16")}]),
 )
 def test_steps(argument: str, value: Any, changes: dict[str, Any]) -> None:
     params, optimizer = stepped(**changes)

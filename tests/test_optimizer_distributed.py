@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scrapl_jtfs import SCRAPL
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import host_rows
 from tests.support.optimizer_helpers import assert_bitwise, clones, random_paths
 from tests.support.optimizer_variants import Variant
 
@@ -107,7 +108,7 @@ def ddp_equals_one_process(rank: int, tmp_path: Path, storage: str) -> None:
         assert not torch.equal(p, s)
 
 
-@pytest.mark.parametrize("storage", ["float32", "int8-host"])
+@pytest.mark.parametrize("storage", ["float32", host_rows("int8")])
 def test_ddp(tmp_path: Path, storage: str) -> None:
     on_two_ranks(ddp_equals_one_process, tmp_path, storage)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_optim import PathAdamSAGA
-from scrapl_optim.storage import STORAGES
+from scrapl_optim._path_adam_saga.formats import STORAGES
+from scrapl_optim.experimental import host_rows
 
 SHAPES = ((3,), (), (64, 64), (5, 1000), (4096, 15), (2, 3, 700), (7, 16, 257))
 CASES: dict[str, dict[str, Any]] = {
@@ -106,7 +107,7 @@ def test_on_meta_nothing_is_allocated() -> None:
 def test_repr_says_it_before_the_first_step(n_entries: int, n_paths: int, text: str) -> None:
     optimizer = PathAdamSAGA([nn.Parameter(torch.empty(n_entries, device="meta"))], n_paths=n_paths)
     assert repr(optimizer).endswith(f"\nState once all {n_paths} paths were drawn: {text}")
-    on_host = PathAdamSAGA([nn.Parameter(torch.ones(3))], n_paths=2, storage="float32-host")
+    on_host = PathAdamSAGA([nn.Parameter(torch.ones(3))], n_paths=2, storage=host_rows("float32"))
     assert repr(on_host).endswith(f"{16 * 2 + 20 * 3} bytes, rows in host memory")
 
 
@@ -128,7 +129,7 @@ def test_wrong_numbers_of_paths(n_drawn: Any, error: type[Exception]) -> None:
 
 
 def test_units_do_not_overflow_their_three_digits() -> None:
-    from scrapl_optim.path_state import bytes_text
+    from scrapl_optim._path_adam_saga.rows import bytes_text
 
     assert [bytes_text(n) for n in (0, 999, 1000, 999_499, 999_500, 10**9, 5 * 10**17)] == [
         "0 bytes", "999 bytes", "1 kB", "999 kB", "1 MB", "1 GB", "500 PB",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from scrapl_optim.experimental import host_rows
 from tests.support.optimizer_variants import every_storage
 from tests.support.plain_training import (
     SAMPLER,
@@ -90,9 +91,10 @@ def test_trainer_accumulates(storage: str) -> None:
 
 
 def test_trainer_in_mixed_precision_with_clipping() -> None:
-    model = Automatic("bfloat16-host")
+    model = Automatic(host_rows("bfloat16"))
     make_trainer(precision="bf16-mixed", gradient_clip_val=1e6).fit(model, loader())
-    for p, q in zip(model.net.parameters(), plain_loop("bfloat16-host", autocast=True).parameters(), strict=True):
+    expected = plain_loop(host_rows("bfloat16"), autocast=True)
+    for p, q in zip(model.net.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)  # the clip multiplies by one, rounded
 
 

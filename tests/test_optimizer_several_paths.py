@@ -193,7 +193,7 @@ def test_a_bad_gradient_moves_nothing_and_is_used_up() -> None:
 def test_errors_name_what_is_wrong() -> None:
     optimizer, params = added(unbiased=True)
     before = snapshot(optimizer)
-    with pytest.raises(RuntimeError, match=r"no gradient for path 1.*backward"):
+    with pytest.raises(RuntimeError, match=r"Invalid gradient: none for path 1;.*backward"):
         optimizer.add_path(1)
     set_grads(params, 0)
     with pytest.raises(RuntimeError, match="no path"):

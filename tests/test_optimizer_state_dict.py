@@ -169,9 +169,9 @@ def test_load_refuses_what_does_not_fit_and_changes_nothing(variant: Variant) ->
     adamw = torch.optim.AdamW(params)
     adamw.step()
     for shapes, n_paths, source, message in (
-        ([(3,), (70, 70)], 4, saved, f"n_paths={N_PATHS}, but this optimizer has n_paths=4"),
+        ([(3,), (70, 70)], 4, saved, f"Invalid n_paths: {N_PATHS} .*expected 4"),
         ([(3,), (70, 71)], N_PATHS, saved, "shape"),
-        ([(3,), (70, 70)], N_PATHS, adamw.state_dict(), "n_paths=None"),
+        ([(3,), (70, 70)], N_PATHS, adamw.state_dict(), "Invalid n_paths: None"),
         ([(3,)], N_PATHS, saved, "size|length|parameter group"),
     ):
         if message == "shape" and not variant.path_adam and variant.saga == 0.0:
@@ -378,7 +378,7 @@ def test_materialized_rows_of_a_cast_model_are_refused() -> None:
     optimizer.materialize()
     param.data = param.data.double()
     param.grad = torch.ones_like(param)
-    with pytest.raises(RuntimeError, match=r"torch\.float64 on cpu.*made as.*torch\.float32"):
+    with pytest.raises(RuntimeError, match=r"torch\.float64 on cpu; expected.*torch\.float32"):
         optimizer.step(path_idx=0)
 
 
@@ -397,7 +397,7 @@ def test_an_entry_that_is_missing_or_no_tensor_is_found_before_anything_changes(
         del saved["state"][0][key]
     else:
         saved["state"][0][key] = value
-    with pytest.raises(ValueError, match=f"state '{key}' of parameter 0 .* has shape None, expected"):
+    with pytest.raises(ValueError, match=f"state '{key}' of parameter 0 .*: shape None; expected"):
         optimizer.load_state_dict(saved)
     assert_same_snapshot(optimizer, before)
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from scrapl_optim.checkpoint import load_checkpoint
+from scrapl_optim.experimental import host_rows
 from tests.support.same_content import assert_same_content
 
 ROOT = Path(__file__).parent.parent
-STORAGES = ("float32", "bfloat16", "int8", "int8-host")
+STORAGES = ("float32", "bfloat16", "int8", host_rows("int8"))
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

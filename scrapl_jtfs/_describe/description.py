@@ -10,7 +10,7 @@ from scrapl_jtfs._describe.long_average import consequence, percent
 from scrapl_jtfs._describe.step_times import StepTimes
 from scrapl_jtfs._transform.geometry import Averaging
 from scrapl_jtfs.paths import Path, number_text, rate_unit, scale_text
-from scrapl_optim.path_state import bytes_text
+from scrapl_optim._path_adam_saga.rows import bytes_text
 
 # Visits of each path that a training run should have.
 _ENOUGH_VISITS = 25

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
-from scrapl_optim import PathAdamSAGA, PathSampler, path_state, steps
+from scrapl_optim import PathAdamSAGA, PathSampler
+from scrapl_optim._path_adam_saga import algorithm, updates
 from scrapl_optim.reference import ReferencePathAdamSAGA
 from scrapl_optim.testing import (
     PathLosses,
@@ -183,22 +184,22 @@ def weight_forgotten() -> AbstractContextManager[Any]:
 
 def mean_over(count: Callable[[Any, int], int]) -> Callable[[], AbstractContextManager[Any]]:
     """The memory is divided by ``count(visit, P)``."""
-    original = steps._coefficients
+    original = updates.coefficients
 
     def mutated(group: dict[str, Any], visit: Any, *rest: Any) -> Any:
         n_counted = max(1, count(visit, group["n_paths"]))
-        return original(group, visit, *rest)._replace(saga_mean=group["saga"] / n_counted)
+        return original(group, visit, *rest)._replace(saga_over_n=group["saga"] / n_counted)
 
-    return lambda: mock.patch.object(steps, "_coefficients", mutated)
+    return lambda: mock.patch.object(updates, "coefficients", mutated)
 
 
 def clock_one_early() -> AbstractContextManager[Any]:
-    original = path_state.ema_weight
+    original = algorithm.ema_weight
 
     def mutated(beta: float, visit: Any, n_paths: int) -> float:
-        return original(beta, visit._replace(last_visit=max(0, visit.last_visit - 1)), n_paths)
+        return original(beta, visit._replace(tau=max(0, visit.tau - 1)), n_paths)
 
-    return mock.patch.object(path_state, "ema_weight", mutated)
+    return mock.patch.object(algorithm, "ema_weight", mutated)
 
 
 def floor_before_normalising() -> AbstractContextManager[Any]:
@@ -254,7 +255,7 @@ def gradient_of_the_target() -> AbstractContextManager[Any]:
 
 @contextmanager
 def memory_updated_first() -> Iterator[None]:
-    original = steps.update_tensor
+    original = updates.update_in_place
 
     def mutated(slot: Any, *rest: Any) -> None:
         if slot.saga_sum is not None and not slot.rms:
@@ -262,7 +263,7 @@ def memory_updated_first() -> Iterator[None]:
             slot.update[0].copy_(slot.grad)
         original(slot, *rest)
 
-    with mock.patch.object(steps, "update_tensor", mutated):
+    with mock.patch.object(updates, "update_in_place", mutated):
         yield
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import host_rows, nearest
 from tests.support.optimizer_helpers import assert_bitwise, random_paths
 
 N_PATHS = 5
-STORAGES = ["float32", "bfloat16", "int8", "float32-host", "bfloat16-host", "int8-host"]
+STORAGES = ["float32", "bfloat16", "int8", host_rows("float32"), host_rows("bfloat16"), host_rows("int8")]
 CHOICES: dict[str, list[Any]] = {
     "storage": STORAGES,
     "saga": [1.0, 0.5, 0.0],
@@ -80,7 +81,7 @@ def pairwise(choices: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 VARIANTS = [Variant(**row) for row in pairwise(CHOICES)]
-VARIANTS += [Variant(storage="bfloat16-nearest"), Variant(storage="int8-nearest-host", foreach=True)]
+VARIANTS += [Variant(storage=nearest("bfloat16")), Variant(storage=host_rows(nearest("int8")), foreach=True)]
 EXACT_VARIANTS = [variant for variant in VARIANTS if variant.is_exact]
 PATHS = random_paths(N_PATHS, 12, seed=3)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -12,6 +12,7 @@ from pytorch_optimizer.optimizer import OPTIMIZERS
 from torch.optim import Optimizer
 
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import host_rows
 
 N_PATHS = 3
 
@@ -66,7 +67,7 @@ CLASSES = [
     adapted("PathAdamSAGA1", n_paths=1),
     adapted("PathAdamSAGA3"),
     adapted("PathAdamSAGAInt8", storage="int8"),
-    adapted("PathAdamSAGAHost", storage="bfloat16-host"),
+    adapted("PathAdamSAGAHost", storage=host_rows("bfloat16")),
     adapted("PathAdamSAGAUnbiased", unbiased=True),
     adapted("PathAdamSAGAMemory", path_adam=False),
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, PolynomialLR, ReduceLROnPlateau, StepLR
 
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import host_rows
 
 pytest.importorskip("expecttest", reason="torch's own testing machinery needs it: pip install expecttest")
 # The import forbids to set torch.backends flags for the rest of the process, where other tests have to.
@@ -85,7 +86,7 @@ OPTIMIZERS: list[Any] = [
     info(flavour("Paths")),
     info(flavour("PathsBfloat16", storage="bfloat16")),
     info(flavour("PathsInt8", storage="int8")),
-    info(flavour("PathsInt8Host", storage="int8-host")),
+    info(flavour("PathsInt8Host", storage=host_rows("int8"))),
     info(flavour("PathAdamOnly", saga=0.0)),
     info(flavour("PathSAGAOnly", path_adam=False)),
     info(flavour("Unbiased", unbiased=True)),

@@ -14,6 +14,7 @@ from benchmarks.harness.runs import Job, epoch_teller, keep_result
 from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS, Preset, configuration
 from benchmarks.sound_matching.train import EpochRecord, Experiment, Trainer, checkpoint_path
+from scrapl_optim.experimental import nearest
 
 __all__ = ["ARMS", "GROUPS", "PRESET", "QUICK", "REFERENCE", "Arm", "ArmObjective", "make_job", "run"]
 
@@ -47,9 +48,9 @@ ARMS = {
     for arm in (
         Arm(REFERENCE),
         Arm("bfloat16", storage="bfloat16"),
-        Arm("bfloat16-nearest", storage="bfloat16-nearest"),
+        Arm("bfloat16-nearest", storage=nearest("bfloat16")),
         Arm("int8", storage="int8"),
-        Arm("int8-nearest", storage="int8-nearest"),
+        Arm("int8-nearest", storage=nearest("int8")),
         Arm("float32-nudged", nudge=1e-6),
         Arm("saga-0.5", saga=0.5),
         Arm("saga-0", saga=0.0),

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from scrapl_optim import PathAdamSAGA
-from scrapl_optim.storage import row_format
+from scrapl_optim._path_adam_saga.formats import row_format
+from scrapl_optim.experimental import nearest
 
 __all__ = ["STORAGES", "Moments", "Rounding", "decoded_moments", "exact_moments", "gradients", "study_rounding"]
 
-STORAGES = ("float32", "bfloat16", "bfloat16-nearest", "int8", "int8-nearest")
+STORAGES = ("float32", "bfloat16", nearest("bfloat16"), "int8", nearest("int8"))
 
 
 @dataclass(frozen=True)

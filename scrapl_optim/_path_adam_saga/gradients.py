@@ -1,4 +1,6 @@
-"""Whether gradients can be used, and how large they are."""
+"""The size of the gradients of a step, which tells also whether all are finite."""
+
+from __future__ import annotations
 
 import math
 from collections import defaultdict
@@ -31,7 +33,10 @@ class Gradients:
                 if grad is None:
                     continue
                 if grad.layout is not torch.strided:
-                    raise RuntimeError("PathAdamSAGA does not support sparse gradients; make the gradient dense")
+                    raise RuntimeError(
+                        f"Invalid gradient: layout {grad.layout}; expected a dense one, since PathAdamSAGA does "
+                        "not support sparse gradients; make it dense with to_dense()"
+                    )
                 if torch.is_complex(grad):
                     grad = torch.view_as_real(grad.resolve_conj())
                 if grad.numel():
@@ -54,8 +59,8 @@ class Gradients:
             return True
         if self._raises:
             raise RuntimeError(
-                f"a gradient of path {path} has an inf or a NaN, expected finite values; look for it in the loss "
-                "of this path, or leave such steps out with nonfinite='skip'; nothing was updated"
+                f"Invalid gradient: one of path {path} has an inf or a NaN; expected finite values; nothing was "
+                "updated; look for it in the loss of this path, or leave such steps out with nonfinite='skip'"
             )
         return False
 

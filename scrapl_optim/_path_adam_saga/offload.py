@@ -1,4 +1,6 @@
-"""Rows in host memory: fetched while forward and backward run, written back behind the step."""
+"""Rows in host memory: fetched while forward and backward run, written back after the step."""
+
+from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import Any
@@ -10,15 +12,15 @@ Row = dict[str, Tensor]
 
 
 def on_host(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor in host memory, pinned if copies to ``device`` need that to run beside it.
+    """Return the tensor in host memory, pinned if copies to ``device`` need that to run meanwhile.
 
     Raises:
         RuntimeError: if the tensor is a DTensor, whose parts must be on its mesh's device.
     """
     if hasattr(tensor, "to_local"):
         raise RuntimeError(
-            "rows of sharded parameters (DTensor) cannot be kept on the host; use storage='bfloat16' or 'int8', "
-            "or shard over more ranks"
+            "Invalid storage: rows on the host for a sharded parameter (DTensor); expected rows on its device; "
+            "use storage='bfloat16' or 'int8', or shard over more ranks"
         )
     tensor = tensor.cpu()
     return tensor.pin_memory() if device.type == "cuda" else tensor

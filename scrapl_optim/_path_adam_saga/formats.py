@@ -1,4 +1,4 @@
-"""How the rows of a path are kept: in full, in bfloat16, or in 8 bits per entry.
+"""Formats of the rows of a path: in full, in bfloat16, or in 8 bits per entry.
 
 A row is two tensors shaped like the parameter: ``update``, the last P-Adam update of the path (the SAGA
 memory), and ``rms``, the root of its second moment in units of the row. Each has a :class:`Format`, which
@@ -14,6 +14,8 @@ small part of itself at each visit, which rounding to nearest can lose for good.
 the value, the step and the path: nothing is stored, and a resumed run rounds alike.
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
@@ -22,25 +24,33 @@ import torch
 import torch.nn.functional
 from torch import Tensor
 
-BLOCK = 256
+_BLOCK = 256
 # Smaller tensors and vectors stay in full: they hardly count, and a block needs entries to share its scale.
-SMALLEST_QUANTIZED = 4096
-SHORTEST_BLOCK = 16
+_SMALLEST_QUANTIZED = 4096
+SHORTEST__BLOCK = 16
 
 _ROUNDED = {"bfloat16": True, "bfloat16-nearest": False, "int8": True, "int8-nearest": False}
+STABLE_STORAGES = ("float32", "bfloat16", "int8")
 STORAGES = tuple(f"{name}{place}" for name in ("float32", *_ROUNDED) for place in ("", "-host"))
 
 _LOG_BITS = 19  # of the 23 bits of float32 after the leading one, those that the logarithmic code leaves out
 
 
+class ExperimentalStorage(str):
+    """The name of a storage that was asked for through :mod:`scrapl_optim.experimental`."""
+
+    __slots__ = ()
+
+
 class Format(ABC):
-    """Keeps a tensor in parts, whose names are the tensor's name and a suffix.
+    """A way to keep a tensor in parts, whose names are the tensor's name and a suffix.
 
     Attributes:
-        suffixes: of the parts.
-        dtype: of the first part; ``None`` for that of the arithmetic.
-        whole: the only part is the tensor itself: writing to it is keeping.
-        elementwise: parts can be cut and joined anywhere; others only between entries of the first dimension.
+        suffixes: suffixes of the parts.
+        dtype: dtype of the first part; ``None`` for that of the arithmetic.
+        whole: True where the only part is the tensor itself, so that writing to it is keeping.
+        elementwise: True for parts that can be cut and joined anywhere; others can be cut only between entries of
+            the first dimension.
     """
 
     suffixes: tuple[str, ...] = ("",)
@@ -129,11 +139,12 @@ class LinearInt8(Format):
 
 
 class LogUInt8(Format):
-    """Non-negative numbers as float32 cut to 4 bits after the leading one, relative to a block's largest.
+    """Non-negative numbers in 8 bits on a logarithmic grid: 16 steps to the octave, 3 to 6 % apart.
 
-    A code counts the numbers of that precision from 255 below the block's largest, 16 to the octave:
-    16 octaves down, and smaller ones become the smallest. A root too large makes a step too small, which
-    is the harmless side.
+    Code 255 is the largest number of the block, code 0 lies 16 octaves (a factor of 65 536) below. Anything
+    smaller is stored as code 0, which makes a root too large and a step too small: the harmless side. The bits of
+    a float32 shifted right by 19 are the number of its step on the grid; ``_top`` keeps that of the block's
+    largest.
     """
 
     suffixes = ("", "_top")
@@ -162,7 +173,7 @@ class LogUInt8(Format):
 
 
 class RowFormat(NamedTuple):
-    """The formats of the two tensors of a row, and whether the row is on the host."""
+    """The formats of the two tensors of a row; ``host`` is True for rows in host memory."""
 
     update: Format
     rms: Format
@@ -180,10 +191,10 @@ for _name, _stochastic in _ROUNDED.items():
 
 
 def row_format(storage: str, shape: tuple[int, ...]) -> RowFormat:
-    """Return how ``storage`` keeps rows of a (real) parameter of this shape."""
+    """Return the formats in which ``storage`` keeps rows of a (real) parameter of this shape."""
     name = storage.removesuffix("-host")
     length = math.prod(shape[1:])
-    if name.startswith("int8") and (math.prod(shape) < SMALLEST_QUANTIZED or length < SHORTEST_BLOCK):
+    if name.startswith("int8") and (math.prod(shape) < _SMALLEST_QUANTIZED or length < SHORTEST__BLOCK):
         name = "float32"
     return RowFormat(*_ROW_FORMATS[name], host=storage.endswith("-host"))
 
@@ -199,7 +210,7 @@ def salt_of(step: int, path_idx: int, stream: int) -> int:
 def _dither(bits: Tensor, salt: int | Tensor, n_bits: int, stochastic: bool) -> Tensor | int:
     """Return what to add below the ``n_bits``-th bit before cutting there: random bits, or one half.
 
-    A hash of the number itself: equal to the last bit on every device and whatever is computed beside it.
+    A hash of the number itself: equal to the last bit on every device and whatever else is computed.
     """
     if not stochastic:
         return 1 << (n_bits - 1)
@@ -213,14 +224,14 @@ def _row_length(tensor: Tensor) -> int:
 
 
 def _blocks(value: Tensor) -> Tensor:
-    """View as (first dimension, blocks, ``BLOCK``), with zeros after the end of each first-dimension entry.
+    """View as (first dimension, blocks, ``_BLOCK``), with zeros after the end of each first-dimension entry.
 
     Blocks do not reach across entries of the first dimension, so that sharding it (FSDP2) cuts no block.
     """
     rows = value.reshape(value.shape[0], -1)
-    if rows.shape[1] % BLOCK:
-        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK))
-    return rows.unflatten(1, (-1, BLOCK))
+    if rows.shape[1] % _BLOCK:
+        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % _BLOCK))
+    return rows.unflatten(1, (-1, _BLOCK))
 
 
 def _unblock(blocks: Tensor, like: Tensor) -> Tensor:
@@ -228,7 +239,7 @@ def _unblock(blocks: Tensor, like: Tensor) -> Tensor:
 
 
 def _allocate_blocks(like: Tensor, codes: torch.dtype, scale: torch.dtype) -> list[Tensor]:
-    n_blocks = -(-_row_length(like) // BLOCK)
+    n_blocks = -(-_row_length(like) // _BLOCK)
     shape = (like.shape[0], n_blocks)
     return [
         torch.zeros_like(like, dtype=codes, memory_format=torch.contiguous_format),
@@ -253,8 +264,8 @@ def wrap_like(like: Tensor, part: Tensor, shape: tuple[int, ...]) -> Tensor:
     sharded: Any = like
     if any(placement.is_shard() and not placement.is_shard(0) for placement in sharded.placements):
         raise RuntimeError(
-            f"storage='int8' needs parameters sharded along their first dimension, got {sharded.placements}; "
-            "use storage='bfloat16' or 'float32'"
+            f"Invalid storage: 'int8' for a parameter sharded as {sharded.placements}; expected one sharded along "
+            "its first dimension; use storage='bfloat16' or 'float32'"
         )
     stride = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
     return type(sharded).from_local(

@@ -1,0 +1,1 @@
+"""The parts of PathAdamSAGA: none of them is public."""
