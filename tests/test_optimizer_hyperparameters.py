@@ -90,7 +90,7 @@ def test_a_second_moment_without_memory_needs_an_eps_or_no_first_moment() -> Non
 
 def test_groups_share_one_number_of_paths() -> None:
     optimizer = PathAdamSAGA(make_params(), 3)
-    with pytest.raises(ValueError, match=r"n_paths=4 of the parameter group differs .* n_paths=3"):
+    with pytest.raises(ValueError, match=r"Invalid n_paths: 4 .*expected 3"):
         optimizer.add_param_group({"params": make_params(), "n_paths": 4})
     assert len(optimizer.param_groups) == 1
 
