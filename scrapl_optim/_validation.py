@@ -131,7 +131,7 @@ def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
         TypeError: if it is not an integer.
         IndexError: if it is out of range; negative indices do not wrap around.
     """
-    if _is_several(value):
+    if type(value) is not int and _is_several(value):
         raise TypeError(
             f"Invalid path_idx: {value!r}; expected one integer, since a path updates a row of its own; for "
             "several in a step, call add_path(...) after the backward pass of each, then step()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
 
@@ -151,7 +152,7 @@ class PathAdamSAGA(Optimizer):
         self._added: list[Draw] = []
         self._fetcher = RowFetcher()
         self._scratch = Scratch()
-        self._members: dict[int, Members] = {}
+        self._members: list[Members] = []
         self._checked: dict[int, tuple[Any, ...]] = {}
         # Clocks of state dicts that may still be around, with their content.
         self._snapshots = WeakIdKeyDictionary()
@@ -313,8 +314,8 @@ class PathAdamSAGA(Optimizer):
         hyperparameters.check_weight(weight, self.param_groups)
         self._announced[:] = [_Announced(path, weight)]
         self._fetcher.forget()
-        for index, members in self._members.items():
-            for bucket in members.buckets if index < len(self.param_groups) else ():
+        for members in self._members:
+            for bucket in members.buckets:
                 if bucket.layout.formats.host and bucket.has_row(path):
                     self._fetcher.fetch((id(bucket), path), bucket.row(path), bucket.device)
 
@@ -407,7 +408,8 @@ class PathAdamSAGA(Optimizer):
 
     def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
         n_paths = self.defaults["n_paths"]
-        hyperparameters.check_weight(weight, self.param_groups)
+        if weight is not None:
+            hyperparameters.check_weight(weight, self.param_groups)
         path = None if path_idx is None else checks.as_path_idx(path_idx, n_paths)
         if self._announced and path in (None, self._announced[0].path):
             announced = self._announced[0]
@@ -421,13 +423,13 @@ class PathAdamSAGA(Optimizer):
             "step(path_idx=...), or set_path(...) once before each step"
         )
 
-    def _is_state_init(self, path_idx: PathIdx | None) -> bool:
+    def _is_state_init(self) -> bool:
         """Return whether this ``step`` is torch.distributed.checkpoint creating the state to load into.
 
         It calls ``step`` with lr 0 and zero gradients on an empty state. A step like that changes
         nothing, so only the clocks tell the difference.
         """
-        if path_idx is not None or self._announced or self._started():
+        if self._started():
             return False
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         zero_lr = all(float(group["lr"]) == 0.0 for group in self.param_groups)
@@ -522,14 +524,15 @@ class PathAdamSAGA(Optimizer):
             for bucket in all_buckets:
                 clocks.tick(bucket.clocks, draw.path, visit[bucket.clock_id])
         for update in steps:
-            updates.change_unit(update)
+            if update.unit_change != 1.0:
+                updates.change_unit(update)
         return steps
 
     def _check(self, path_idx: PathIdx | None, weight: float | None) -> tuple[list[Draw], list[Gradients]]:
         """Return the paths of the step and their gradients; none if the step is to be left out."""
         added, self._added = self._added, []
         hyperparameters.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
-        if self._is_state_init(path_idx):
+        if path_idx is None and not self._announced and self._is_state_init():
             self._create_states(
                 [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
             )
@@ -540,7 +543,13 @@ class PathAdamSAGA(Optimizer):
         for draw in draws:
             with draw.handed_out():
                 found = Gradients(self.param_groups)
-            if not found.usable(draw.path):
+            if not math.isfinite(found.bound):
+                if any(group["nonfinite"] == "raise" for group in self.param_groups):
+                    raise RuntimeError(
+                        f"Invalid gradient: one of path {draw.path} has an inf or a NaN; expected finite values; "
+                        "nothing was updated; look for it in the loss of this path, or leave such steps out with "
+                        "nonfinite='skip'"
+                    )
                 self._announced.clear()
                 return [], []
             gradients.append(found)
@@ -562,12 +571,10 @@ class PathAdamSAGA(Optimizer):
         """Return the buckets of the parameters of each group that have a gradient."""
         params = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         states = [[self.state[p] for p in in_group] for in_group in params]
-        if self._awaits_load or not all(
-            i in self._members and self._members[i].fit(params[i], states[i], group)
-            for i, group in enumerate(self.param_groups)
-        ):
+        signatures = list(map(buckets.signature, self.param_groups, params, states))
+        if self._awaits_load or signatures != [members.signature for members in self._members]:
             self._sort(params, states)
-        return [self._members[i].buckets for i in range(len(self.param_groups))]
+        return [members.buckets for members in self._members]
 
     def _sort(self, params: list[list[Tensor]], states: list[list[clocks.State]]) -> None:
         """Sort parameters into buckets, after creating the states that they lack."""
@@ -580,11 +587,12 @@ class PathAdamSAGA(Optimizer):
         clocks.part_clocks(stepping, [state for _, state in self._started()])
         self._fetcher.forget()
         for i, group in enumerate(self.param_groups):
-            if i in self._members:
-                if self._members[i].fit(params[i], states[i], group):
-                    continue
+            if i >= len(self._members):
+                self._members.append(buckets.make_members(group, params[i], states[i], self._known_clocks))
+            elif self._members[i].signature != buckets.signature(group, params[i], states[i]):
                 buckets.set_apart(self._members[i], params[i])
-            self._members[i] = buckets.make_members(group, params[i], states[i], self._known_clocks)
+                self._members[i] = buckets.make_members(group, params[i], states[i], self._known_clocks)
+        del self._members[len(self.param_groups) :]
 
     def _create_states(self, params: list[list[Tensor]]) -> None:
         """Give the parameters of each group the states that they lack, with clocks that all of them share."""
@@ -614,4 +622,3 @@ class PathAdamSAGA(Optimizer):
         """Keep what the updates leave to keep."""
         updates.finish(steps, self._fetcher)
         self._announced.clear()
-        self._fetcher.forget()

@@ -175,7 +175,10 @@ def _remember(chunk: Chunk, saga_sum: Tensor, g_hat: Tensor, change: Tensor, scr
 
 def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: Draw) -> Coefficients:
     """Return the numbers of the update of ``group`` at a visit of the drawn path."""
-    n_paths, alpha = group["n_paths"], _as_scalar(group["lr"])
+    n_paths, alpha = group["n_paths"], group["lr"]
+    if isinstance(alpha, Tensor):
+        # One on an accelerator stays there, for reading it would synchronise.
+        alpha = alpha.item() if alpha.device.type == "cpu" else alpha.reshape(())
     n_counted = n_paths if group["unbiased"] else max(1, visit.n_visited)
     return Coefficients(
         alpha=alpha,
@@ -198,13 +201,6 @@ def _in_two(unit: float) -> tuple[float, float]:
     exponent = math.frexp(unit)[1] - 1
     half = exponent // 2 if abs(exponent) > _LARGEST_EXPONENT else exponent
     return 2.0**half, 2.0 ** (exponent - half)
-
-
-def _as_scalar(lr: float | Tensor) -> float | Tensor:
-    """Return a CPU tensor as a number; one on an accelerator stays there, for reading it would synchronise."""
-    if not isinstance(lr, Tensor):
-        return float(lr)
-    return lr.item() if lr.device.type == "cpu" else lr.reshape(())
 
 
 def as_tensors(c: Coefficients, dtype: torch.dtype) -> Any:

@@ -74,17 +74,18 @@ class Bucket:
             return self._join("saga_sum", self.layout.dtype, False)
         return local(self.states[0]["saga_sum"])
 
-    def params(self) -> list[Tensor]:
-        """Return the parameters as real tensors of this rank, to be written to under ``no_grad``."""
-        return [self._real(param) for param in self._params] if self._needs_view else self._params
+    def tensors(self, added: dict[Tensor, Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the parameters and their gradients, or those ``added``, as real tensors of this rank.
 
-    def grads(self, added: dict[Tensor, Tensor] | None) -> list[Tensor]:
-        """Return the gradients, those of the parameters if none were ``added``, as real tensors of this rank."""
-        if added is None:
-            grads = [param.grad for param in self._params if param.grad is not None]
-        else:
-            grads = [added[param] for param in self._params]
-        return [self._real(grad) for grad in grads] if self._needs_view else grads
+        The parameters are to be written to under ``no_grad``.
+        """
+        params = self._params
+        grads = [param.grad if added is None else added[param] for param in params]
+        if self._needs_view:
+            return [self._real(param) for param in params], [
+                self._real(grad) for grad in grads if grad is not None
+            ]
+        return params, grads  # type: ignore[return-value]
 
     def split(self, joined: Tensor) -> list[Tensor]:
         """Return the parts of a joined tensor, shaped as the parameters; any other tensor is its only part."""
@@ -101,7 +102,8 @@ class Bucket:
         """Return the tensor whose parts are the states' ``key``; join them if others have taken their place."""
         joined, views, addresses = self._joined.get(key, (None, [], []))
         parts = [state.get(key) for state in self.states]
-        if joined is not None and same(parts, views) and [view.data_ptr() for view in views] == addresses:
+        is_known = joined is not None and all(map(operator.is_, parts, views))
+        if joined is not None and is_known and [view.data_ptr() for view in views] == addresses:
             return joined
         if all(part is None for part in parts):
             joined = torch.zeros(sum(self._sizes), dtype=dtype, device=self.device)
@@ -123,44 +125,35 @@ class Bucket:
         return joined
 
 
-def same(first: list[Any], second: list[Any]) -> bool:
-    """Return whether two lists hold the same objects."""
-    return len(first) == len(second) and all(map(operator.is_, first, second))
-
-
 def can_join(layout: RowLayout) -> bool:
     """Return whether parameters of this layout can share memory."""
     return not layout.sharded and all(form.elementwise for _, form in layout.tensors)
 
 
 class Members(NamedTuple):
-    """The parameters of a group that have a gradient, their buckets, and what these were made for."""
+    """The parameters of a group that have a gradient.
+
+    Attributes:
+        params: the parameters.
+        states: their states.
+        buckets: both, sorted.
+        signature: the value of :func:`signature` for which the buckets hold.
+    """
 
     params: list[Tensor]
     states: list[State]
-    clocks: list[Any]
-    kinds: list[Any]
-    settings: tuple[Any, ...]
     buckets: list[Bucket]
-
-    def fit(self, params: list[Tensor], states: list[State], group: dict[str, Any]) -> bool:
-        """Return whether the buckets are those of ``params``, which have ``states``, in this step."""
-        return (
-            self.settings == _settings(group)
-            and same(self.params, params)
-            and same(self.states, states)
-            and self.kinds == _kinds(params)
-            and same(self.clocks, [state.get(key) for state in states for key in CLOCKS])
-        )
+    signature: list[Any]
 
 
-def _settings(group: dict[str, Any]) -> tuple[Any, ...]:
-    return group["storage"], group["path_adam"], rows.keeps_sum(group)
+def signature(group: dict[str, Any], params: list[Tensor], states: list[State]) -> list[Any]:
+    """Return what may not change while buckets are used; addresses of parameters may.
 
-
-def _kinds(params: list[Tensor]) -> list[Any]:
-    """Return what may not change while a bucket is used; addresses may."""
-    return [x for p in params for x in (p.dtype, p.device, p.shape)]
+    States and clocks go in by identity: buckets keep them alive, so that no other can have the same.
+    """
+    kinds = [(id(p), p.dtype, p.device, p.shape) for p in params]
+    objects = [(id(state), id(state.get("step")), id(state.get("scale"))) for state in states]
+    return [group["storage"], group["path_adam"], group["saga"] > 0, *kinds, *objects]
 
 
 def make_members(group: dict[str, Any], params: list[Tensor], states: list[State], known: KnownClocks) -> Members:
@@ -185,10 +178,8 @@ def make_members(group: dict[str, Any], params: list[Tensor], states: list[State
     return Members(
         params=params,
         states=states,
-        clocks=[state[key] for state in states for key in CLOCKS],
-        kinds=_kinds(params),
-        settings=_settings(group),
         buckets=[Bucket(ps, their_states, layout) for layout, ps, their_states in sorted_params.values()],
+        signature=signature(group, params, states),
     )
 
 

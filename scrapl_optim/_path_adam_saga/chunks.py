@@ -77,9 +77,11 @@ class Scratch:
         return buffer[:size]
 
 
-def chunks(bucket: Bucket, grads: list[Tensor], row: Row, scratch: Scratch) -> Iterator[Chunk]:
+def chunks(
+    bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row, scratch: Scratch
+) -> Iterator[Chunk]:
     """Yield chunks that cover ``bucket``; each must be updated before the next is asked for."""
-    params, formats = bucket.params(), bucket.layout.formats
+    formats = bucket.layout.formats
     size = _CHUNK if formats.update.whole else _ROUNDED_CHUNK
     if bucket.device.type != "cpu":
         size = max(1, sum(param.numel() for param in params))
@@ -103,25 +105,28 @@ def chunks(bucket: Bucket, grads: list[Tensor], row: Row, scratch: Scratch) -> I
             grad, _ = scratch.gather("grads", their_grads, at, dtype)
         own_sum = None if saga_sum is None else saga_sum[entries]
         chunk = Chunk(param, grad, [t[entries] for t in update], [t[entries] for t in rms], formats, own_sum)
-        yield from _cut(chunk, size)
+        if param.numel() <= size:
+            yield chunk
+        else:
+            yield from _cut(chunk, size)
         if views is not None:
             torch._foreach_copy_(some, views)
 
 
-def single_parameters(bucket: Bucket, grads: list[Tensor], row: Row) -> Iterator[Chunk]:
+def single_parameters(bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row) -> Iterator[Chunk]:
     """Yield a chunk for each parameter of ``bucket``."""
     formats, saga_sum = bucket.layout.formats, bucket.saga_sum()
     update = [bucket.split(part) for part in parts(row, "update")]
     rms = [bucket.split(part) for part in parts(row, "rms")]
     sums = None if saga_sum is None else bucket.split(saga_sum)
-    for i, (param, grad) in enumerate(zip(bucket.params(), grads, strict=True)):
+    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         own_sum = None if sums is None else sums[i]
         yield Chunk(param, grad, [part[i] for part in update], [part[i] for part in rms], formats, own_sum)
 
 
-def whole(bucket: Bucket, grads: list[Tensor], row: Row) -> Chunk:
+def whole(bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row) -> Chunk:
     """Return ``bucket`` as one chunk; its parameters are copies if the bucket joins them."""
-    params = [param.detach() for param in bucket.params()]
+    params = [param.detach() for param in params]
     if bucket.is_joined:
         params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
     update, rms = parts(row, "update"), parts(row, "rms")

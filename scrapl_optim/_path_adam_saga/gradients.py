@@ -26,7 +26,6 @@ class Gradients:
 
     def __init__(self, param_groups: list[dict[str, Any]]) -> None:
         self._grads: dict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
-        self._raises = any(group["nonfinite"] == "raise" for group in param_groups)
         for group in param_groups:
             for p in group["params"]:
                 grad = p.grad
@@ -52,17 +51,6 @@ class Gradients:
     def entry(self) -> float:
         """The largest absolute value."""
         return self._largest_norm(math.inf)
-
-    def usable(self, path: int) -> bool:
-        """Return whether all gradients are finite; raise if not and a group says so."""
-        if math.isfinite(self.bound):
-            return True
-        if self._raises:
-            raise RuntimeError(
-                f"Invalid gradient: one of path {path} has an inf or a NaN; expected finite values; nothing was "
-                "updated; look for it in the loss of this path, or leave such steps out with nonfinite='skip'"
-            )
-        return False
 
     def _largest_norm(self, order: float) -> float:
         norms = [_norms(grads, dtype, order) for (_, dtype), grads in self._grads.items()]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scrapl_optim._path_adam_saga.clocks import CLOCKS, State, Visit, new_clocks
+from scrapl_optim._path_adam_saga.clocks import CLOCKS, State, new_clocks
 from scrapl_optim._path_adam_saga.formats import Format, RowFormat, local, row_format
 from scrapl_optim._path_adam_saga.offload import Row, on_host
 
@@ -19,8 +19,8 @@ _ROW_KEY = re.compile(rf"({'|'.join(_PART_NAMES)})\.[0-9]+")
 
 # The sum follows its rows to a few roundings of an entry, which add up where paths are few and hence drawn
 # often. There, summing again is cheap.
-_REFRESH_EVERY = 1024
-_MOST_REFRESHED = 64
+REFRESH_EVERY = 1024
+MOST_REFRESHED = 64
 
 
 def state_dtype(param: Tensor) -> torch.dtype:
@@ -191,11 +191,6 @@ def check_layout(state: State, param: Tensor, group: dict[str, Any], layout: Row
             f"{sorted(layout.names)} in {dtype}; expected those that have made the rows of {sorted(present)}; "
             "choose both when the optimizer is created, or clear optimizer.state to start over"
         )
-
-
-def refresh_due(visit: Visit, n_paths: int) -> bool:
-    """Return whether the sum is to be summed again after this step."""
-    return n_paths <= _MOST_REFRESHED and visit.k % _REFRESH_EVERY == 0
 
 
 def refresh_sum(state: State, layout: RowLayout) -> None:

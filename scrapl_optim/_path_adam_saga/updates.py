@@ -27,8 +27,9 @@ class Update(NamedTuple):
     """The update of a bucket with the gradients of one path.
 
     Attributes:
-        bucket: parameters, their sums and rows.
-        grads: their gradients, as real tensors of this rank.
+        bucket: where the rows and sums of the parameters are.
+        params: parameters, as real tensors of this rank.
+        grads: their gradients.
         row: row of the path, on the device.
         host_row: the same row on the host, if that is its place.
         unit_change: factor that brings the root of the row into the unit of this step.
@@ -39,6 +40,7 @@ class Update(NamedTuple):
     """
 
     bucket: Bucket
+    params: list[Tensor]
     grads: list[Tensor]
     row: Row
     host_row: Row | None
@@ -54,23 +56,27 @@ def make_update(group: dict[str, Any], bucket: Bucket, visit: Visit, draw: Draw,
     row, host_row = bucket.row(draw.path), None
     if bucket.layout.formats.host and row:
         row, host_row = fetcher.take((id(bucket), draw.path), row, bucket.device), row
+    params, grads = bucket.tensors(draw.grads)
+    n_paths = group["n_paths"]
+    refresh_due = draw.last and n_paths <= rows.MOST_REFRESHED and visit.k % rows.REFRESH_EVERY == 0
     return Update(
         bucket=bucket,
-        grads=bucket.grads(draw.grads),
+        params=params,
+        grads=grads,
         row=row,
         host_row=host_row,
         unit_change=visit.unit_change,
         coefficients=coefficients(group, visit, bucket.layout.dtype, draw),
         foreach=group["foreach"],
         is_alone=draw.first and draw.last,
-        refreshing=draw.last and rows.refresh_due(visit, group["n_paths"]) and bucket.saga_sum() is not None,
+        refreshing=refresh_due and bucket.saga_sum() is not None,
     )
 
 
 def change_unit(update: Update) -> None:
     """Bring the root of the row into the unit of this step."""
     layout = update.bucket.layout
-    if update.unit_change != 1.0 and len(layout.tensors) == 2:
+    if len(layout.tensors) == 2:
         form, root = layout.formats.rms, parts(update.row, "rms")
         form.encode(root, form.decode(root, layout.dtype).mul_(update.unit_change), 0)
 
@@ -79,12 +85,12 @@ def run(update: Update, scratch: Scratch) -> None:
     """Update the parameters, the row and the sum."""
     bucket, dtype = update.bucket, update.bucket.layout.dtype
     if update.foreach is False:
-        for chunk in single_parameters(bucket, update.grads, update.row):
+        for chunk in single_parameters(bucket, update.params, update.grads, update.row):
             grad = chunk.grad
             two = torch.empty_like(grad, dtype=dtype), torch.empty_like(grad, dtype=dtype)
             update_in_place(chunk, dtype, update.coefficients, two)
     else:
-        for chunk in chunks(bucket, update.grads, update.row, scratch):
+        for chunk in chunks(bucket, update.params, update.grads, update.row, scratch):
             update_in_place(chunk, dtype, update.coefficients, scratch.pair(chunk.param, dtype))
 
 
@@ -99,7 +105,7 @@ class CompiledUpdate(NamedTuple):
 def for_compiler(update: Update) -> CompiledUpdate:
     """Return an update as tensors, for the compiler."""
     dtype = update.bucket.layout.dtype
-    chunk = whole(update.bucket, update.grads, update.row)
+    chunk = whole(update.bucket, update.params, update.grads, update.row)
     return CompiledUpdate(chunk, dtype, as_tensors(update.coefficients, dtype))
 
 
@@ -113,14 +119,15 @@ def copy_back(update: Update, compiled: CompiledUpdate) -> None:
     """Give the parameters their values."""
     bucket = update.bucket
     if bucket.is_joined:
-        torch._foreach_copy_(bucket.params(), bucket.split(compiled.chunk.param))
+        torch._foreach_copy_(update.params, bucket.split(compiled.chunk.param))
 
 
 def finish(updates: list[Update], fetcher: RowFetcher) -> None:
-    """Send rows back to the host, and sum the memory again where it is time."""
+    """Send rows back to the host, drop others that were fetched, and sum the memory again where it is time."""
     for update in updates:
         if update.host_row is not None:
             fetcher.put(update.host_row, update.row, update.bucket.device)
+    fetcher.forget()
     for update in updates:
         if update.refreshing:
             fetcher.wait()
