@@ -6,8 +6,8 @@ The equations of the SCRAPL paper are in these modules:
 Paper               Reads as the paper                      Runs fast
 ==================  ======================================  =====================================
 Algorithm 1         ``reference.Algorithm1``                ``path_adam_saga.PathAdamSAGA``
-(6), (7), (8)       ``reference.Algorithm1.p_adam``         ``functional.update_tensor``
-(9)                 ``reference.Algorithm1.step``           ``functional.update_tensor``
+(6), (7), (8)       ``reference.Algorithm1.p_adam``         ``_path_adam_saga.algorithm``
+(9)                 ``reference.Algorithm1.step``           ``_path_adam_saga.algorithm``
 draw of p from pi   ``sampler.PathSampler``                 the same
 (10), pi            ``probabilities.probabilities``         the same
 (11), s and H       ``path_curvature``                      ``scrapl_jtfs.taylor``

@@ -27,7 +27,7 @@ _LARGEST_GATHERED = 2**16
 _MOST_VIEWS = 1024
 
 
-class _Neighbours(NamedTuple):
+class Neighbours(NamedTuple):
     """Parameters ``first`` to ``last`` of a bucket, which are its entries ``start`` to ``stop``."""
 
     first: int
@@ -53,7 +53,7 @@ class Scratch:
         )
 
     def gather(
-        self, name: str, tensors: list[Tensor], at: _Neighbours, dtype: torch.dtype
+        self, name: str, tensors: list[Tensor], at: Neighbours, dtype: torch.dtype
     ) -> tuple[Tensor, list[Tensor]]:
         """Copy ``tensors`` end to end into the buffer ``name``; return the copy and its views, one for each."""
         key = (name, at, dtype, tensors[0].device)
@@ -139,7 +139,7 @@ def parts(row: Row, name: str) -> list[Tensor]:
 
 
 @functools.lru_cache(maxsize=256)
-def _neighbours(shapes: tuple[tuple[int, ...], ...], largest: int) -> tuple[_Neighbours, ...]:
+def _neighbours(shapes: tuple[tuple[int, ...], ...], largest: int) -> tuple[Neighbours, ...]:
     """Return the parameters to take together: small ones, up to ``largest`` entries, or a large one."""
     sizes = [math.prod(shape) for shape in shapes]
     bounds, total = [0], 0
@@ -151,7 +151,7 @@ def _neighbours(shapes: tuple[tuple[int, ...], ...], largest: int) -> tuple[_Nei
         total += size
     starts = list(itertools.accumulate(sizes, initial=0))
     return tuple(
-        _Neighbours(first, last, starts[first], starts[last], shapes[first:last])
+        Neighbours(first, last, starts[first], starts[last], shapes[first:last])
         for first, last in itertools.pairwise([*bounds, len(sizes)])
     )
 
