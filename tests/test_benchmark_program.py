@@ -122,6 +122,13 @@ def test_every_program_tells_its_options(module: str, capsys: pytest.CaptureFixt
     assert f"python -m benchmarks.{module.removesuffix('.__main__')} [-h]" in capsys.readouterr().out
 
 
+def test_the_makefile_keeps_its_targets() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    targets = "match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer "
+    targets += "optimizer-quick storage adaptive importance importance-quick pictures wheel test-studies"
+    assert set(targets.split()) <= {line.partition(":")[0] for line in makefile.splitlines()}
+
+
 def test_studies_keep_their_former_commands() -> None:
     command = [sys.executable, "-m", "benchmarks.accuracy", "--help"]
     printed = subprocess.run(

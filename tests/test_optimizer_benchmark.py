@@ -32,6 +32,7 @@ from benchmarks.optimizer.plan import (
 )
 from benchmarks.optimizer.tables import all_ratios, ratio_table
 from benchmarks.optimizer.worker import OptimizerSession
+from tests.support.benchmark_workers import worker_of
 
 SHAPES = [(3, 2), (5,)]
 
@@ -235,33 +236,10 @@ def test_the_table_says_what_is_not_met() -> None:
     assert table.count("NOT MET") == 1
 
 
-def test_results_are_written_with_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main.report(tmp_path, fake_results())
-    assert (tmp_path / "optimizer.png").read_bytes().startswith(b"\x89PNG")
-    assert "peer/float32" in capsys.readouterr().out
-    empty = {**fake_results(), "timings": [], "state": [], "drift": []}
-    main.report(tmp_path / "empty", empty)
-
-
-class InProcess:
-    """A worker without a process."""
-
-    def __init__(self, python: str, module: str, contender: str, threads: int, environment: object) -> None:
-        self.session = OptimizerSession(contender)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        return json.loads(json.dumps(self.session.handle(json.loads(json.dumps(request)))))
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-
-def test_a_run_without_the_peer_has_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "Worker", InProcess)
+def test_a_run_without_the_peer_has_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(harness, "Worker", worker_of(OptimizerSession))
     turns = {kind: Turn(seconds=0.0, evict=kind == "evicted") for kind in ("steady", "evicted")}
     monkeypatch.setattr(conductor, "_TURNS", turns)
     steps = tuple(
@@ -286,3 +264,5 @@ def test_a_run_without_the_peer_has_the_schema(tmp_path: Path, monkeypatch: pyte
     shapes = results["configuration"]["models"]["0.1M"]["shapes"]
     assert sum(map(prod, shapes)) == 105_761
     main.report(tmp_path, results)
+    assert "peer/float32" in capsys.readouterr().out
+    main.report(tmp_path / "empty", {**results, "timings": [], "state": [], "drift": []})

@@ -27,6 +27,7 @@ from benchmarks.speed.contenders import build, noise, work
 from benchmarks.speed.plan import SECTIONS, Plan, Section, make_plan
 from benchmarks.speed.ratios import all_ratios
 from benchmarks.speed.worker import SpeedSession
+from tests.support.benchmark_workers import InProcess
 
 CPU = torch.device("cpu")
 MODULE = "benchmarks.speed.worker"
@@ -134,18 +135,8 @@ def test_answers_that_differ_stop_the_run(what: str) -> None:
         compare("exact", "scrapl-loss", good, {f"{what} 4": good[f"{what} 4"]})
 
 
-class InProcess:
-    """A worker without a process."""
-
-    def __init__(self, name: str) -> None:
-        self.session = SpeedSession(name)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        return json.loads(json.dumps(self.session.handle(request)))
-
-
 def test_comparing_a_contender_to_itself() -> None:
-    workers = {"exact": InProcess("exact")}
+    workers = {"exact": InProcess(SpeedSession("exact"))}
     products, tree = Case("hvp", TINY, 1, (0, 3)), Case("tree", TINY, 1)
     for case, whats in ((products, ["coefficients", "gradient", "product"]), (tree, ["coefficients"])):
         found = compare_contenders(workers, "exact", "exact", case)
@@ -241,7 +232,7 @@ def test_ratios_of_known_costs() -> None:
     assert 0.9 < (ratios["cost of a step ~ (N log2 N) ** a, exact: a"].measured or 0) < 1
 
 
-def test_results_are_written_with_figure_and_table(tmp_path: Path, capsys) -> None:
+def test_results_are_written_with_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main.report(tmp_path, fake_results())
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     assert "costliest path" in capsys.readouterr().out
@@ -302,9 +293,3 @@ def test_without_a_gpu_speed_cuda_says_so_in_one_line(tmp_path: Path, capsys) ->
     assert cuda.main(["--out", str(tmp_path / "speed_cuda.json")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_the_makefile_knows_the_targets() -> None:
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
-    for target in ("speed", "speed-quick", "speed-cuda"):
-        assert f"\n{target}:" in makefile
