@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Chirplet", "chirplet"]
-
 
 def chirplet(time: Tensor, am: Tensor, fm: Tensor, center: float, bandwidth: float) -> Tensor:
     """Samples of one chirplet per row.

@@ -19,8 +19,6 @@ from tqdm import tqdm
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
 
-__all__ = ["main"]
-
 _SCRIPT = Path("notebooks/first_training.py")
 _LINE = re.compile(r"step (\d+): error of rate ([0-9.]+), depth ([0-9.]+)")
 

@@ -20,8 +20,6 @@ from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
 from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
 from benchmarks.studies.storage.plots import draw_figure as draw_storage
 
-__all__ = ["PICTURES", "draw", "main"]
-
 PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "accuracy": draw_accuracy,
     "adaptive": draw_adaptive,

@@ -20,8 +20,6 @@ from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
 from scrapl_optim import PathAdamSAGA, PathSampler
 
-__all__ = ["ARMS", "Arm", "HeatEquation", "main", "make_network", "train"]
-
 _RATES = {
     "adam": (3e-4, 1e-3, 3e-3, 1e-2),
     "p_adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),

@@ -81,7 +81,7 @@ def test_the_second_layer_has_an_eps_of_its_own() -> None:
 
 
 def test_studies_cover_what_they_were_asked_for() -> None:
-    selection = Selection(TINY, oversampling=(2.0, 4.0), smoothing=(0.0, 1e-3), every=9)
+    selection = Selection(TINY, samples_per_bandwidth=(2.0, 4.0), smoothing=(0.0, 1e-3), every=9)
     compact = list(study_compact(selection))
     variants = {(row["sound"], row["variant"]) for row in compact}
     assert variants == {(s, v) for s in SOUNDS for v in ("float64, other rounding", "float32", 2.0, 4.0)}
@@ -117,11 +117,11 @@ def test_starts_of_a_batch_do_not_interact() -> None:
 
 
 def test_gradients_are_measured_against_oneself_and_against_the_exact_transform() -> None:
-    rows = list(study_gradients(make_task(2, TINY), [Arm(), Arm(1e-4, oversampling=2.0)], every=6))
+    rows = list(study_gradients(make_task(2, TINY), [Arm(), Arm(1e-4, samples_per_bandwidth=2.0)], every=6))
     assert [(row["arm"], row["against"]) for row in rows] == [
         ("eps 0, float32", "itself in float64"),
-        ("eps 0.0001, float32, oversampling 2", "itself in float64"),
-        ("eps 0.0001, float64, oversampling 2", "exact, eps 0"),
+        ("eps 0.0001, float32, 2 samples per bandwidth", "itself in float64"),
+        ("eps 0.0001, float64, 2 samples per bandwidth", "exact, eps 0"),
     ]
     assert all(0.0 < row["median"] <= row["percentile_90"] <= row["largest"] for row in rows)
 
@@ -129,7 +129,7 @@ def test_gradients_are_measured_against_oneself_and_against_the_exact_transform(
 def test_results_are_written_with_where_they_come_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    selection = Selection(TINY, oversampling=(2.0,), smoothing=(0.0, 1e-3), every=12)
+    selection = Selection(TINY, samples_per_bandwidth=(2.0,), smoothing=(0.0, 1e-3), every=12)
     for name in ("SOUNDS", "CLEAN_SOUNDS"):
         monkeypatch.setattr(studies, name, {"white noise": SOUNDS["white noise"]})
     monkeypatch.setattr(program, "SMALL", TINY)

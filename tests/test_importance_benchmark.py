@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness.files import tuples
 from benchmarks.importance.__main__ import main
 from benchmarks.importance.conductor import evenly
 from benchmarks.importance.contenders import OURS, PEER, Ours
@@ -17,12 +18,12 @@ from benchmarks.importance.plan import make_plan
 from benchmarks.importance.problem import (
     SCALES,
     Drum,
+    Scale,
     Standardize,
     make_audio,
     make_batches,
     make_encoder,
     make_synth,
-    scale_from_json,
 )
 from benchmarks.importance.summary import (
     Place,
@@ -177,7 +178,7 @@ def test_results_are_written_with_table_and_figure(tmp_path: Any, capsys: pytest
 
 def test_scales_survive_json() -> None:
     for scale in (*SCALES.values(), *make_plan(quick=True).mass):
-        assert scale_from_json(json.loads(json.dumps(asdict(scale)))) == scale
+        assert Scale(**tuples(json.loads(json.dumps(asdict(scale))))) == scale
 
 
 def test_encoders_have_the_papers_sizes() -> None:

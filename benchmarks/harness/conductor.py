@@ -13,8 +13,6 @@ from benchmarks.harness.files import write_json
 from benchmarks.harness.provenance import provenance
 from benchmarks.harness.worker import Worker, Workers, cores_for
 
-__all__ = ["Conductor"]
-
 Item = TypeVar("Item")
 
 

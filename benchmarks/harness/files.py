@@ -6,8 +6,6 @@ from typing import Any
 
 from scrapl_jtfs.commands.files import write_text
 
-__all__ = ["COMMITTED", "read_json", "run_folder", "write_json"]
-
 COMMITTED = Path("benchmarks/results")
 """Folder of the results that the documentation quotes."""
 
@@ -20,6 +18,11 @@ def run_folder(name: str) -> Path:
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Undo what JSON does to the fields of a record: tuples come back as lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def read_json(path: Path) -> Any:

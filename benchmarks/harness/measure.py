@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["peak_memory", "return_freed_memory", "time_once", "wake_libraries"]
-
 _STATUS = Path("/proc/self/status")
 
 

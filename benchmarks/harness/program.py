@@ -17,8 +17,6 @@ from benchmarks.harness.style import write_picture
 from scrapl_jtfs.commands.command_line import say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing
 
-__all__ = ["Program", "guarded", "warn_of_load"]
-
 Results = dict[str, Any]
 
 

@@ -8,8 +8,6 @@ import torch
 
 from scrapl_jtfs.commands.provenance import machine, versions
 
-__all__ = ["provenance"]
-
 _CPU = torch.device("cpu")
 
 

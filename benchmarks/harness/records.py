@@ -8,21 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = [
-    "AnswersDiffer",
-    "BenchmarkError",
-    "Metric",
-    "Records",
-    "exponent",
-    "format_table",
-    "mean_error",
-    "metric_table",
-    "n_log_n",
-    "percentiles",
-    "quotient",
-    "relative_distance",
-]
-
 
 class BenchmarkError(RuntimeError):
     """A benchmark could not be run to its end."""

@@ -21,18 +21,6 @@ from benchmarks.harness.records import BenchmarkError, mean_error
 from scrapl_jtfs.commands.command_line import say
 from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration
 
-__all__ = [
-    "Job",
-    "by_arm",
-    "configuration_hash",
-    "epoch_teller",
-    "finished_result",
-    "finished_results",
-    "keep_result",
-    "paired",
-    "train",
-]
-
 _RESULT = "result.json"
 Result = dict[str, Any]
 

@@ -17,33 +17,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from scrapl_jtfs.commands.files import write_atomically
 
-__all__ = [
-    "BLACK",
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "PALETTE",
-    "PURPLE",
-    "SKY",
-    "SOURCE",
-    "VERMILION",
-    "WIDTH",
-    "Look",
-    "add_title",
-    "draw_differences",
-    "draw_histories",
-    "finish",
-    "legend_below",
-    "looks",
-    "new_figure",
-    "not_measured",
-    "plain_log",
-    "shared_legend",
-    "source_of",
-    "write_picture",
-]
-
 WIDTH = 9.0
 """Inches. README's column is about as wide, so that text is shown about as large as it is named here."""
 

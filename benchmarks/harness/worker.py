@@ -20,8 +20,6 @@ import torch
 from benchmarks.harness.records import BenchmarkError
 from scrapl_jtfs.commands.provenance import versions
 
-__all__ = ["Session", "Worker", "WorkerError", "Workers", "cores_for", "serve", "serve_contender"]
-
 # Not resolved: a trial may reach this package through a link, beside another copy.
 _ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,6 @@ from benchmarks.importance.plan import SECTIONS, make_plan
 from benchmarks.importance.plots import draw_figure
 from benchmarks.importance.tables import all_metrics
 
-__all__ = ["main"]
-
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     warn_of_load()

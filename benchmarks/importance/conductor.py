@@ -14,8 +14,6 @@ from benchmarks.importance.problem import Scale, make_audio
 from benchmarks.sound_matching.front_end import LogCQT
 from scrapl_jtfs import JTFSPath
 
-__all__ = ["ImportanceConductor", "evenly"]
-
 _ABOUT = {
     "problem": (
         "Chirplets (tr808: a stand-in of decaying partials with 14 controls) at random onsets, matched at other "
@@ -187,7 +185,7 @@ class ImportanceConductor(Conductor):
         plan, ours = self.plan, self.workers[OURS]
         records = self.results["mass"] = []
         for scale in self.each(plan.mass, "mass"):
-            options = {"squared": True, **plan.mass_options}
+            options = {"squared": True, "transform": plan.mass_options}
             n_paths = self._build((OURS,), scale, {OURS: options})
             jtfs = JTFSPath(scale.n_samples, **scale.transform, sample_rate=scale.sample_rate)
             places = [{"rate": p.rate, "scale": p.scale, "spin": p.spin} for p in jtfs.paths]

@@ -16,8 +16,6 @@ from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
 from scrapl_optim import Progress, theta_importance
 from scrapl_optim.example_hessians import ExampleHessians
 
-__all__ = ["CONTENDERS", "OURS", "PEER", "Ours", "Peer", "Values"]
-
 OURS, PEER = CONTENDERS = ("ours", "scrapl-loss")
 
 
@@ -45,7 +43,7 @@ class Ours:
         scale: the problem.
         spectrogram: of its audio.
         squared: the paper's squared distance times P, or scrapl-loss's norm.
-        oversampling: of the transform, None for the exact one.
+        transform: further options of the transform, none for the exact one.
         size: examples in a batch, None for all.
         rounded: whether the filters are rounded to float32, as scrapl-loss's are in float64 too.
     """
@@ -56,14 +54,14 @@ class Ours:
         spectrogram: Tensor,
         *,
         squared: bool = False,
-        oversampling: float | None = None,
+        transform: dict[str, Any] | None = None,
         size: int | None = None,
         rounded: bool = False,
     ) -> None:
         self.encoder, self.batches = make_encoder(scale), make_batches(scale, spectrogram, size=size)
         self.synth = make_synth(scale)
         self.jtfs = JTFSPath(
-            scale.n_samples, **scale.transform, sample_rate=scale.sample_rate, samples_per_bandwidth=oversampling
+            scale.n_samples, **scale.transform, sample_rate=scale.sample_rate, **(transform or {})
         ).double()
         if rounded:
             for buffer in self.jtfs.buffers():

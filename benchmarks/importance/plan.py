@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.importance.problem import SCALES, Scale
 
-__all__ = ["SECTIONS", "Plan", "Sized", "make_plan"]
-
 SECTIONS = ("agreement", "speed", "mass")
 
 # Section 4.3: ranges of AM in Hz and FM in octaves per second.
@@ -61,7 +59,7 @@ class Plan:
     sized: tuple[Sized, ...]
     mass: tuple[Scale, ...]
     tolerance: float = 1e-2
-    mass_options: dict[str, float] = field(default_factory=lambda: {"oversampling": 2.0})
+    mass_options: dict[str, float] = field(default_factory=lambda: {"samples_per_bandwidth": 2.0})
 
 
 def make_plan(*, quick: bool) -> Plan:

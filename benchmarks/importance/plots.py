@@ -10,8 +10,6 @@ from benchmarks.harness.style import add_title, new_figure, not_measured, plain_
 from benchmarks.importance.summary import Place, distribution, inside, mass_ratio
 from scrapl_jtfs import draw_distribution
 
-__all__ = ["draw_figure"]
-
 _OCTAVES = 3  # colours reach from 1/8 to 8 times uniform, with a neutral grey at 1
 
 

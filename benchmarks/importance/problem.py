@@ -11,18 +11,6 @@ from torch import Tensor, nn
 from benchmarks.chirplet import Chirplet
 from benchmarks.sound_matching.encoder import Encoder
 
-__all__ = [
-    "SCALES",
-    "Batch",
-    "Drum",
-    "Scale",
-    "make_audio",
-    "make_batches",
-    "make_encoder",
-    "make_synth",
-    "scale_from_json",
-]
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -81,14 +69,6 @@ _PAPER = Scale("paper", 32768, 8192, 12, (8, 2), 3, 2, 4096, 8, None, 5, 256, 12
 # Table 12; its encoder pools otherwise, the width of the embedding makes up for the weights.
 _DRUM = Scale("tr808", 44100, 44100, 12, (8, 2), 5, 2, 2048, 1, 1e-3, 9, 256, 128, 298, 14, 16, 2048)
 SCALES = {scale.name: scale for scale in (_TINY, _SMALL, _SLOW, _PAPER, _DRUM)}
-
-
-def scale_from_json(fields: dict[str, Any]) -> Scale:
-    """Undo what JSON does to asdict: tuples come back as lists."""
-    arguments: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-    }
-    return Scale(**arguments)
 
 
 class Batch(NamedTuple):

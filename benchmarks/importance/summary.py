@@ -6,16 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "Place",
-    "distribution",
-    "inside",
-    "mass_ratio",
-    "path_seconds",
-    "relative_differences",
-    "total_variation",
-]
-
 
 @dataclass(frozen=True)
 class Place:

@@ -19,8 +19,6 @@ from benchmarks.importance.summary import (
     total_variation,
 )
 
-__all__ = ["all_metrics"]
-
 _STEPS = 20
 _SETTLED = 1e-3  # twenty steps that are this close to many more have converged
 

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.harness.files import tuples
 from benchmarks.harness.worker import Session, serve_contender
 from benchmarks.importance.contenders import CONTENDERS, OURS, Ours, Peer, Values
-from benchmarks.importance.problem import scale_from_json
-
-__all__ = ["ImportanceSession"]
+from benchmarks.importance.problem import Scale
 
 
 class ImportanceSession(Session):
@@ -34,7 +33,7 @@ class ImportanceSession(Session):
     ) -> dict[str, Any]:
         self._problem = None  # before the next is built: two at once need not fit
         kind = Ours if self.name == OURS else Peer
-        self._problem = kind(scale_from_json(scale), torch.from_numpy(np.load(spectrogram)), **(options or {}))
+        self._problem = kind(Scale(**tuples(scale)), torch.from_numpy(np.load(spectrogram)), **(options or {}))
         return {"n_paths": self._problem.n_paths}
 
     def do_release(self) -> dict[str, Any]:

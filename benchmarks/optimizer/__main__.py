@@ -12,8 +12,6 @@ from benchmarks.optimizer.plan import SECTIONS, make_plan
 from benchmarks.optimizer.plots import draw_figure
 from benchmarks.optimizer.tables import all_ratios, ratio_table
 
-__all__ = ["main"]
-
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     warn_of_load()

@@ -13,8 +13,6 @@ from benchmarks.optimizer.contenders import OURS, PathAdam, ScraplLoss
 from benchmarks.optimizer.models import make_parameters
 from scrapl_optim.reference import ReferencePathAdamSAGA
 
-__all__ = ["Answer", "check_ours", "check_peer"]
-
 _SHAPES = [(32, 16, 3, 3), (32,), (1,), (5, 7)]  # the first is large enough for int8 rows
 _N_PATHS, _N_STEPS, _LR = 5, 60, 1e-2
 # Relative 2-norms. Rounding of the rows is not an error: it is bounded here so as to catch something broken.

@@ -13,8 +13,6 @@ from benchmarks.optimizer.contenders import OURS, PEER, TORCH
 from benchmarks.optimizer.models import MODELS
 from benchmarks.optimizer.plan import ALLOCATORS, Plan, StepCase, Turn, available_bytes, peer_bytes, unfit
 
-__all__ = ["OptimizerConductor"]
-
 _ABOUT = {
     "steps": (
         "Seconds of one step on float32 parameters with constant gradients (noise of 1e-6). kind steady: visits "

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-__all__ = ["CONTENDERS", "OURS", "PEER", "TORCH", "Contender", "PathAdam", "ScraplLoss", "build", "unique_bytes"]
-
 PEER = "scrapl-loss"
 OURS: dict[str, dict[str, Any]] = {
     "float32": {"storage": "float32"},

@@ -8,8 +8,6 @@ import torch
 from benchmarks.harness.records import relative_distance
 from scrapl_optim.reference import ReferencePathAdamSAGA
 
-__all__ = ["Drift", "DriftRun"]
-
 _SIZE = 256
 
 

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from benchmarks.sound_matching.encoder import Encoder
 
-__all__ = ["MODELS", "Model", "make_parameters"]
-
 _GRADIENT_SCALE = 1e-6  # of the order that scattering losses give
 
 

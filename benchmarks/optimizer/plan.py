@@ -5,18 +5,6 @@ from pathlib import Path
 
 from benchmarks.optimizer.contenders import CONTENDERS, OURS, PEER
 
-__all__ = [
-    "ALLOCATORS",
-    "SECTIONS",
-    "Plan",
-    "StepCase",
-    "Turn",
-    "available_bytes",
-    "make_plan",
-    "peer_bytes",
-    "unfit",
-]
-
 SECTIONS = ("answers", "steps", "threads", "allocator", "state", "peak", "drift")
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},

@@ -28,8 +28,6 @@ from benchmarks.harness.style import (
 )
 from benchmarks.optimizer.contenders import CONTENDERS, PEER
 
-__all__ = ["draw_figure"]
-
 _LOOKS = {
     "adam": Look("Adam", BLACK, "D"),
     "adamw": Look("AdamW", "#7F7F7F", "d", "--"),

@@ -6,8 +6,6 @@ from typing import Any
 from benchmarks.harness.records import Metric, Records, format_table, quotient
 from benchmarks.optimizer.contenders import OURS, PEER
 
-__all__ = ["all_ratios", "median_seconds", "ratio_table"]
-
 _STEP_OVER_ADAM = 1.5
 _DRIFT = 1e-6
 

@@ -25,8 +25,6 @@ from benchmarks.optimizer.drift import DriftRun
 from benchmarks.optimizer.models import MODELS, make_parameters
 from benchmarks.optimizer.plan import Turn
 
-__all__ = ["OptimizerSession"]
-
 _CPU = torch.device("cpu")
 _EVICTED_BYTES = 2**27  # four times the last-level cache of most machines
 

@@ -15,8 +15,6 @@ from benchmarks.sound_matching.report import format_table, verdict, write_report
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from scrapl_jtfs.commands.command_line import Parser, check_name, parse_device, say, set_threads, shown
 
-__all__ = ["main"]
-
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(

@@ -11,17 +11,6 @@ from benchmarks.sound_matching.front_end import LogCQT
 from benchmarks.sound_matching.presets import Preset
 from scrapl_jtfs.commands.granular import GranularSynth
 
-__all__ = [
-    "Batch",
-    "Textures",
-    "build_front_end",
-    "build_synth",
-    "check_seed",
-    "epoch_batches",
-    "make_splits",
-    "match_seeds",
-]
-
 # Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
 _TARGET, _MATCH, _REPORT = range(3)
 _ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT}

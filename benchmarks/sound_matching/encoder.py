@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-__all__ = ["Encoder"]
-
 
 class Encoder(nn.Module):
     """(B, 1, n_bins, frames) -> theta_hat (B, n_parameters) in (0, 1). Table 10 of the paper by default.

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.files import tuples
 from benchmarks.sound_matching.data import build_front_end, build_synth, synth_seeds
 from benchmarks.sound_matching.presets import Preset, configuration
-
-__all__ = ["Sound", "preset_of", "render_examples"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def preset_of(results: dict[str, Any]) -> tuple[Preset, int]:
         ValueError: this program has settings of other names or meaning.
     """
     recorded = results["configuration"]
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
+    fields = tuples(recorded)
     seed, version = fields.pop("seed", None), fields.pop("version", None)
     try:
         preset = Preset(**fields)

@@ -12,20 +12,6 @@ from numpy.typing import ArrayLike
 from benchmarks.harness.style import BLUE, GREEN, VERMILION
 from benchmarks.sound_matching.train import EpochRecord
 
-__all__ = [
-    "CHANCE",
-    "CONTROLS",
-    "Curve",
-    "Panel",
-    "curve_figure",
-    "curves_of",
-    "draw_curves",
-    "draw_guesses",
-    "draw_spectrogram",
-    "guesses_figure",
-    "spectrogram_figure",
-]
-
 CHANCE = 250.0  # mean absolute error of always answering 0.5, in thousandths of the controls' range
 CONTROLS = ("density", "slope")
 

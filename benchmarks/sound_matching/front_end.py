@@ -6,8 +6,6 @@ import torch
 from nnAudio2.features import CQT1992v2
 from torch import Tensor, nn
 
-__all__ = ["LogCQT"]
-
 
 class LogCQT(nn.Module):
     """Audio (B, n_samples) -> log(1 + gain * |CQT|) of shape (B, 1, n_bins, frames), without gradient.

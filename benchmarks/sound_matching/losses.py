@@ -14,8 +14,6 @@ from benchmarks.sound_matching.presets import Preset
 from scrapl_jtfs import JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
 
-__all__ = ["OBJECTIVES", "MultiResolution", "Objective", "ParameterLoss", "Scrapl", "build_objective"]
-
 Render = Callable[[], Tensor]
 
 

@@ -10,8 +10,6 @@ from typing import Any
 from benchmarks.sound_matching.examples import Sound
 from benchmarks.sound_matching.verdict import verdict
 
-__all__ = ["UNIT", "Pictures", "html_page", "table_rows"]
-
 UNIT = "thousandths of the controls' range"
 
 

@@ -13,8 +13,6 @@ from scrapl_jtfs.commands.files import write_text
 from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration
 from scrapl_optim import PathAdamSAGA
 
-__all__ = ["PRESETS", "USUAL", "Preset", "Usual", "check_run_folder"]
-
 _VERSION = 2  # raise it when the meaning of a configuration changes, e.g. the formulas of the synthesizer
 
 

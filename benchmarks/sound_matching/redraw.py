@@ -18,8 +18,6 @@ from benchmarks.sound_matching.figures import (
     draw_spectrogram,
 )
 
-__all__ = ["draw_results"]
-
 
 def draw_results(results: dict[str, Any], rows: list[list[Sound]] | None = None) -> Figure:
     """Curves, guesses where they were kept, and `rows` of textures (None: those of the results, rendered anew).

@@ -37,8 +37,6 @@ from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing
 from scrapl_jtfs.commands.files import write_atomically, write_text
 
-__all__ = ["collect_results", "format_table", "main", "read_results", "verdict", "write_report", "write_results"]
-
 _PACKAGES = ("torch", "numpy", "scrapl-jtfs", "kymatio", "auraloss", "nnaudio2")
 _N_TEXTURES = 4
 _PICTURE = "report.png"

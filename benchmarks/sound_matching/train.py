@@ -28,18 +28,6 @@ from benchmarks.sound_matching.presets import Preset, configuration
 from scrapl_jtfs.commands.files import save_checkpoint
 from scrapl_jtfs.commands.progress import Progress
 
-__all__ = [
-    "DivergedError",
-    "EpochRecord",
-    "Experiment",
-    "ParameterError",
-    "Trainer",
-    "checkpoint_path",
-    "error_of",
-    "parameter_error",
-    "predict",
-]
-
 
 class DivergedError(BenchmarkError):
     """The loss became infinite or NaN."""

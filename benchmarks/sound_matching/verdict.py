@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["verdict"]
-
 USUAL_VISITS = 25
 """Steps per path that a run of SCRAPL should have before its error is judged."""
 

@@ -13,8 +13,6 @@ from benchmarks.speed.plan import SECTIONS
 from benchmarks.speed.plots import draw_figure
 from benchmarks.speed.ratios import all_ratios
 
-__all__ = ["main"]
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

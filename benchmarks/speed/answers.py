@@ -12,8 +12,6 @@ from benchmarks.harness.records import AnswersDiffer, relative_distance
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import OURS
 
-__all__ = ["TOLERANCES", "Difference", "Tolerance", "compare", "compare_contenders", "worst"]
-
 
 class Answering(Protocol):
     """What is asked for answers: a worker."""
@@ -36,7 +34,7 @@ class Tolerance:
     product: float
 
 
-_COMPACT = {name for name, oversampling in OURS.items() if oversampling is not None}
+_COMPACT = {name for name, options in OURS.items() if options}
 TOLERANCES = {
     # float32; second derivatives of a modulus amplify rounding most
     "exact": Tolerance(1e-4, 1e-3, 1e-2),

@@ -13,8 +13,6 @@ from benchmarks.harness.provenance import provenance
 from benchmarks.speed.cases import PAPER_SETTINGS, Case
 from benchmarks.speed.contenders import OURS, build, work
 
-__all__ = ["breakdown", "main"]
-
 _GROUPS = {
     "FFT": ("aten::_fft_c2r", "aten::_fft_r2c"),
     "matrix products": ("aten::bmm", "aten::mm", "aten::baddbmm_"),

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from benchmarks.harness.files import tuples
 from benchmarks.sound_matching.presets import PAPER
-
-__all__ = ["PAPER_SETTINGS", "Case", "Kind", "Settings", "representative_paths"]
 
 Kind = Literal["step", "forward", "hvp", "tree"]
 
@@ -30,11 +29,8 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Settings":
-        """From what `dataclasses.asdict` makes, with JSON's lists for tuples."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        return cls(**fields)
+        """From what `dataclasses.asdict` makes."""
+        return cls(**tuples(data))
 
 
 # The granular configuration of the paper; T is a number there.

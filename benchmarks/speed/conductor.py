@@ -12,8 +12,6 @@ from benchmarks.speed.cases import PAPER_SETTINGS, Case
 from benchmarks.speed.contenders import CONTENDERS, OURS, WITHOUT_PATHS
 from benchmarks.speed.plan import Plan, Section, make_plan
 
-__all__ = ["SpeedConductor", "turns"]
-
 _ABOUT = (
     "Seconds and bytes of one piece of work in single precision on white noise. step: loss and its gradient with "
     "respect to the signal, target without gradient; forward: the loss alone; hvp: a Hessian-vector product of "
@@ -42,7 +40,7 @@ class SpeedConductor(Conductor):
         self.plan = make_plan(self.table, quick=self.quick)
         return {
             "contenders": list(self.contenders),
-            "oversampling": OURS,
+            "options": OURS,
             "configuration": asdict(PAPER_SETTINGS),
             "n_paths": len(self.table),
             "representative_paths": [

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from benchmarks.speed.cases import Case, Settings
 
-__all__ = ["CONTENDERS", "OURS", "WITHOUT_PATHS", "Contender", "build", "noise", "work"]
-
-OURS = {"exact": None, "compact": 2, "compact-3": 3}  # name -> samples per bandwidth
+OURS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "compact": {"samples_per_bandwidth": 2},
+    "compact-3": {"samples_per_bandwidth": 3},
+}
 CONTENDERS = (*OURS, "scrapl-loss", "mss", "kymatio")
 WITHOUT_PATHS = ("mss", "kymatio")
 
@@ -51,16 +53,15 @@ class Ours:
     The whole tree includes order 1, since kymatio computes it too.
     """
 
-    def __init__(self, settings: Settings, device: torch.device, oversampling: float | None, whole: bool) -> None:
+    def __init__(self, settings: Settings, device: torch.device, whole: bool, **options: Any) -> None:
         from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
         s = settings
-        extra: dict[str, Any] = {} if oversampling is None else {"samples_per_bandwidth": oversampling}
         orders = (1, 2) if whole else (2,)
         with warnings.catch_warnings():
             # Of averages that hear the reflection of shorter signals: time counts here, and settings stay.
             warnings.filterwarnings("ignore", "T = .* is more than an eighth", UserWarning)
-            jtfs = JTFSPath(s.n_samples, s.J, s.Q, s.J_fr, s.Q_fr, s.T, s.F, orders=orders, **extra)
+            jtfs = JTFSPath(s.n_samples, s.J, s.Q, s.J_fr, s.Q_fr, s.T, s.F, orders=orders, **options)
         self.jtfs = jtfs.to(device)
         self.distance = JTFSPathLoss(self.jtfs)
         self.keys = [f"{p.n_fr}" if p.order == 1 else f"{p.n2}_{p.n_fr}" for p in self.jtfs.paths]
@@ -177,7 +178,7 @@ def build(name: str, settings: Settings, device: torch.device, *, whole: bool = 
         ValueError: an unknown name.
     """
     if name in OURS:
-        return Ours(settings, device, OURS[name], whole)
+        return Ours(settings, device, whole, **OURS[name])
     makers: dict[str, Callable[[Settings, torch.device], Contender]] = {
         "scrapl-loss": ScraplLoss,
         "mss": Spectrograms,

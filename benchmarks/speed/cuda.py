@@ -25,8 +25,6 @@ from benchmarks.speed.answers import TOLERANCES
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from benchmarks.speed.contenders import OURS, WITHOUT_PATHS, Contender, build, noise, work
 
-__all__ = ["count_launches", "find_sync", "main", "measure_case", "measure_device"]
-
 _CONTENDERS = (*OURS, "scrapl-loss", "mss")
 _COPIES = ("Memcpy", "Memset")
 

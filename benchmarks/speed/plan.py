@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from benchmarks.speed.contenders import OURS
 
-__all__ = ["SECTIONS", "Plan", "Section", "make_plan"]
-
 SECTIONS = ("answers", "paths", "bundles", "tree", "hvp", "sizes", "threads", "memory")
 
 _EXACT, _COMPACT, _FINE = OURS

@@ -27,8 +27,6 @@ from benchmarks.sound_matching.presets import PAPER
 from benchmarks.speed.cases import PAPER_SETTINGS
 from scrapl_jtfs._transform.filterbank import wavelet_bank
 
-__all__ = ["draw_figure"]
-
 _LOOKS = {
     "exact": Look("this package, exact", BLUE, "o"),
     "compact": Look("this package, compact", SKY, "s"),

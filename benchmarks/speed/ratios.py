@@ -9,8 +9,6 @@ from benchmarks.harness.records import Metric, Records, exponent, n_log_n, quoti
 from benchmarks.speed.answers import worst
 from benchmarks.speed.contenders import OURS
 
-__all__ = ["all_ratios"]
-
 _PEER, _MSS, _KYMATIO, _FINE = "scrapl-loss", "mss", "kymatio", "compact-3"
 
 

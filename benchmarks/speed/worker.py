@@ -18,8 +18,6 @@ from benchmarks.harness.worker import Session, serve_contender
 from benchmarks.speed.cases import Case, Settings
 from benchmarks.speed.contenders import CONTENDERS, Contender, build, noise, work
 
-__all__ = ["SpeedSession"]
-
 _CPU = torch.device("cpu")
 
 

@@ -20,8 +20,6 @@ from benchmarks.studies.accuracy.tables import (
 )
 from benchmarks.studies.accuracy.training import Arm, fit, make_task, study_gradients, summary
 
-__all__ = ["main"]
-
 _SMOOTHING = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 _SECOND = 0.01
 _COMPACT = 2.0
@@ -32,8 +30,8 @@ def train(n_tasks: int, n_starts: int, steps: int, smoothing: Sequence[float]) -
     """Fit chirplets in every arm: double precision as the reference, each eps, and the compact transform."""
     tasks = [make_task(n_starts, SMALL, seed) for seed in range(n_tasks)]
     arms = [Arm(eps) for eps in smoothing]
-    arms += [Arm(1e-4, second=_SECOND), Arm(oversampling=_COMPACT)]
-    arms += [Arm(1e-4, oversampling=_COMPACT, second=_SECOND)]
+    arms += [Arm(1e-4, second=_SECOND), Arm(samples_per_bandwidth=_COMPACT)]
+    arms += [Arm(1e-4, samples_per_bandwidth=_COMPACT, second=_SECOND)]
     reference = fit(tasks, _REFERENCE, steps)
     return [summary(reference, reference), *(summary(fit(tasks, arm, steps), reference) for arm in arms)]
 
@@ -45,7 +43,7 @@ def measure(is_quick: bool) -> dict[str, Any]:
     smoothing = _SMOOTHING[::2] if is_quick else _SMOOTHING
     arms = [Arm(eps) for eps in smoothing]
     arms += [Arm(eps, second=_SECOND) for eps in smoothing[1:]]
-    arms += [Arm(0.0, oversampling=s) for s in selection.oversampling]
+    arms += [Arm(0.0, samples_per_bandwidth=s) for s in selection.samples_per_bandwidth]
     task = make_task(2 if is_quick else 6, SMALL)
     studies: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
         "compact": lambda: study_compact(selection),

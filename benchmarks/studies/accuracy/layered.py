@@ -4,8 +4,6 @@ from typing import Any
 
 from scrapl_jtfs import JTFSPath
 
-__all__ = ["LayeredJTFS"]
-
 
 class LayeredJTFS(JTFSPath):
     """JTFSPath with eps in the first layer and `second` times eps in the second; JTFSPath's own factor is 0.01.

@@ -14,8 +14,6 @@ from benchmarks.studies.accuracy.layered import LayeredJTFS
 from benchmarks.studies.accuracy.signals import SAMPLE_RATE, Pair
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 
-__all__ = ["PAPER", "Answer", "Errors", "Settings", "answers", "compare", "path_ids"]
-
 
 @dataclass(frozen=True)
 class Settings:

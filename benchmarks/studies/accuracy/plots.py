@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness.style import BLUE, Look, add_title, finish, legend_below, looks, new_figure, plain_log
 
-__all__ = ["draw_figure"]
-
 Rows = Sequence[dict[str, Any]]
 
 _FLOOR = 3e-9
@@ -37,7 +35,7 @@ def _draw_compact(part: Any, rows: Rows, sounds: dict[str, Look]) -> None:
     _draw_lines(panels[0], compact, sounds, "variant", "coefficients", "Compact against exact: coefficients")
     _draw_lines(panels[1], compact, sounds, "variant", "gradient", "Compact against exact: gradients")
     for axes in panels:
-        axes.set_xlabel("oversampling")
+        axes.set_xlabel("samples per bandwidth")
     _legend(part, panels[0])
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from benchmarks.chirplet import chirplet
 from scrapl_jtfs.commands.granular import GranularSynth
 
-__all__ = ["CLEAN_SOUNDS", "SOUNDS", "Pair", "normalized"]
-
 SAMPLE_RATE = 8192.0
 Pair = tuple[Tensor, Tensor]
 

@@ -11,17 +11,6 @@ from benchmarks.studies.accuracy.measures import PAPER, Answer, Settings, answer
 from benchmarks.studies.accuracy.signals import CLEAN_SOUNDS, SOUNDS, Pair
 from scrapl_jtfs import JTFSPath
 
-__all__ = [
-    "LAYERS",
-    "SMALL",
-    "Record",
-    "Selection",
-    "quick",
-    "rounded_answers",
-    "study_compact",
-    "study_smoothing",
-]
-
 Record = dict[str, Any]
 """What was compared with what, and the errors of "coefficients", "gradient" and "value"."""
 
@@ -46,7 +35,7 @@ class Selection:
     """What to measure: all by default, less for a quick look."""
 
     settings: Settings = PAPER
-    oversampling: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)
+    samples_per_bandwidth: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)
     smoothing: tuple[float, ...] = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
     second: tuple[float, ...] = (1.0,)
     every: int = 1
@@ -58,7 +47,7 @@ class Selection:
 def study_compact(selection: Selection) -> Iterator[Record]:
     """Distances from the exact transform in double precision.
 
-    Records carry `sound` and `variant`: "float64, other rounding", "float32", or the oversampling as a number.
+    Records carry `sound` and `variant`: "float64, other rounding", "float32", or the samples per bandwidth.
     """
     n = selection.settings.n_samples
     exact = selection.settings.build()
@@ -71,10 +60,10 @@ def study_compact(selection: Selection) -> Iterator[Record]:
     for sound, pair in pairs.items():
         single = answers(exact, pair, paths, torch.float32)
         yield _record({"sound": sound, "variant": "float32"}, single, wanted[sound])
-    for oversampling in selection.oversampling:
-        compact = selection.settings.build(samples_per_bandwidth=oversampling)
+    for samples in selection.samples_per_bandwidth:
+        compact = selection.settings.build(samples_per_bandwidth=samples)
         for sound, pair in pairs.items():
-            keys = {"sound": sound, "variant": oversampling}
+            keys = {"sound": sound, "variant": samples}
             yield _record(keys, answers(compact, pair, paths), wanted[sound])
 
 
@@ -116,7 +105,7 @@ def quick(selection: Selection) -> Selection:
     return replace(
         selection,
         settings=SMALL,
-        oversampling=(2.0, 4.0),
+        samples_per_bandwidth=(2.0, 4.0),
         smoothing=selection.smoothing[::3],
         second=selection.second[::2],
         every=4,

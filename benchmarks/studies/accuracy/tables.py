@@ -5,8 +5,6 @@ from typing import Any
 
 from benchmarks.harness.records import format_table
 
-__all__ = ["compact_table", "gradient_table", "layers_table", "smoothing_table", "training_table"]
-
 Rows = Sequence[dict[str, Any]]
 
 _SMOOTHING_GRIDS = (
@@ -33,7 +31,7 @@ def _grid(rows: Rows, across: str, what: str) -> str:
 def compact_table(rows: Rows) -> str:
     parts = ["COMPACT: distance from the exact float64 transform: median over paths, largest, all paths together"]
     parts += [
-        f"\n{what}; columns: oversampling, or what else was changed\n{_grid(rows, 'variant', what)}"
+        f"\n{what}; columns: samples per bandwidth, or what else was changed\n{_grid(rows, 'variant', what)}"
         for what in ("coefficients", "gradient", "value")
     ]
     return "\n".join(parts)

@@ -14,8 +14,6 @@ from benchmarks.studies.accuracy.signals import SAMPLE_RATE, normalized
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import PathSampler
 
-__all__ = ["Arm", "Fit", "Task", "fit", "gradient_errors", "make_task", "study_gradients", "summary"]
-
 CONVERGED = 0.05
 """Mean error of the parameters, in units of their range, under which a start counts as converged."""
 
@@ -26,18 +24,18 @@ class Arm:
 
     smoothing: float = 0.0
     dtype: torch.dtype = torch.float32
-    oversampling: float | None = None
+    samples_per_bandwidth: float | None = None
     second: float = 1.0
 
     @property
     def label(self) -> str:
-        compact = f", oversampling {self.oversampling:g}" if self.oversampling else ""
+        compact = f", {self.samples_per_bandwidth:g} samples per bandwidth" if self.samples_per_bandwidth else ""
         layers = f" ({self.second:g} eps in layer 2)" if self.smoothing and self.second != 1.0 else ""
         return f"eps {self.smoothing:g}{layers}, {str(self.dtype).removeprefix('torch.')}{compact}"
 
     def build(self, settings: Settings) -> JTFSPath:
-        jtfs = settings.build(self.second, samples_per_bandwidth=self.oversampling, smoothing=self.smoothing)
-        return jtfs.to(self.dtype)
+        options = {"samples_per_bandwidth": self.samples_per_bandwidth, "smoothing": self.smoothing}
+        return settings.build(self.second, **options).to(self.dtype)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from benchmarks.studies.adaptive.problems import PROBLEMS, quick
 from benchmarks.studies.adaptive.runs import make_job, run
 from benchmarks.studies.adaptive.summary import MAX_SEEDS, summarize, table
 
-__all__ = ["main"]
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

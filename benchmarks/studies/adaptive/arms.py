@@ -13,8 +13,6 @@ from benchmarks.studies.adaptive.problems import Problem
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import AdaptivePathSampler, PathAdamSAGA, PathSampler
 
-__all__ = ["ARMS", "REFERENCE", "Arm", "PathObjective", "run_configuration"]
-
 REFERENCE = "uniform"
 
 

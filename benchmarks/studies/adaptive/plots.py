@@ -18,8 +18,6 @@ from benchmarks.harness.style import (
     shared_legend,
 )
 
-__all__ = ["draw_figure"]
-
 
 def draw_figure(results: dict[str, Any]) -> Figure:
     """A column for each synthesizer, from the content of a result file."""

@@ -16,8 +16,6 @@ from benchmarks.studies.accuracy.signals import normalized
 from scrapl_jtfs import JTFSPath
 from scrapl_jtfs.commands.granular import draw_grains
 
-__all__ = ["PROBLEMS", "ChirpletSynth", "Problem", "ProblemExperiment", "quick"]
-
 _LEVEL = 0.1
 """RMS of the granular textures, for which the gain of the encoder's front end is chosen."""
 

@@ -21,9 +21,7 @@ from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment
 from scrapl_jtfs import JTFSPathLoss
 from scrapl_optim import AdaptivePathSampler, PathSampler, theta_importance
 
-__all__ = ["entropy", "importance", "make_job", "make_sampler", "run"]
-
-_TOLERANCE, _OVERSAMPLING = 1e-2, 2.0
+_TOLERANCE, _SAMPLES_PER_BANDWIDTH = 1e-2, 2.0
 
 
 def make_job(folder: Path, problem: Problem, seed: int, arm: Arm) -> Job:
@@ -42,7 +40,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
     """theta-importance of the encoder as `trainer` has it, on the first training examples, with its time."""
     started = time.perf_counter()
     data, synth, preset = experiment.train, experiment.synth, experiment.preset
-    jtfs = experiment.problem.transform(samples_per_bandwidth=_OVERSAMPLING).double()
+    jtfs = experiment.problem.transform(samples_per_bandwidth=_SAMPLES_PER_BANDWIDTH).double()
     distance = JTFSPathLoss(jtfs)
     # The position after those of all training steps: no match of the training has these grains.
     seeds = match_seeds(preset, experiment.seed, preset.n_steps)[:examples]

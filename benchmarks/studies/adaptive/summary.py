@@ -8,8 +8,6 @@ from typing import Any
 from benchmarks.harness.records import format_table, mean_error
 from benchmarks.harness.runs import by_arm, paired
 
-__all__ = ["MAX_SEEDS", "compared", "summarize", "table", "verdict"]
-
 Runs = Sequence[dict[str, Any]]
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom: one less than there are seeds.

@@ -19,8 +19,6 @@ from benchmarks.studies.storage.rounding import Rounding, study_rounding
 from benchmarks.studies.storage.summary import rounding_table, summarize_arms, training_table
 from scrapl_jtfs.commands.command_line import say
 
-__all__ = ["main"]
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

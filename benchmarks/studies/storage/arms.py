@@ -16,8 +16,6 @@ from benchmarks.sound_matching.presets import PRESETS, Preset, configuration
 from benchmarks.sound_matching.train import EpochRecord, Experiment, Trainer, checkpoint_path
 from scrapl_optim.experimental import nearest
 
-__all__ = ["ARMS", "GROUPS", "PRESET", "QUICK", "REFERENCE", "Arm", "ArmObjective", "make_job", "run"]
-
 REFERENCE = "float32"
 
 PRESET = PRESETS["small"]

@@ -17,8 +17,6 @@ from benchmarks.harness.style import (
     plain_log,
 )
 
-__all__ = ["draw_figure"]
-
 _DASHES = ("-", "--", ":")
 
 

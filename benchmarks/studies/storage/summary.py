@@ -7,8 +7,6 @@ from typing import Any
 from benchmarks.harness.records import format_table, mean_error
 from benchmarks.harness.runs import by_arm, paired
 
-__all__ = ["MEASURES", "rounding_table", "summarize_arms", "training_table"]
-
 MEASURES = ("mean", "density", "slope")
 
 Runs = Sequence[dict[str, Any]]
