@@ -1,4 +1,4 @@
-"""What the first training run of the notebooks ends at, with several seeds.
+"""The errors that the first training run of the notebooks ends at, with several seeds.
 
 `python -m benchmarks.first_training` (a minute a seed) runs notebooks/first_training.py as a reader would, and
 writes benchmarks/results/first_training.json. The learning rate is that of the script, not tuned to it.

@@ -30,7 +30,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "speed": draw_speed,
     "storage": draw_storage,
 }
-"""How the picture of each result file is drawn."""
+"""The function that draws the picture of each result file."""
 
 
 def draw(results: Path) -> Figure:

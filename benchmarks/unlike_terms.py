@@ -92,7 +92,7 @@ class HeatEquation:
 
     @torch.no_grad()
     def error(self, network: nn.Module) -> float:
-        """Of u in the 2-norm over a grid, relative to the solution; 1 is that of u = 0."""
+        """Return the error of u in the 2-norm over a grid, relative to the solution; 1 is that of u = 0."""
         x, t = (axis.flatten() for axis in torch.meshgrid(2 * [torch.linspace(0, 1, 41)], indexing="ij"))
         wanted = self.solution(x, t)
         found = network(torch.stack([x, t], -1))[:, 0]

@@ -1,4 +1,4 @@
-"""What the benchmarks share, so that each of them holds only what it measures.
+"""The harness that the benchmarks share, so that each of them holds only what it measures.
 
 To add a benchmark beside a peer (as speed, optimizer and importance are), write
 

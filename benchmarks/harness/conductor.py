@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class Conductor(ABC):
-    """Measures section after section, and holds what was found so far.
+    """The conductor of a run, which measures section after section and holds what was found so far.
 
     Args:
         python: the interpreter of the workers.

@@ -1,4 +1,4 @@
-"""Where benchmarks leave what they measure, and how."""
+"""The files in which benchmarks leave what they measure."""
 
 import json
 from pathlib import Path

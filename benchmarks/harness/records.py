@@ -34,7 +34,7 @@ class Metric(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the bound is kept; None where there is none, or nothing to compare with it."""
+        """Compare with the bound; None where there is none, or nothing to compare with it."""
         if self.measured is None or self.wanted is None:
             return None
         return self.measured <= self.wanted if self.relation == "<=" else self.measured >= self.wanted
@@ -92,7 +92,7 @@ def quotient(above: float | None, below: float | None) -> float | None:
 
 
 def n_log_n(n: float) -> float:
-    """What a transform made of FFTs costs in the limit."""
+    """Return N log2 N, the cost of a transform made of FFTs in the limit."""
     return n * float(np.log2(n))
 
 

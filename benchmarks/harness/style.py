@@ -1,4 +1,4 @@
-"""What pictures of results share: a width that is legible on a page, colours, plain ticks, a source."""
+"""The style of pictures of results: a width that is legible on a page, colours, plain ticks, a source."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ _MARKERS = "osv^DPX*<"
 
 
 class Look(NamedTuple):
-    """How something is drawn in every panel of a picture.
+    """The look of something in every panel of a picture.
 
     Attributes:
         label: in the legend.
@@ -150,7 +150,7 @@ def not_measured(axes: Axes) -> None:
 
 
 def source_of(results: Path) -> str:
-    """What a picture of this result file carries as its source."""
+    """Return what a picture of this result file carries as its source."""
     return f"{results.name} sha256:{hashlib.sha256(results.read_bytes()).hexdigest()}"
 
 

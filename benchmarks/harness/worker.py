@@ -137,7 +137,7 @@ class Workers:
 
 
 class Session:
-    """Answers the requests for one contender.
+    """The requests for one contender, answered by methods of their names.
 
     Args:
         name: of the contender.

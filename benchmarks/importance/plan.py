@@ -1,4 +1,4 @@
-"""What a run measures, in full (about 20 minutes) or quickly."""
+"""The plan of a run, in full (about 20 minutes) or quickly."""
 
 from dataclasses import dataclass, field, replace
 

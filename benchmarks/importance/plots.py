@@ -38,7 +38,7 @@ def draw_figure(results: dict[str, Any]) -> Figure:
 
 
 def _examples(results: dict[str, Any]) -> list[str]:
-    """How many examples the distributions are of, where the results tell."""
+    """Tell how many examples the distributions are of, if the results have it."""
     numbers = sorted({scale["batch"] for scale in results.get("configuration", {}).get("mass", [])})
     return [f"{' or '.join(map(str, numbers))} example{'s' if numbers != [1] else ''} each"] if numbers else []
 

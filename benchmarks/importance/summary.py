@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Place:
-    """Where a path lies in the plane of Figure 6.
+    """The place of a path in the plane of Figure 6.
 
     Attributes:
         rate: Hz.
@@ -47,7 +47,7 @@ def relative_differences(found: Sequence[Sequence[float]], expected: Sequence[Se
 def inside(
     place: Place, am: tuple[float, float], fm: tuple[float, float], per_octave: tuple[float, float]
 ) -> bool:
-    """Whether a path is in a rectangle that is wider by half a spacing of wavelets on each side.
+    """Test if a path is in a rectangle that is wider by half a spacing of wavelets on each side.
 
     Args:
         place: of the path; either spin counts, as in the paper's figure.

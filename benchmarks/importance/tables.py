@@ -100,7 +100,7 @@ def _whole(found: dict[str, Any]) -> list[Metric]:
 
 
 def _refined(values: dict[str, Any]) -> int:
-    """How many values the shared subspace was not enough for."""
+    """Count the values that the shared subspace was not enough for."""
     return sum(n > 0 for row in values["n_products"] for n in row)
 
 

@@ -23,7 +23,7 @@ from benchmarks.importance.problem import Scale
 
 
 class ImportanceSession(Session):
-    """Answers requests for one contender; the problem last built is kept."""
+    """The session of one contender; the problem last built is kept."""
 
     packages = ("torch", "numpy", "scrapl-loss")
     _problem: Any = None

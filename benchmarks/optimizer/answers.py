@@ -138,7 +138,7 @@ def _distance_to_peer(saga: bool, as_it_comes: bool = False) -> float:
 
 
 def _distance_of_backward() -> float:
-    """Whether calling the hooks is what backward does: the same floating-point operations."""
+    """Compare calling the hooks with a backward, which must do the same floating-point operations."""
     params = make_parameters(_SHAPES)
     attached, called = ScraplLoss(params, _N_PATHS), ScraplLoss(make_parameters(_SHAPES), _N_PATHS)
     largest = 0.0

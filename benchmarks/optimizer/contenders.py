@@ -30,14 +30,14 @@ _TRANSFORM = {"shape": 2048, "J": 6, "Q1": 4, "Q2": 1, "J_fr": 2, "Q_fr": 1, "T"
 
 
 class Contender(Protocol):
-    """Steps parameters that have gradients."""
+    """An optimizer of parameters that have gradients."""
 
     def prepare(self, path: int) -> None:
-        """What comes before a step and is not timed."""
+        """Do what comes before a step and is not timed."""
         ...
 
     def step(self, path: int) -> None:
-        """What is timed."""
+        """Take the step, which is timed."""
         ...
 
     def state(self) -> Iterable[Tensor]:
@@ -125,13 +125,13 @@ class ScraplLoss:
             self.loss.path_counts[path] += 1
 
     def announce(self, path: int) -> None:
-        """What its forward does for the hooks."""
+        """Do what its forward does for the hooks."""
         self.loss.curr_path_idx = path
         self.loss.path_counts[path] += 1
         self.loss.scrapl_t += 1
 
     def hooked(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """What backward would leave in `.grad`. Gradients are changed in place: hooks multiply by grad_mult."""
+        """Return what backward leaves in `.grad`. Gradients change in place: hooks multiply by grad_mult."""
         with torch.no_grad():
             return [self.loss.grad_hook(gradient, param_idx=i) for i, gradient in enumerate(gradients)]
 

@@ -1,4 +1,4 @@
-"""How far the running sum of P-SAGA drifts from the sum of the rows that it stands for."""
+"""The drift of the running sum of P-SAGA from the sum of the rows that it stands for."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a run measures, and what is left out because it does not fit in memory."""
+"""The plan of a run: what it measures, and what is left out because it does not fit in memory."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ _SPARE = 2 * GB
 
 @dataclass(frozen=True)
 class Turn:
-    """How long a contender works when it is its turn.
+    """The time that a contender works when it is its turn.
 
     Args:
         seconds: timed steps go on until they took this long,
@@ -135,7 +135,7 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def unfit(case: StepCase, n_parameters: int, available: int | None) -> str | None:
-    """Why scrapl-loss sits a case out, None if it does not.
+    """Tell why scrapl-loss sits a case out, None if it does not.
 
     Raises:
         ValueError: not even the others fit.

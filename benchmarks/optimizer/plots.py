@@ -59,7 +59,7 @@ def draw_figure(results: dict[str, Any]) -> Figure:
 
 
 def _most_common(records: Records, key: str, wanted: Any) -> Any:
-    """What is wanted if it was measured, else the last there is."""
+    """Return what is wanted if it was measured, else the last there is."""
     found = [record[key] for record in records.records]
     return wanted if wanted in found or not found else found[-1]
 

@@ -53,7 +53,7 @@ def _to_adam(results: dict[str, Any]) -> Iterator[Metric]:
 
 
 def _over_paths(results: dict[str, Any]) -> Iterator[Metric]:
-    """Whether a step depends on P: the dearest P over the cheapest, of those with P-SAGA."""
+    """Compare numbers of paths: the costliest P over the cheapest, of those with P-SAGA."""
     for model in dict.fromkeys(record["model"] for record in results["timings"]):
         for name in (*OURS, PEER):
             records = Records(results["timings"]).where(

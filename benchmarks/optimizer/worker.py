@@ -30,7 +30,7 @@ _EVICTED_BYTES = 2**27  # four times the last-level cache of most machines
 
 
 class OptimizerSession(Session):
-    """Answers requests for one contender; the parameters and state last asked for are kept."""
+    """The session of one contender; the parameters and state last asked for are kept."""
 
     packages = ("torch", "numpy", "scrapl-loss")
 

@@ -82,7 +82,7 @@ class Batch:
 
 
 def _render_textures(theta: Tensor, seeds: list[int], synth: nn.Module, front_end: LogCQT) -> Textures:
-    """In chunks, so that no more than a batch of audio exists at a time."""
+    """Render in chunks, so that no more than a batch of audio exists at a time."""
     chunks = [front_end(synth(part, seeds[32 * k : 32 * k + len(part)])) for k, part in enumerate(theta.split(32))]
     return Textures(theta, seeds, torch.cat(chunks))
 

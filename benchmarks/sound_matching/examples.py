@@ -50,7 +50,7 @@ def render_examples(results: dict[str, Any]) -> list[list[Sound]]:
 
 
 def preset_of(results: dict[str, Any]) -> tuple[Preset, int]:
-    """Of the recorded configuration, with the seed.
+    """Return the preset and the seed of the recorded configuration.
 
     Raises:
         ValueError: this program has settings of other names or meaning.

@@ -1,4 +1,4 @@
-"""What the report draws: curves, guesses against true controls, spectrograms."""
+"""The figures of the report: curves, guesses against true controls, spectrograms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the encoder sees: the logarithm of a constant-Q spectrogram."""
+"""The front end of the encoder: the logarithm of a constant-Q spectrogram."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""What trains the encoder: SCRAPL, multi-resolution spectrograms (MSS), or the controls themselves (P-loss).
+"""The losses that train the encoder: SCRAPL, multi-resolution spectrograms (MSS), and the controls (P-loss).
 
 To add a loss, write an `Objective` and name it in `_BUILDERS`.
 """
@@ -55,7 +55,7 @@ class Scrapl:
         optimizer.step(path_idx=self.sampler(step))
 
     def path_counts(self, n_steps: int) -> list[int]:
-        """How often each path was drawn in the first `n_steps` steps; the sampler has no state to ask."""
+        """Count the draws of each path in the first `n_steps` steps; the sampler has no state to ask."""
         counts = [0] * self.jtfs.n_paths
         for step in range(n_steps):
             counts[int(self.sampler(step))] += 1
@@ -63,7 +63,7 @@ class Scrapl:
 
 
 class _WithAdamW:
-    """What the comparisons share: AdamW with the preset's hyperparameters."""
+    """The optimizer that the comparisons share: AdamW with the preset's hyperparameters."""
 
     def __init__(self, preset: Preset, lr: float) -> None:
         self.preset, self.lr = preset, lr

@@ -175,7 +175,7 @@ PRESETS = {preset.name: preset for preset in (QUICK, SMALL, PAPER)}
 
 @dataclass(frozen=True)
 class Usual:
-    """How a preset is usually run: CPU threads (None: torch's choice), and how long that takes.
+    """The usual way to run a preset: CPU threads (None: torch's choice), and how long that takes.
 
     Not part of the configuration: results do not depend on it. Steps of the small presets are too small to gain
     from a second thread, and where another program has the core, threads that wait for each other cost a factor of

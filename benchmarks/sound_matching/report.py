@@ -1,4 +1,4 @@
-"""What a run leaves behind: results.json, report.html, report.png and WAV files.
+"""The report that a run leaves behind: results.json, report.html, report.png and WAV files.
 
 python -m benchmarks.sound_matching.report FOLDER: the same report anew from FOLDER/results.json, without training.
 """
@@ -50,7 +50,7 @@ def write_results(folder: Path, experiment: Experiment, trainers: dict[str, Trai
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Of a run, this one's or an earlier one's.
+    """Read the results of a run, this one's or an earlier one's.
 
     Raises:
         OSError: there is no results.json, or it cannot be read.

@@ -66,14 +66,14 @@ def parameter_error(encoder: nn.Module, textures: Textures) -> ParameterError:
 
 
 def error_of(theta_hat: Tensor, theta: Tensor) -> ParameterError:
-    """Of guesses (n, 2) of controls (n, 2)."""
+    """Return the errors of guesses (n, 2) of controls (n, 2)."""
     error = (theta_hat - theta).abs().mean(0).mul(1000).tolist()
     return {"mean": sum(error) / 2, "density": error[0], "slope": error[1]}
 
 
 @dataclass
 class Experiment:
-    """What all objectives share: synthesizer, front end and the three sets of textures."""
+    """The setting that all objectives share: synthesizer, front end and the three sets of textures."""
 
     preset: Preset
     seed: int

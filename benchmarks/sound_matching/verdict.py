@@ -1,4 +1,4 @@
-"""What a run has shown, in one sentence computed from its results."""
+"""The verdict on a run: what it has shown, in one sentence computed from its results."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _UNIT = "thousandths of the controls' range"
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """How SCRAPL fares beside the spectrogram loss, chance and supervision, and whether the run is too short."""
+    """Tell how SCRAPL fares beside the spectrogram loss, chance and supervision, and if the run is too short."""
     if not results["losses"]:
         return "No loss was trained to the end."
     rivals = [name for name in results["losses"] if name != _REFERENCE]
@@ -28,7 +28,7 @@ def verdict(results: dict[str, Any]) -> str:
 
 
 def _comparison(results: dict[str, Any], names: list[str]) -> str:
-    """Of one loss with chance, or of the first with the second."""
+    """Compare one loss with chance, or the first with the second."""
     where = f"where chance gives {results['chance']:.0f}"
     errors = [f"{_error(results, name):.0f}" for name in names[:2]]
     labels = [_label(results, name) for name in names[:2]]
@@ -52,7 +52,7 @@ def _comparison(results: dict[str, Any], names: list[str]) -> str:
 
 
 def _controls_found(results: dict[str, Any], rivals: list[str]) -> list[str]:
-    """Where a mean over both controls hides that one of them was not found."""
+    """Tell where a mean over both controls hides that one of them was not found."""
     parts = []
     for name in rivals[:2]:
         test, chance = results["losses"][name]["test"], results["chance"]
@@ -82,7 +82,7 @@ def _error(results: dict[str, Any], name: str) -> float:
 
 
 def _is_below(results: dict[str, Any], name: str, other: str | None) -> bool:
-    """Whether the error of one loss is below another's, or chance's, by two standard errors or more.
+    """Test if the error of one loss is below another's, or chance's, by two standard errors or more.
 
     Results that keep no guesses have the standard error of two losses that guess at random, which is larger.
     """
@@ -96,7 +96,7 @@ def _is_below(results: dict[str, Any], name: str, other: str | None) -> bool:
 
 
 def _errors(results: dict[str, Any], name: str | None) -> np.ndarray:
-    """Of each texture (n,), in thousandths; of always answering 0.5 for None."""
+    """Return the error of each texture (n,), in thousandths; that of always answering 0.5 for None."""
     theta = results["evaluation"]["theta"]
     target = np.array(theta["target"])
     guess = np.full_like(target, 0.5) if name is None else np.array(theta[name])

@@ -14,7 +14,7 @@ from benchmarks.speed.contenders import OURS
 
 
 class Answering(Protocol):
-    """What is asked for answers: a worker."""
+    """A worker, which is asked for answers."""
 
     def ask(self, **request: Any) -> dict[str, Any]: ...
 

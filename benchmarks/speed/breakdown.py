@@ -1,4 +1,4 @@
-"""Where the time of a step goes: python -m benchmarks.speed.breakdown writes results/speed_profile.json."""
+"""The shares of a step's time: python -m benchmarks.speed.breakdown writes results/speed_profile.json."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is timed: settings of the transform, one case of work, and the paths that stand for all."""
+"""The cases that are timed: settings of the transform, one case of work, and the paths that stand for all."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

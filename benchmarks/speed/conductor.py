@@ -96,7 +96,7 @@ class SpeedConductor(Conductor):
 
 
 def turns(section: Section) -> Iterator[tuple[str, Case]]:
-    """Who works on what, in order: rounds over the cases, and at each case the contenders in turn."""
+    """Yield who works on what, in order: rounds over the cases, and at each case the contenders in turn."""
     for turn in range(max(section.rounds.values(), default=0)):
         for case in section.cases:
             for contender in sorted(section.rounds, key=CONTENDERS.index):

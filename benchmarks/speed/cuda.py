@@ -43,7 +43,7 @@ def count_launches(run: Callable[[], object], device: torch.device) -> dict[str,
 
 
 def find_sync(run: Callable[[], object], device: torch.device) -> str | None:
-    """What makes the host wait for the GPU during a run, None if nothing does (or on a CPU)."""
+    """Find what makes the host wait for the GPU during a run, None if nothing does (or on a CPU)."""
     if device.type != "cuda":
         run()
         return None

@@ -1,4 +1,4 @@
-"""What a run measures: sections of cases, how often each contender takes its turn, and the memory cases."""
+"""The plan of a run: sections of cases, how often each contender takes its turn, and the memory cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

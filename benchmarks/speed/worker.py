@@ -22,7 +22,7 @@ _CPU = torch.device("cpu")
 
 
 class SpeedSession(Session):
-    """Answers requests for one contender; the transform last asked for is kept."""
+    """The session of one contender; the transform last asked for is kept."""
 
     packages = ("torch", "numpy", "scipy", "scrapl-loss", "auraloss")
 

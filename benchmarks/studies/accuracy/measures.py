@@ -1,4 +1,4 @@
-"""What is measured of a transform: paths, their losses, gradients of these; and distances between two answers."""
+"""The measures of a transform: paths, their losses, gradients of these; and distances between two answers."""
 
 import statistics
 from collections.abc import Sequence

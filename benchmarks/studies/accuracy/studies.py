@@ -12,7 +12,7 @@ from benchmarks.studies.accuracy.signals import CLEAN_SOUNDS, SOUNDS, Pair
 from scrapl_jtfs import JTFSPath
 
 Record = dict[str, Any]
-"""What was compared with what, and the errors of "coefficients", "gradient" and "value"."""
+"""A comparison: what was compared with what, and the errors of "coefficients", "gradient" and "value"."""
 
 _SCALE = 1.7
 
@@ -32,7 +32,7 @@ def rounded_answers(jtfs: JTFSPath, pair: Pair, paths: Sequence[int]) -> list[An
 
 @dataclass(frozen=True)
 class Selection:
-    """What to measure: all by default, less for a quick look."""
+    """A selection of what to measure: all by default, less for a quick look."""
 
     settings: Settings = PAPER
     samples_per_bandwidth: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0)

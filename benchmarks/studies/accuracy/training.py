@@ -1,4 +1,4 @@
-"""What rounding and smoothing do to training: chirplets fitted to clean, shifted chirplets by SCRAPL."""
+"""The effect of rounding and smoothing on training: chirplets fitted to clean, shifted chirplets by SCRAPL."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ CONVERGED = 0.05
 
 @dataclass(frozen=True)
 class Arm:
-    """How the transform is computed."""
+    """A way to compute the transform."""
 
     smoothing: float = 0.0
     dtype: torch.dtype = torch.float32

@@ -1,4 +1,4 @@
-"""What is compared: ways to draw the path of a step, with the same encoder, sounds, batches and optimizer."""
+"""The arms of the study: ways to draw the path of a step, all else being the same."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ REFERENCE = "uniform"
 
 @dataclass(frozen=True)
 class Arm:
-    """How paths are drawn, and what is done about it.
+    """A way to draw paths, and what is done about it.
 
     Args:
         name: of the arm, and of its folder.
@@ -131,7 +131,7 @@ class PathObjective:
             self.sampler.update(path, self._values(optimizer, theta_hat))
 
     def _values(self, optimizer: torch.optim.Optimizer, theta_hat: Tensor) -> list[float]:
-        """What the sampler is told of the path: in double precision, as squares of gradients may underflow."""
+        """Return what the sampler is told, in double precision, as squares of gradients may underflow."""
         if self.arm.source == "slopes":
             assert theta_hat.grad is not None
             # The loss is a mean over examples, so the sum of the slopes' sizes is the mean of the examples' own.

@@ -44,7 +44,7 @@ class ChirpletSynth(nn.Module):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be matched.
+    """A problem: what is to be matched.
 
     Args:
         name: of the synthesizer.

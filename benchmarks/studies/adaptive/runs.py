@@ -32,7 +32,7 @@ def make_job(folder: Path, problem: Problem, seed: int, arm: Arm) -> Job:
 
 
 def entropy(pi: Sequence[float]) -> float:
-    """In nats; exp of it is the number of paths of a uniform distribution that is as spread out."""
+    """Return the entropy in nats; its exp is the number of paths of an equally spread uniform distribution."""
     return -sum(p * math.log(p) for p in pi if p > 0)
 
 

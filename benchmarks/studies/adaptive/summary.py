@@ -1,4 +1,4 @@
-"""What the runs of all seeds say together, a verdict for each arm, and a table of it for people."""
+"""The runs of all seeds together, with a verdict for each arm, and a table of it for people."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MAX_SEEDS = len(_T95) + 1
 
 
 def interval95(differences: dict[str, Any]) -> list[float] | None:
-    """Of the mean of paired differences; None if there are fewer than two."""
+    """Return the 95% interval of the mean of paired differences; None if there are fewer than two."""
     if differences["n"] < 2:
         return None
     reach = _T95[differences["n"] - 2] * differences["standard_error"]
@@ -24,7 +24,7 @@ def interval95(differences: dict[str, Any]) -> list[float] | None:
 
 
 def verdict(interval: Sequence[float] | None) -> str:
-    """Of an arm whose error differs from the reference's by something in this interval."""
+    """Judge an arm whose error differs from the reference's by something in this interval."""
     if interval is None:
         return "too few seeds"
     low, high = interval

@@ -1,4 +1,4 @@
-"""What compact optimizer states cost in accuracy: PathAdamSAGA's storage policies, and its SAGA strength.
+"""The accuracy that compact optimizer states cost: PathAdamSAGA's storage policies, and its SAGA strength.
 
 `python -m benchmarks.studies.storage` trains the encoder of the sound matching benchmark (preset `small`, SCRAPL
 alone) with each policy over several seeds, measures the rounding of stored moments apart from any training, writes

@@ -1,4 +1,4 @@
-"""What is compared: optimizers for the same encoder, textures, batches and paths."""
+"""The arms of the study: optimizers for the same encoder, textures, batches and paths."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ QUICK: Preset = replace(PRESET, name="small-quick", n_train=32, n_val=8, n_test=
 
 @dataclass(frozen=True)
 class Arm:
-    """What is changed against PathAdamSAGA as it is by default.
+    """A change of PathAdamSAGA as it is by default.
 
     Args:
         name: of the arm, and of its folder.

@@ -43,7 +43,7 @@ def draw_figure(results: dict[str, Any]) -> Figure:
 
 
 def _kinds(rounding: list[dict[str, Any]]) -> list[str]:
-    """Of gradients that moments were rounded with."""
+    """Return the kinds of gradients that moments were rounded with."""
     return list(dict.fromkeys(row["gradients"] for row in rounding))
 
 

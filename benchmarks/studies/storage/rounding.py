@@ -18,7 +18,7 @@ STORAGES = ("float32", "bfloat16", nearest("bfloat16"), "int8", nearest("int8"))
 
 @dataclass(frozen=True)
 class Rounding:
-    """What is visited: one path (whose clock then ticks once a visit), gradients around a constant mean.
+    """Visits of one path (whose clock then ticks once a visit), with gradients around a constant mean.
 
     Args:
         shape: of the parameter.
@@ -41,7 +41,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one path, in float64: update = m_hat / root of v_hat, and that root."""
+    """The moments of one path, in float64: update = m_hat / root of v_hat, and that root."""
 
     update: Tensor
     rms: Tensor
@@ -70,7 +70,7 @@ def exact_moments(rounding: Rounding) -> Iterator[Moments]:
 
 
 def decoded_moments(state: dict[str, Tensor], storage: str, shape: tuple[int, ...], path: int = 0) -> Moments:
-    """What the state of a parameter holds of one path."""
+    """Decode what the state of a parameter holds of one path."""
     formats = row_format(storage, shape)
 
     def decode(name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the runs of all seeds say together, and tables of it for people."""
+"""The runs of all seeds together, and tables of it for people."""
 
 from collections.abc import Sequence
 from statistics import median
