@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,11 @@ class Conductor(ABC):
     results: dict[str, Any] = field(default_factory=dict, init=False)
     left_out: dict[str, str] = field(default_factory=dict, init=False)
 
+    @classmethod
+    def from_options(cls, options: Namespace, contenders: Sequence[str], **fields: Any) -> Any:
+        """Build the conductor from what `Program` parsed."""
+        return cls(options.python, contenders, options.only, options.quick, options.partial, **fields)
+
     @abstractmethod
     def prepare(self) -> dict[str, Any]:
         """Plan the run, now that it is known who is left out; returns what the result file says of it."""
@@ -87,8 +93,8 @@ class Conductor(ABC):
 
     def each(self, items: Iterable[Item], label: str) -> Iterator[Item]:
         """Go through the parts of a section with a progress bar."""
-        with tqdm(list(items), desc=label, unit="part", dynamic_ncols=True) as bar:
-            yield from bar
+        parts = list(items)
+        yield from tqdm(parts, desc=label, unit="part", dynamic_ncols=True, disable=not parts)
 
     def keep(self) -> None:
         """Write what there is."""

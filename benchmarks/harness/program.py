@@ -30,8 +30,8 @@ class Program(NamedTuple):
         table: what to print of that.
         draw: its picture, if there is one.
         quick: what --quick does; None: there is no such option.
-        sections: for --only, in the order in which they are measured. Benchmarks with sections have workers, whose
-            interpreter is --python.
+        sections: for --only, in the order in which they are measured. Benchmarks with sections have a conductor,
+            which keeps what there is in `options.partial`, and workers, whose interpreter is --python.
         n_seeds: default of --seeds. Studies with seeds are made of runs, whose folder is --runs.
         n_parallel: default of --parallel, the number of runs at a time.
         add_options: adds further options to the parser.
@@ -67,6 +67,8 @@ class Program(NamedTuple):
                     f"Invalid --python: {shown(options.python)}; expected an interpreter; make {self.name} builds "
                     ".venv-peer/bin/python"
                 )
+            if self.sections:
+                warn_of_load()
             if self.n_parallel and min(options.seeds, options.parallel) < 1:
                 raise ValueError(
                     f"Invalid --seeds or --parallel: {options.seeds}, {options.parallel}; expected 1 or more"
@@ -112,6 +114,7 @@ class Program(NamedTuple):
         partial = run_folder(self.name)
         if self.sections:
             options.only = [section for section in self.sections if section in options.only]
+            options.partial = partial / "partial.json"
         if self.n_parallel:
             options.runs = partial = options.runs or run_folder(self.name + "-quick" * options.quick)
         options.out = options.out or (partial if is_part else COMMITTED)
@@ -138,7 +141,7 @@ class Program(NamedTuple):
 
 
 def warn_of_load() -> None:
-    """Another process at work changes ratios, and makes two threads wait for each other at every loop."""
+    """Warn: another process at work changes ratios, and makes two threads wait for each other at every loop."""
     load = os.getloadavg()[0]
     if load > 0.5:
         say(f"warning: the load average is {load:.1f} before the start; timings need a quiet machine", sys.stderr)

@@ -4,8 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from benchmarks.harness.files import run_folder
-from benchmarks.harness.program import Program, warn_of_load
+from benchmarks.harness.program import Program
 from benchmarks.harness.records import metric_table
 from benchmarks.importance.conductor import ImportanceConductor
 from benchmarks.importance.contenders import CONTENDERS
@@ -15,11 +14,8 @@ from benchmarks.importance.tables import all_metrics
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    warn_of_load()
-    plan, partial = make_plan(quick=options.quick), run_folder("importance") / "partial.json"
-    results = ImportanceConductor(
-        options.python, CONTENDERS, options.only, options.quick, partial, plan=plan
-    ).run()
+    plan = make_plan(quick=options.quick)
+    results = ImportanceConductor.from_options(options, CONTENDERS, plan=plan).run()
     return {**results, "table": [metric.record() for metric in all_metrics(results)]}
 
 

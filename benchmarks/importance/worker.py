@@ -7,6 +7,7 @@
 {"do": "release"}                                        -> {}; forgets the problem
 """
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import torch
 
 from benchmarks.harness.files import tuples
 from benchmarks.harness.worker import Session, serve_contender
-from benchmarks.importance.contenders import CONTENDERS, OURS, Ours, Peer, Values
+from benchmarks.importance.contenders import CONTENDERS, OURS, PEER, Ours, Peer, Values
 from benchmarks.importance.problem import Scale
 
 
@@ -27,6 +28,10 @@ class ImportanceSession(Session):
 
     packages = ("torch", "numpy", "scrapl-loss")
     _problem: Any = None
+
+    def probe(self) -> None:
+        if self.name == PEER:
+            importlib.import_module("scrapl")
 
     def do_build(
         self, scale: dict[str, Any], spectrogram: str, options: dict[str, Any] | None = None

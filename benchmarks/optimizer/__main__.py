@@ -4,8 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from benchmarks.harness.files import run_folder
-from benchmarks.harness.program import Program, warn_of_load
+from benchmarks.harness.program import Program
 from benchmarks.optimizer.conductor import OptimizerConductor
 from benchmarks.optimizer.contenders import PEER
 from benchmarks.optimizer.plan import SECTIONS, make_plan
@@ -14,9 +13,8 @@ from benchmarks.optimizer.tables import all_ratios, ratio_table
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    warn_of_load()
-    plan, partial = make_plan(quick=options.quick), run_folder("optimizer") / "partial.json"
-    results = OptimizerConductor(options.python, [PEER], options.only, options.quick, partial, plan=plan).run()
+    plan = make_plan(quick=options.quick)
+    results = OptimizerConductor.from_options(options, [PEER], plan=plan).run()
     return {**results, "ratios": [ratio.record() for ratio in all_ratios(results)]}
 
 

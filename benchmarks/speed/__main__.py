@@ -4,8 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from benchmarks.harness.files import run_folder
-from benchmarks.harness.program import Program, warn_of_load
+from benchmarks.harness.program import Program
 from benchmarks.harness.records import metric_table
 from benchmarks.speed.conductor import SpeedConductor
 from benchmarks.speed.contenders import CONTENDERS
@@ -22,9 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    warn_of_load()
-    contenders, partial = list(dict.fromkeys(options.contenders)), run_folder("speed") / "partial.json"
-    results = SpeedConductor(options.python, contenders, options.only, options.quick, partial).run()
+    contenders = list(dict.fromkeys(options.contenders))
+    results = SpeedConductor.from_options(options, contenders).run()
     return {**results, "ratios": [ratio.record() for ratio in all_ratios(results)]}
 
 
