@@ -175,22 +175,10 @@ def test_verdicts(interval: tuple[float, float] | None, wanted: str) -> None:
 
 def a_run(arm: str, seed: int, error: float) -> dict[str, Any]:
     errors = {"mean": error, "am": error - 1, "fm": error + 1}
-    return {
-        **{"arm": arm, "seed": seed, "test": errors, "last_val": errors, "best_val": errors, "steps": 4},
-        **{
-            "seconds": 1.0 + seed,
-            "entropy": 0.0,
-            "effective_paths": 1.0,
-            "hash": "",
-            "date": "",
-            "importance": None,
-        },
-        **{
-            "history": [{"step": 4, "val": errors}],
-            "pi": [0.5 + seed / 10, 0.5 - seed / 10],
-            "path_counts": [4, 0],
-        },
-    }
+    run: dict[str, Any] = {"arm": arm, "seed": seed, "steps": 4, "seconds": 1.0 + seed, "hash": "", "date": ""}
+    run |= {"test": errors, "last_val": errors, "best_val": errors, "history": [{"step": 4, "val": errors}]}
+    run |= {"entropy": 0.0, "effective_paths": 1.0, "importance": None, "path_counts": [4, 0]}
+    return {**run, "pi": [0.5 + seed / 10, 0.5 - seed / 10]}
 
 
 def test_summary_agrees_with_a_hand_computation() -> None:

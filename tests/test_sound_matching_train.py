@@ -12,7 +12,6 @@ from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_see
 from benchmarks.sound_matching.losses import build_objective
 from benchmarks.sound_matching.presets import PRESETS, Preset, check_run_folder
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
-from scrapl_jtfs.commands.files import write_atomically
 
 TINY: Preset = replace(
     PRESETS["small"],
@@ -123,37 +122,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_p
     finished = experiment.trainer(name)
     finished.run(tmp_path / "parts", quiet=True)  # nothing left to do
     assert finished.history == resumed.history
-
-
-def test_a_crash_while_saving_leaves_the_old_checkpoint(
-    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = checkpoint_path(tmp_path, "p_loss")
-    trainer = experiment.trainer("p_loss")
-    trainer.run_epoch()
-    trainer.save(path)
-
-    def half_written(state: object, beside: Path) -> None:
-        beside.write_bytes(b"half a checkpo")
-        raise KeyboardInterrupt
-
-    trainer.run_epoch()
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", half_written)
-        with pytest.raises(KeyboardInterrupt):
-            trainer.save(path)
-    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
-    survivor = experiment.trainer("p_loss")
-    survivor.load(path)
-    assert survivor.epoch == 1
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    write_atomically(path, lambda beside: beside.write_text("old"))
-    with pytest.raises(ZeroDivisionError):
-        write_atomically(path, lambda beside: beside.write_text(str(1 / 0)))
-    assert path.read_text() == "old"
 
 
 def test_a_run_folder_of_another_configuration_is_refused(experiment: Experiment, tmp_path: Path) -> None:

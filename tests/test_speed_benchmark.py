@@ -87,11 +87,6 @@ def test_only_replies_are_on_the_replies_stream() -> None:
     assert second["error"].startswith("TypeError")
 
 
-def test_missing_package_is_told_by_name() -> None:
-    reply = SpeedSession("scrapl-loss").handle({"do": "hello"})
-    assert "scrapl" in reply["missing"]
-
-
 def test_noise_is_the_same_everywhere_and_batches_are_nested() -> None:
     x = noise("signal", 4, 1024, CPU)
     assert torch.equal(x, noise("signal", 4, 1024, CPU))
