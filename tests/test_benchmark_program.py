@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -151,6 +152,12 @@ def test_the_table_says_what_is_not_met() -> None:
     assert Metric("e", 1.0, ">=", None).record() == {
         "name": "e", "measured": 1.0, "relation": "", "wanted": None, "met": None,
     }  # fmt: skip
+
+
+def test_metrics_of_numpy_are_json() -> None:
+    metrics = [Metric("e", np.float32(0.5), "<=", np.float64(1)), Metric("f", np.int64(3))]  # type: ignore[arg-type]
+    first, second = json.loads(json.dumps([metric.record() for metric in metrics]))
+    assert (first["measured"], first["met"], second["measured"]) == (0.5, True, 3.0)
 
 
 def test_statistics() -> None:

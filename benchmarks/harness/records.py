@@ -37,11 +37,13 @@ class Metric(NamedTuple):
         """Compare with the bound; None where there is none, or nothing to compare with it."""
         if self.measured is None or self.wanted is None:
             return None
-        return self.measured <= self.wanted if self.relation == "<=" else self.measured >= self.wanted
+        return bool(self.measured <= self.wanted if self.relation == "<=" else self.measured >= self.wanted)
 
     def record(self) -> dict[str, Any]:
-        """Return the metric as a result file holds it."""
-        return {**self._asdict(), "relation": self.relation if self.wanted is not None else "", "met": self.met}
+        """Return the metric as a result file holds it; numbers of NumPy become Python's."""
+        measured = None if self.measured is None else float(self.measured)
+        relation = self.relation if self.wanted is not None else ""
+        return {**self._asdict(), "measured": measured, "relation": relation, "met": self.met}
 
 
 def metric_table(metrics: Sequence[Metric]) -> str:
