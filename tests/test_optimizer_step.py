@@ -1,4 +1,35 @@
-"""PathAdamSAGA as a torch.optim.Optimizer: which path, with which weight, groups, hooks, closures, errors."""
+"""A step of PathAdamSAGA: which path, which weight, which gradients; closures and hooks.
+
+What a ``torch.optim.Optimizer`` must respect, and where it is tested (files without their ``test_optimizer_``):
+
+==================  ================================================================================
+errors, groups      hyperparameters: test_invalid_hyperparameters, test_hyperparameters_are_read_at_every_step;
+                    variants: test_late_group_and_frozen_parameters
+step, closure       here: test_closure, test_one_path_needs_no_announcement, test_announced_path_is_used_once
+hooks               here: test_hooks_fire_once_and_see_the_arguments; test_torch_optimizer_situations
+trainers            lightning; trainers: test_accelerate; distributed: test_zero_redundancy_optimizer
+schedulers          trainers: test_schedulers, test_scheduler_resumes
+mixed precision     trainers: test_grad_scaler, test_autocast; numerics: test_a_power_of_two_is_exact
+inf and NaN         here: test_nonfinite_gradients_poison_nothing
+accumulation        here: test_accumulation_is_one_step_with_the_sum
+``p.grad``          variants: test_step_is_deterministic_and_changes_nothing_but_parameters,
+                    test_complex_parameters_are_pairs_of_reals, test_maximize_is_the_negated_gradient;
+                    here: test_clocks_count_gradients_not_steps, test_sparse_gradients_are_refused
+foreach             variants: test_implementations_agree; test_torch_optimizer_situations
+compile             compile; here: test_path_types
+state dict          state_dict: test_state_dict_aliases_the_state_and_lists_every_path,
+                    test_resume_is_bit_for_bit (torch.load, pickle, deepcopy; a clock that bfloat16 would round)
+loading             state_dict: test_load_refuses_what_does_not_fit_and_changes_nothing;
+                    test_torch_optimizer_situations: test_older_state_dicts_lack_flags
+DCP, FSDP2          state_dict: test_distributed_checkpoint_leaves_no_trace;
+                    distributed: test_fsdp, test_fsdp_resumes
+low-bit rows        memory: test_a_step_touches_the_row_of_its_path_only, test_sum_is_that_of_the_rows_as_stored
+cost                memory: test_work_does_not_grow_with_the_number_of_paths, test_rows_exist_for_drawn_paths_only;
+                    expected_bytes: test_closed_forms
+mean over visited   algorithm: test_memory_is_divided_by_the_paths_visited_before
+rows on the host    memory: test_host_storage_equals_device_storage
+==================  ================================================================================
+"""
 
 import math
 from collections.abc import Callable
