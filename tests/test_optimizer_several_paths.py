@@ -20,6 +20,7 @@ from tests.support.optimizer_helpers import (
     assert_same_snapshot,
     clones,
     make_params,
+    random_gradients,
     run,
     set_grads,
     snapshot,
@@ -38,10 +39,6 @@ from tests.support.optimizer_variants import (
 draws_of_steps = st.lists(st.lists(st.integers(0, N_PATHS - 1), min_size=1, max_size=4), min_size=1, max_size=8)
 
 
-def random(rng: np.random.Generator, size: int = 4) -> torch.Tensor:
-    return torch.from_numpy(rng.standard_normal(size))
-
-
 @pytest.mark.parametrize("path_adam", [True, False])
 @pytest.mark.parametrize("unbiased", [True, False])
 @given(history=draws_of_steps, saga=st.sampled_from([0.0, 0.5, 1.0]), seed=st.integers(0, 999))
@@ -49,16 +46,15 @@ def random(rng: np.random.Generator, size: int = 4) -> torch.Tensor:
 def test_equals_the_literal_algorithm(
     path_adam: bool, unbiased: bool, history: list[list[int]], saga: float, seed: int
 ) -> None:
-    rng = np.random.default_rng(seed)
     options = {"weight_decay": 0.1, "path_adam": path_adam, "saga": saga, "unbiased": unbiased}
-    param = Parameter(random(rng))
+    param = Parameter(torch.ones(4, dtype=torch.float64))
     optimizer = PathAdamSAGA([param], N_PATHS, lr=0.5, **options)
-    twin = ReferencePathAdamSAGA(param.detach().numpy(), N_PATHS, lr=0.5, **options)
-    weights = rng.uniform(0.5, 2.0, N_PATHS) if unbiased else np.ones(N_PATHS)
+    twin = ReferencePathAdamSAGA(np.ones(4), N_PATHS, lr=0.5, **options)
+    gradients = iter(random_gradients(sum(map(len, history)), 4, seed=seed))
     for paths in history:
-        draws = [(p, random(rng), float(weights[p])) for p in paths]
+        draws = [(p, next(gradients), 0.5 + 0.25 * p if unbiased else 1.0) for p in paths]
         for path, grad, weight in draws:
-            param.grad = grad.clone()
+            param.grad = torch.from_numpy(grad).clone()
             optimizer.add_path(path, weight=weight)
             assert param.grad is None
         optimizer.step()
