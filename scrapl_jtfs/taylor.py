@@ -115,7 +115,7 @@ class PathTaylor:
         |z|_a = n \cdot z_a, \qquad
         |z|_{ab} = n \cdot z_{ab} + \frac{z_a \cdot z_b - (n \cdot z_a)(n \cdot z_b)}{|z|}.
 
-    The first layer, dear but the same for all paths, is computed once: values y, first and second derivatives
+    The first layer, costly but the same for all paths, is computed once: values y, first and second derivatives
     y_a and y_ab. Each path then computes its coefficients S, their derivatives S_a, the part of S_ab that y_ab
     has no part in, and the gradient G of the loss L with respect to y, and has
 
@@ -127,8 +127,8 @@ class PathTaylor:
     1 + U + U (U + 1) / 2 forward. It agrees with double backward to rounding.
 
     Memory: K = 1 + U + U (U + 1) / 2 first layers of the batch are held, 24 MB for each example of the paper's
-    transform (N = 32768, U = 2, float64; 18 MB at samples_per_bandwidth=2), beside what the transform's ``memory``
-    allows and, while the first layer is computed, about as much again. For many controls, K is what limits the
+    transform (N = 32768, U = 2, float64; 18 MB at samples_per_bandwidth=2), in addition to what the transform's
+    ``memory`` allows and, while the first layer is computed, about as much again. For many controls, K limits the
     batch.
 
     Args:

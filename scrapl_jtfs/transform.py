@@ -187,13 +187,13 @@ class JTFSPath(nn.Module):
         memory: int | None = None,
         oversampling: float | Unset | None = UNSET,
     ) -> JTFSPath:
-        """Return the transform for sounds of a length, whose rates reach from the slowest to the fastest wanted.
+        """Return the transform for sounds of a length, with rates from the slowest to the fastest of a range.
 
-        J is the smallest whose slowest rate is at most the slowest wanted, Q1 is 8 and F is 2**J_fr. T is 2**J, or
+        J is the smallest whose slowest rate is at most that of the range, Q1 is 8 and F is 2**J_fr. T is 2**J, or
         "global" where that is more than an eighth of the sound. Of Q2 in 1, 2, 3, 4, 6, 8, J_fr in 2, 3, 4, 5 and
         Q_fr in 1, 2, 3, 4 it takes those that bring the number of paths nearest to ``n_paths``; of two as near
         those with J_fr nearer to 3, then the smaller Q2. J_fr = 1, whose scales end at 1.4 cycles per octave, is
-        taken only where all others make more paths than wanted. Faster rates than wanted are among the paths, up
+        taken only where all others make more than ``n_paths``. Faster rates are among the paths as well, up
         to what the sample rate allows; ``paths.where(rate=rates)`` keeps those between. What was chosen is in the
         ``repr`` and in :meth:`describe`.
 
@@ -201,7 +201,7 @@ class JTFSPath(nn.Module):
             seconds: length of the sounds; n_samples is the nearest to ``seconds * sample_rate``.
             sample_rate: in Hz.
             rates: (slowest, fastest) modulation to hear, in Hz.
-            n_paths: P that is wanted.
+            n_paths: P to come near to.
             orders: of :class:`JTFSPath`, with 2 among them.
             samples_per_bandwidth: of :class:`JTFSPath`.
             smoothing: the same.
@@ -256,7 +256,7 @@ class JTFSPath(nn.Module):
             steps: of training, to be told how often they visit each path.
             n_parameters: of the model, to be told what PathAdamSAGA's state takes for it.
             paths: the paths that are drawn, ids or paths of the table; by default all.
-            measure: time a step beside one of a spectrogram loss, in the transform's dtype and on its device.
+            measure: time a step, and one of a spectrogram loss, in the transform's dtype and on its device.
 
         Raises:
             TypeError: a number is not an integer, or ``measure`` not a bool.
@@ -456,8 +456,8 @@ class JTFSPath(nn.Module):
             >>> import torch
             >>> from scrapl_jtfs import JTFSPath
             >>> jtfs = JTFSPath(8192, J=9, Q=(8, 1), J_fr=3, sample_rate=8192)
-            >>> found = jtfs.features(torch.randn(4, 8192), rows="mean")
-            >>> found.values.shape, found.rates.shape, found.frame_times.shape
+            >>> features = jtfs.features(torch.randn(4, 8192), rows="mean")
+            >>> features.values.shape, features.rates.shape, features.frame_times.shape
             (torch.Size([4, 63, 16]), torch.Size([63]), torch.Size([16]))
         """
         return features.features(self, x, rows, frames, paths)
@@ -484,8 +484,8 @@ class JTFSPath(nn.Module):
             >>> import math, torch
             >>> from scrapl_jtfs import JTFSPath
             >>> jtfs = JTFSPath(8192, J=9, Q=(8, 1), J_fr=3, sample_rate=8192)
-            >>> found = jtfs.scalogram(torch.sin(2 * math.pi * 440 / 8192 * torch.arange(8192)))
-            >>> round(float(found.frequencies[found.values.mean(-1).argmax()]))  # of eight an octave
+            >>> u1 = jtfs.scalogram(torch.sin(2 * math.pi * 440 / 8192 * torch.arange(8192)))
+            >>> round(float(u1.frequencies[u1.values.mean(-1).argmax()]))  # of eight an octave
             446
         """
         return features.scalogram(self, x, hop)

@@ -1,1 +1,1 @@
-"""What the transform is made of: Equation 1 in ``scattering``, its filters, its layers and their linear maps."""
+"""The parts of the transform: Equation 1 in ``scattering``, its filters, its layers and their linear maps."""

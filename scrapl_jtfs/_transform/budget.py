@@ -1,4 +1,4 @@
-"""How much memory each layer of a transform may use."""
+"""The memory that each layer of a transform may use."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _filter_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class Decimation(Constants):
-    """What :class:`LowSpectrum` needs of signals of one length.
+    """The constants of :class:`LowSpectrum` for signals of one length.
 
     Args:
         length: samples of the signals.
@@ -210,9 +210,9 @@ class SecondOrder(Constants):
     Args:
         length: samples of its output.
         start: its first bin.
-        response: (width, 2) psi_{n2} / 2, real and (zero) imaginary parts. It serves first-order outputs of every
-            length: at the coarsest, the folded tail of a wavelet with j2 > j1 is more than ten standard deviations
-            away.
+        response: (width, 2) psi_{n2} / 2, real and (zero) imaginary parts. It is right for first-order outputs of
+            every length: at the coarsest, the folded tail of a wavelet with j2 > j1 is more than ten standard
+            deviations away.
         average: what is done along time; modules of equal lengths share it.
     """
 

@@ -30,7 +30,7 @@ class RowGroup(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What the numbers of a transform depend on: where they are equal, so are coefficients."""
+    """The settings that the numbers of a transform depend on: where they are equal, so are coefficients."""
 
     geometry: Geometry
     orders: frozenset[int]
@@ -56,7 +56,7 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FirstLayer:
-    """What the paths of a batch of signals share.
+    """The result of the first layer, which all paths of a batch of signals share.
 
     Args:
         batch_shape: leading axes of the signals.

@@ -181,5 +181,5 @@ def _padded_samples(n_samples: int, support: float) -> int:
     Reflection cannot add more than n_samples - 1 on a side, which bounds it.
     """
     margin = 3 * half_support(gauss_response(n_samples, MIN_BANDWIDTH / support))
-    wanted = math.ceil(math.log2(n_samples + 2 * margin))
-    return 2 ** min(wanted, math.floor(math.log2(max(3 * n_samples - 2, 1))))
+    log2_length = math.ceil(math.log2(n_samples + 2 * margin))
+    return 2 ** min(log2_length, math.floor(math.log2(max(3 * n_samples - 2, 1))))

@@ -46,7 +46,7 @@ class Layer(NamedTuple):
 
 
 class LayerFunction(Protocol):
-    """What computes layers: :func:`scattering_layer`, or the same for Taylor series."""
+    """A function that computes layers: :func:`scattering_layer`, or the same for Taylor series."""
 
     def __call__(
         self, first: SizedMap, layers: Sequence[Layer], budget: Budget, *xs: Tensor

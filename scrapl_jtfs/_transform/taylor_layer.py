@@ -30,7 +30,7 @@ _CHUNK = 2**15
 
 
 class TaylorSeries(NamedTuple):
-    r"""Which Taylor coefficients in U controls a layer is given; it returns those up to second order.
+    r"""The Taylor coefficients in U controls that a layer is given; it returns those up to second order.
 
     A batch of B examples has K B items: first the values of all examples, then their derivatives with respect to
     control 0, 1, ..., then those with respect to the pairs (0, 0), (0, 1), ..., (1, 1), ...

@@ -40,6 +40,7 @@ class Spectrum:
         """Map (..., n) real to (..., last - first) complex."""
         half = torch.fft.rfft(x, norm="forward")
         nyquist = self.n // 2
+        # x is real: bin -k is the conjugate of bin k, and bin n - k is bin -k.
         parts = [half[..., max(self.first, 0) : min(self.last, nyquist + 1)]]
         if self.first < 0:
             parts.insert(0, half[..., 1 : 1 - self.first].flip(-1).conj())
@@ -116,7 +117,8 @@ class Subbands:
         batch = y.shape[0]
         filters, width = self.response.shape
         span = width + (filters - 1) * self.step
-        # Row f starts f steps later, so that overlapping bands add up in one sum.
+        # Row f starts f steps later, so that overlapping bands add up in one sum. In rows of ``span`` entries they
+        # lie on a diagonal: from one to the next it is span + step entries.
         rows = self.response.new_zeros(batch, filters, span)
         bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
         position = _first_position(width, self.length)
@@ -207,11 +209,12 @@ def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> Non
     within = min(max(nyquist + 1 - position, 0), width)
     real, imaginary = (planes[:, c, :, position : position + within] for c in (0, 1))
     torch.mul(bins[..., :within], response[..., :within], out=real)
-    torch.mul(real, -1j, out=imaginary)
+    torch.mul(real, -1j, out=imaginary)  # the bins of -i z
     for once in (0, nyquist):  # irfft counts these once
         if position <= once < position + width:
             planes[..., once].mul_(2.0)
     if within < width:
+        # Bin M / 2 + i is bin -(M / 2 - i): its conjugate adds to Re z at M / 2 - i, and i times it to Im z.
         mirrored = (bins[..., within:] * response[..., within:]).flip(-1).conj()
         end = 2 * nyquist - position - within + 1
         image = slice(end - (width - within), end)
@@ -227,6 +230,7 @@ def _collect(planes: Tensor, position: int, width: int) -> Tensor:
     z = torch.add(real[..., position : position + within], imaginary[..., position : position + within], alpha=1j)
     if within == width:
         return z
+    # Bins past M / 2 are negative: z_hat[-k] = conj(Re_hat[k] - i Im_hat[k]), as both planes are real.
     end = 2 * nyquist - position - within + 1
     image = slice(end - (width - within), end)
     mirrored = torch.add(real[..., image], imaginary[..., image], alpha=-1j)
