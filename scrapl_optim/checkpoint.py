@@ -85,18 +85,21 @@ def save_checkpoint(state: object, path: str | os.PathLike[str]) -> None:
             torch.save(state, beside)
         except (AttributeError, pickle.PicklingError) as error:
             raise TypeError(
-                f"the state holds an object that cannot be saved: {error}; {path} was not written"
+                f"Invalid state: an object that cannot be saved ({error}); expected tensors, numbers, strings, "
+                f"lists and dicts; {path} was not written"
             ) from error
         except RecursionError as error:
-            raise ValueError(f"the state is nested too deeply to be saved; {path} was not written") from error
+            raise ValueError(
+                f"Invalid state: nested too deeply; expected one that pickle can save; {path} was not written"
+            ) from error
         finally:
             torch.serialization.set_crc32_options(with_checksums)
         refused = torch.serialization.get_unsafe_globals_in_checkpoint(beside)
         if refused:
             raise TypeError(
-                f"the state holds objects that loading would refuse ({', '.join(sorted(refused))}): keep tensors, "
-                "numbers, strings, lists and dicts, e.g. float(x) of a NumPy number, or allow them everywhere "
-                f"with torch.serialization.add_safe_globals; {path} was not written"
+                f"Invalid state: objects that loading would refuse ({', '.join(sorted(refused))}); expected "
+                "tensors, numbers, strings, lists and dicts, e.g. float(x) of a NumPy number; or allow them "
+                f"everywhere with torch.serialization.add_safe_globals; {path} was not written"
             )
 
     write_atomically(path, write)
@@ -128,12 +131,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
     """
     path = as_path(path)
     if not (map_location is None or isinstance(map_location, (str, torch.device, dict)) or callable(map_location)):
-        raise TypeError(f"map_location={map_location!r}, expected a device, a dict, a callable or None")
+        raise TypeError(f"Invalid map_location: {map_location!r}; expected a device, a dict, a callable or None")
     try:
         file = open(path, "rb")  # noqa: SIM115  (closed below)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"there is no checkpoint {os.fspath(path)}: name the file given to save_checkpoint, or start a new run"
+            f"Invalid path: no checkpoint {os.fspath(path)}; expected a file of save_checkpoint; name one, or "
+            "start a new run"
         ) from error
     # One open file for check and load: another process may replace the path in between.
     with file:
@@ -145,9 +149,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: MAP_LOCATION = N
                 return torch.load(file, map_location=map_location, weights_only=True, mmap=False)
         except pickle.UnpicklingError as error:
             raise ValueError(
-                f"{os.fspath(path)} holds objects other than tensors, numbers, strings, lists and dicts, which "
-                "loading could run as code: write it with save_checkpoint, or, if you trust it, read it with "
-                "torch.load(..., weights_only=False)"
+                f"Invalid path: {os.fspath(path)} holds objects that loading could run as code; expected tensors, "
+                "numbers, strings, lists and dicts; write it with save_checkpoint, or, if you trust it, read it "
+                "with torch.load(..., weights_only=False)"
             ) from error
         except RuntimeError as error:
             if "PytorchStreamReader" not in str(error):  # such as a device that is missing here
@@ -169,8 +173,8 @@ def _check_whole(file: BinaryIO, path: str | os.PathLike[str]) -> None:
 
 def _damaged(path: str | os.PathLike[str], what: str) -> ValueError:
     return ValueError(
-        f"{os.fspath(path)} cannot be read, it is damaged or no checkpoint ({what}): delete it and resume from an "
-        "older one, or start over"
+        f"Invalid path: {os.fspath(path)} is damaged or no checkpoint ({what}); expected a whole one; delete it "
+        "and resume from an older one, or start over"
     )
 
 
@@ -198,7 +202,9 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         os.path.realpath(as_path(path))
     )  # a link stays a link, and the new file is on the disk of the old one
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file in it, e.g. {path / 'checkpoint.pt'}")
+        raise IsADirectoryError(
+            f"Invalid path: {path} is a folder; expected a file; name one in it, e.g. {path / 'checkpoint.pt'}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     with _partial(path) as beside:
@@ -213,7 +219,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A new, empty file beside ``path``, locked for as long as this process works on it; gone at the end."""
+    """Create an empty file beside ``path``, locked while this process works on it, and remove it at the end."""
     beside, descriptor = _create_partial(path)
     try:
         yield beside
@@ -224,7 +230,7 @@ def _partial(path: Path) -> Iterator[Path]:
 
 
 def _create_partial(path: Path) -> tuple[Path, int | None]:
-    """Create a file of a unique name; returns it with the descriptor that holds its lock, if there are locks."""
+    """Create a file of a unique name; return it with the descriptor that holds its lock, if there are locks."""
     while True:
         beside = path.with_name(f".{path.stem}.part-{secrets.token_hex(8)}{path.suffix}")
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

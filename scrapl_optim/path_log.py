@@ -1,4 +1,4 @@
-"""What training has seen of each path: a loss curve that can be read, visits, and draws that went wrong."""
+"""A log of the losses of each path: a loss curve that can be read, visits, and draws that went wrong."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ class PathLog:
 
     @property
     def updates(self) -> int:
-        """How many losses it was told."""
+        """Number of losses it was told."""
         return self._counts["updates"] + len(self._pending)
 
     @property
     def visits(self) -> npt.NDArray[np.int64]:
-        """How often each path was drawn: int64 of shape ``(n_paths,)``, a copy of your own."""
+        """Number of times that each path was drawn: int64 of shape ``(n_paths,)``, a copy of your own."""
         return self._settled("visits").copy()
 
     @property
@@ -424,7 +424,7 @@ def _check_state(state: Any, expected: dict[str, Any]) -> None:
 
 
 def _is_sound(name: str, value: Tensor, n_paths: int) -> bool:
-    """Whether an entry of a state holds what one can: counts, pairs, or a few paths."""
+    """Return whether an entry of a state holds what one can: counts, pairs, or a few paths."""
     if name == "curve":
         return value.numel() % 2 == 0
     if name in ("opening", "latest"):

@@ -1,4 +1,4 @@
-"""What PathAdamSAGA keeps of a parameter besides its clocks: a row for each drawn path, and one sum."""
+"""The state that PathAdamSAGA keeps of a parameter besides its clocks: a row for each drawn path, and one sum."""
 
 from __future__ import annotations
 
