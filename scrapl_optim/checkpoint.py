@@ -1,4 +1,4 @@
-"""Checkpoints that no crash can damage: written beside, checked, and renamed."""
+"""Checkpoints that no crash can damage: written under another name, checked, and renamed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STALE_SECONDS = 86_400.0
 def save_checkpoint(state: object, path: str | os.PathLike[str]) -> None:
     r"""Save ``state`` to ``path`` as ``torch.save`` does, whole or not at all.
 
-    The file is written beside ``path``, flushed to the disk and renamed. Whoever opens ``path`` finds either
+    The file is written under another name, flushed to the disk and renamed. A reader of ``path`` gets either
     what was there before or all of ``state``, whatever ended the process and whenever: an exception, SIGKILL,
     or a power failure (as far as the disk keeps its promises). What killed processes left behind is removed
     by the next save to the same path. Processes that save to the same path at the same time do not mix; the
@@ -179,7 +179,8 @@ def _damaged(path: str | os.PathLike[str], what: str) -> ValueError:
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill an empty file beside ``path``, of the same suffix, then give it the name ``path``.
+    """Let ``write`` fill an empty file in the folder of ``path``, of the same suffix, then give it the name
+    ``path``.
 
     What :func:`save_checkpoint` does for checkpoints, for files of any kind, with the same guarantees.
 

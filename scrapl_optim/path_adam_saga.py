@@ -302,7 +302,7 @@ class PathAdamSAGA(Optimizer):
 
         For trainers that call ``step(closure)`` and pass nothing else, and, called before the forward pass,
         for rows kept on the host, which are fetched meanwhile. The last announcement counts;
-        ``step(path_idx=...)`` takes precedence and uses it up; its weight serves if the path is the
+        ``step(path_idx=...)`` takes precedence and uses it up; its weight is used if the path is the
         same. :meth:`add_path` uses it up, too. It is not part of the state dict, of pickles or of copies.
 
         Raises:
@@ -512,7 +512,7 @@ class PathAdamSAGA(Optimizer):
         with draws[0].handed_out():
             groups = self._buckets()
         all_buckets = [bucket for in_group in groups for bucket in in_group]
-        visits = [self._visit(draw, found, all_buckets) for draw, found in zip(draws, gradients, strict=True)]
+        visits = [self._visit(draw, sizes, all_buckets) for draw, sizes in zip(draws, gradients, strict=True)]
         steps = [
             updates.make_update(group, bucket, visit[bucket.clock_id], draw, self._fetcher)
             for draw, visit in zip(draws, visits, strict=True)
@@ -542,8 +542,8 @@ class PathAdamSAGA(Optimizer):
         draws, gradients = self._draws(added, path_idx, weight), []
         for draw in draws:
             with draw.handed_out():
-                found = Gradients(self.param_groups)
-            if not math.isfinite(found.bound):
+                sizes = Gradients(self.param_groups)
+            if not math.isfinite(sizes.bound):
                 if any(group["nonfinite"] == "raise" for group in self.param_groups):
                     raise RuntimeError(
                         f"Invalid gradient: one of path {draw.path} has an inf or a NaN; expected finite values; "
@@ -552,7 +552,7 @@ class PathAdamSAGA(Optimizer):
                     )
                 self._announced.clear()
                 return [], []
-            gradients.append(found)
+            gradients.append(sizes)
         return draws, gradients
 
     def _visit(self, draw: Draw, gradients: Gradients, all_buckets: list[Bucket]) -> dict[ClockId, Visit]:

@@ -234,10 +234,10 @@ class PathLog:
     def warnings(self) -> tuple[str, ...]:
         """Return what looks wrong with draws and losses, each in a sentence; by chance it comes once in 1e6."""
         self._settle()
-        found = [self._stuck(), self._missed(), self._repeated()]
+        texts = [self._stuck(), self._missed(), self._repeated()]
         count = self._counts["nonfinite"]
-        found.append(f"{count} losses were inf or NaN" if count else "")
-        return tuple(text for text in found if text)
+        texts.append(f"{count} losses were inf or NaN" if count else "")
+        return tuple(text for text in texts if text)
 
     def draw(self, axes: Axes) -> Line2D:
         """Draw the estimate against the number of updates, and when every path had been seen, on matplotlib axes.
@@ -404,19 +404,19 @@ def _check_state(state: Any, expected: dict[str, Any]) -> None:
     missing = sorted(set(expected) - set(state))
     if missing:
         raise ValueError(f"Invalid state: it lacks {', '.join(missing)}; expected a dict as of state_dict()")
-    for name, wanted in expected.items():
+    for name, default in expected.items():
         value = state[name]
-        if isinstance(wanted, int):
+        if isinstance(default, int):
             if as_int(value, f"{name} of the state") < (name == "stride"):
                 raise ValueError(f"Invalid {name} of the state: {value}; expected a count")
             continue
-        dtype = _SERIES[name] if wanted is None else wanted.dtype
+        dtype = _SERIES[name] if default is None else default.dtype
         if not isinstance(value, Tensor) or value.dtype != dtype:
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(f"Invalid {name} of the state: {kind}; expected a tensor of {dtype}")
-        if wanted is not None and value.shape != wanted.shape:
+        if default is not None and value.shape != default.shape:
             raise ValueError(
-                f"Invalid {name} of the state: shape {tuple(value.shape)}; expected {tuple(wanted.shape)}; it is "
+                f"Invalid {name} of the state: shape {tuple(value.shape)}; expected {tuple(default.shape)}; it is "
                 "of other paths, or of a log with another window"
             )
         if not _is_sound(name, value, len(expected["visits"])):

@@ -1,6 +1,6 @@
 """Parameters that are updated together, with their rows and sums laid end to end in memory.
 
-The state of each parameter holds views: for whoever reads it, saves it or loads it, nothing is special. But
+The state of each parameter holds views: nothing is special for those who read, save or load it. But
 one operation then updates all parameters, where a call for each would cost more than its arithmetic: at 0.1
 million parameters, copying the rows together at each step would make it a quarter slower.
 """
