@@ -572,7 +572,12 @@ class PathAdamSAGA(Optimizer):
         params = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         states = [[self.state[p] for p in in_group] for in_group in params]
         signatures = list(map(buckets.signature, self.param_groups, params, states))
-        if self._awaits_load or signatures != [members.signature for members in self._members]:
+        if (
+            self._awaits_load
+            or signatures != [members.signature for members in self._members]
+            # Others may have moved or cast a clock in place.
+            or not all(clocks.at_home(bucket.states[0]) for members in self._members for bucket in members.buckets)
+        ):
             self._sort(params, states)
         return [members.buckets for members in self._members]
 

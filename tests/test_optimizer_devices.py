@@ -137,14 +137,18 @@ def test_moved_clocks_are_taken_back_for_a_state_dict() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_clocks_that_were_cast_are_cast_back(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_clocks_that_were_cast_are_cast_back(dtype: torch.dtype, in_place: bool) -> None:
     """Whole steps below 256 and powers of two: bfloat16 holds both."""
     optimizer, params = build(Variant())
     train(Variant(), optimizer, params, PATHS)
     twin, twin_params = copy.deepcopy((optimizer, params))
     for state in optimizer.state.values():
         for key in CLOCKS:
-            state[key] = state[key].to(dtype)
+            if in_place:
+                state[key].data = state[key].data.to(dtype)
+            else:
+                state[key] = state[key].to(dtype)
     train(Variant(), optimizer, params, LATER, first=4)
     train(Variant(), twin, twin_params, LATER, first=4)
     assert_bitwise(clones(params), clones(twin_params))

@@ -142,6 +142,11 @@ def part_clocks(stepping: list[State], all_states: list[State]) -> None:
             state.update(own[clocks])
 
 
+def at_home(state: State) -> bool:
+    """Return whether the clocks of ``state`` are where a step reads them."""
+    return all(state[key].is_cpu and state[key].dtype == dtype for key, dtype in _CLOCK_DTYPES.items())
+
+
 def as_clock(key: str, tensor: Tensor) -> Tensor:
     """Return a clock, which others may have moved or cast, in its dtype on the CPU."""
     return tensor.to(device="cpu", dtype=_CLOCK_DTYPES[key])
