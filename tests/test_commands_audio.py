@@ -1,5 +1,7 @@
 """Reading recordings: what is no sound is not measured, what is lost is told, and files may be of any size."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 import re
@@ -55,19 +57,19 @@ def test_offsets_of_channels_change_nothing(tmp_path: Path) -> None:
 
 
 def test_zeros_behind_a_short_recording_hold_no_offset(tmp_path: Path) -> None:
-    found = read_recording(save(tmp_path / "a.wav", noise(round(0.4 * RATE)) + 0.3, RATE), RATE, 4.0)
-    assert found.samples.shape == (8192,)
-    assert not found.samples[round(0.4 * RATE) :].any()
-    assert float(found.samples.mean()) == pytest.approx(0.0, abs=1e-8)
-    assert float(found.samples.square().mean().sqrt()) == pytest.approx(LEVEL, rel=1e-5)
+    recording = read_recording(save(tmp_path / "a.wav", noise(round(0.4 * RATE)) + 0.3, RATE), RATE, 4.0)
+    assert recording.samples.shape == (8192,)
+    assert not recording.samples[round(0.4 * RATE) :].any()
+    assert float(recording.samples.mean()) == pytest.approx(0.0, abs=1e-8)
+    assert float(recording.samples.square().mean().sqrt()) == pytest.approx(LEVEL, rel=1e-5)
 
 
 def test_an_offset_that_begins_behind_the_crop_is_none(tmp_path: Path) -> None:
     sound = noise(2 * RATE)
     later = sound + 0.4 * (np.arange(2 * RATE) >= RATE)
     plain = read_recording(save(tmp_path / "a.wav", sound, RATE), RATE, 1.0)
-    found = read_recording(save(tmp_path / "b.wav", later, RATE), RATE, 1.0)
-    torch.testing.assert_close(found.samples, plain.samples, rtol=0, atol=1e-6)
+    recording = read_recording(save(tmp_path / "b.wav", later, RATE), RATE, 1.0)
+    torch.testing.assert_close(recording.samples, plain.samples, rtol=0, atol=1e-6)
 
 
 # --- silence ---
@@ -124,8 +126,8 @@ def test_a_constant_before_a_sound_is_silence(tmp_path: Path, rate: int) -> None
     path = save(tmp_path / "a.wav", samples, rate)
     with pytest.raises(ValueError, match="silence"):
         read_recording(path, RATE, 1.0)
-    found = read_recording(path, RATE, 1.0, start=1.0)
-    assert float(found.samples.square().mean().sqrt()) == pytest.approx(LEVEL, rel=1e-5)
+    recording = read_recording(path, RATE, 1.0, start=1.0)
+    assert float(recording.samples.square().mean().sqrt()) == pytest.approx(LEVEL, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,8 @@ def test_a_constant_before_a_sound_is_silence(tmp_path: Path, rate: int) -> None
 )
 def test_quiet_sounds_are_sounds(tmp_path: Path, level: float, subtype: str) -> None:
     sound = noise(RATE) / 0.05 * level
-    found = read_recording(save(tmp_path / "a.wav", sound + 0.25, RATE, subtype), RATE, 1.0)
-    assert found.gain == pytest.approx(level / LEVEL, rel=0.1)
+    recording = read_recording(save(tmp_path / "a.wav", sound + 0.25, RATE, subtype), RATE, 1.0)
+    assert recording.gain == pytest.approx(level / LEVEL, rel=0.1)
 
 
 def test_a_sound_as_loud_as_floats_allow(tmp_path: Path) -> None:
@@ -156,16 +158,16 @@ def test_a_start_within_the_file_has_no_edge(tmp_path: Path, rate: int) -> None:
     """What is read from a start on is what the whole file has there: its edge lies in what came before."""
     t = np.arange(2 * rate) / rate
     path = save(tmp_path / "a.wav", 0.3 * np.cos(2 * np.pi * 440 * t), rate)
-    found = read_recording(path, RATE, 0.25, start=1.0)
+    recording = read_recording(path, RATE, 0.25, start=1.0)
     expected = 0.3 * np.cos(2 * np.pi * 440 * (1 + np.arange(4096) / RATE))
-    np.testing.assert_allclose((found.samples * found.gain).numpy(), expected - expected.mean(), atol=2e-3)
+    np.testing.assert_allclose((recording.samples * recording.gain).numpy(), expected - expected.mean(), atol=2e-3)
 
 
 def test_damage_before_the_start_is_left_out(tmp_path: Path) -> None:
     sound = noise(96000)
     path = save(tmp_path / "a.wav", np.where(np.arange(96000) == 47990, np.nan, sound))
-    found = read_recording(path, RATE, 0.5, start=1.0)
-    assert found.samples.isfinite().all()
+    recording = read_recording(path, RATE, 0.5, start=1.0)
+    assert recording.samples.isfinite().all()
     with pytest.raises(ValueError, match=r"1 samples are NaN or infinite, the first at 1\.000 s"):
         read_recording(path, RATE, 0.5, start=0.9)
 
@@ -181,11 +183,11 @@ def hat(n: int = 44101) -> np.ndarray:
 def test_the_share_that_is_lost_is_told(tmp_path: Path) -> None:
     sound = hat()
     path = save(tmp_path / "hat.wav", sound, 44100, "FLOAT")
-    found = read_recording(path, 8192, 1.0)
-    kept = float((found.samples * found.gain).square().sum()) / 8192 / (np.square(sound).sum() / 44100)
-    assert found.lost_energy == pytest.approx(1 - kept, abs=2e-3)
-    (note,) = [note for note in found.notes if "lost" in note]
-    assert note.startswith(f"{found.lost_energy:.1%} of its energy lies above 4096 Hz")
+    recording = read_recording(path, 8192, 1.0)
+    kept = float((recording.samples * recording.gain).square().sum()) / 8192 / (np.square(sound).sum() / 44100)
+    assert recording.lost_energy == pytest.approx(1 - kept, abs=2e-3)
+    (note,) = [note for note in recording.notes if "lost" in note]
+    assert note.startswith(f"{recording.lost_energy:.1%} of its energy lies above 4096 Hz")
     again = read_recording(path, int(re.findall(r"--rate (\d+)", note)[0]), 1.0)
     assert again.lost_energy < 1e-3
     assert not any("lost" in note for note in again.notes)
@@ -197,9 +199,9 @@ def test_the_share_of_a_tone(tmp_path: Path, share: float, offset: float) -> Non
     t = np.arange(48000) / 48000
     low, high = np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 10000 * t)
     sound = 0.3 * (math.sqrt(1 - share) * low + math.sqrt(share) * high) + offset
-    found = read_recording(save(tmp_path / "a.wav", sound), RATE, 1.0)
-    assert found.lost_energy == pytest.approx(share, abs=1e-5)
-    notes = [note for note in found.notes if "lost" in note]
+    recording = read_recording(save(tmp_path / "a.wav", sound), RATE, 1.0)
+    assert recording.lost_energy == pytest.approx(share, abs=1e-5)
+    notes = [note for note in recording.notes if "lost" in note]
     assert len(notes) == (share > 0)
     for note in notes:
         assert f"{share:.1%} of its energy lies above 8192 Hz" in note
@@ -218,11 +220,11 @@ def test_a_sound_that_is_all_above_is_refused(tmp_path: Path) -> None:
 
 def test_no_rate_is_named_that_is_not_taken(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 60000 * np.arange(192000) / 192000) + noise(192000)
-    found = read_recording(save(tmp_path / "a.wav", tone, 192000), MAX_RATE, 0.25)
-    (note,) = [note for note in found.notes if "lost" in note]
+    recording = read_recording(save(tmp_path / "a.wav", tone, 192000), MAX_RATE, 0.25)
+    (note,) = [note for note in recording.notes if "lost" in note]
     assert note.endswith(f"no --rate above {MAX_RATE} is taken")
-    found = read_recording(tmp_path / "a.wav", RATE, 0.25)
-    (note,) = [note for note in found.notes if "lost" in note]
+    recording = read_recording(tmp_path / "a.wav", RATE, 0.25)
+    (note,) = [note for note in recording.notes if "lost" in note]
     assert f"--rate {MAX_RATE} keeps" in note
     assert "all of it" not in note
 

@@ -1,5 +1,7 @@
 """The commands that match a recording: names that are no formula, options out of range, pictures that fail."""
 
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -451,11 +453,11 @@ def arguments_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list
 
 @pytest.mark.parametrize("text", STRINGS)
 def test_make_passes_strings_on_as_they_are(arguments_of: Callable[..., list[str]], text: str) -> None:
-    found = arguments_of("match-recording", f"FILE=./{text}", f"OUT=runs/{text}", f"STEPS={text}")
-    assert found[-2:] == ["--", f"./{text}"]
-    assert f"--out=runs/{text}" in found
+    arguments = arguments_of("match-recording", f"FILE=./{text}", f"OUT=runs/{text}", f"STEPS={text}")
+    assert arguments[-2:] == ["--", f"./{text}"]
+    assert f"--out=runs/{text}" in arguments
     if text.strip() == text:  # make itself drops blanks after the =
-        assert f"--steps={text}" in found
+        assert f"--steps={text}" in arguments
         assert arguments_of("match-recording", f"FILE={text}")[-1] == text
     assert arguments_of("match-recording", FILE=text)[-1] == text
     assert not (ROOT / "x").exists()
@@ -465,18 +467,18 @@ def test_make_passes_every_option_on(
     arguments_of: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"START": "1.5", "SECONDS": "4", "RATE": "44100", "STEPS": "20", "SEED": "3", "THREADS": "2"}
-    found = arguments_of(
+    arguments = arguments_of(
         "match-recording", "FILE=a b.wav", "MODE=granular", "OUT=/x y", *(f"{k}={v}" for k, v in options.items())
     )
-    assert found[:2] == ["-m", "benchmarks.sound_matching.recording"]
-    wanted = {
+    assert arguments[:2] == ["-m", "benchmarks.sound_matching.recording"]
+    expected = {
         f"--{name.lower()}={value}" for name, value in {**options, "MODE": "granular", "OUT": "/x y"}.items()
     }
-    assert set(found[2:-2]) == wanted
-    assert found[-2:] == ["--", "a b.wav"]
+    assert set(arguments[2:-2]) == expected
+    assert arguments[-2:] == ["--", "a b.wav"]
     asked: list[list[str]] = []
     monkeypatch.setattr(recording.commands, "main", lambda arguments: asked.append(arguments) or 0)
-    assert recording.main(found[2:]) == 0
+    assert recording.main(arguments[2:]) == 0
     assert asked[0][0] == "match"
     parsed = command.parse_arguments(asked[0][1:], "granular")
     assert (parsed.file, parsed.out, parsed.start, parsed.seconds) == (Path("a b.wav"), Path("/x y"), 1.5, 4.0)

@@ -1,5 +1,7 @@
 """scrapl-jtfs as a user types it: describe and compare, what they say, and one sentence for what is wrong."""
 
+from __future__ import annotations
+
 import ast
 import os
 import re
@@ -113,7 +115,7 @@ def test_describe_needs_no_extra_and_others_name_it(missing: str, sounds: Path) 
 
 
 def test_extras_are_those_that_modules_import() -> None:
-    found = {
+    imported = {
         name.partition(".")[0]
         for source in (ROOT / "scrapl_jtfs" / "commands").glob("*.py")
         for node in ast.walk(ast.parse(source.read_text()))
@@ -126,7 +128,7 @@ def test_extras_are_those_that_modules_import() -> None:
         )
     }
     ours = {"torch", "numpy", "scrapl_jtfs", "scrapl_optim"}
-    assert found - set(sys.stdlib_module_names) - ours == set(commands.EXTRAS)
+    assert imported - set(sys.stdlib_module_names) - ours == set(commands.EXTRAS)
 
 
 def test_who_reads_may_stop(sounds: Path) -> None:
@@ -235,14 +237,14 @@ def test_the_longer_length_counts_what_one_has_alone(sounds: Path, capsys: pytes
 def test_the_distance_is_the_packages(sounds: Path) -> None:
     jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2, orders=(1, 2))
     x, y = torch.randn(2, 2048, generator=torch.Generator().manual_seed(0))
-    found = compare_paths(jtfs, x, 2 * y)
-    assert found.distance == pytest.approx(float(relative_distance(jtfs, x, 2 * y)), rel=1e-5)
-    assert float(found.shares.sum()) == pytest.approx(1.0)
-    assert sum(found.by(compare.rate_name).values()) == pytest.approx(1.0)
+    comparison = compare_paths(jtfs, x, 2 * y)
+    assert comparison.distance == pytest.approx(float(relative_distance(jtfs, x, 2 * y)), rel=1e-5)
+    assert float(comparison.shares.sum()) == pytest.approx(1.0)
+    assert sum(comparison.by(compare.rate_name).values()) == pytest.approx(1.0)
     parts = torch.stack([(a - b).square().sum() for a, b in zip(jtfs.full(x), jtfs.full(2 * y), strict=True)])
-    torch.testing.assert_close(found.shares.float(), parts / parts.sum())
-    path, share, second = found.most(1)[0]
-    assert (path.index, share) == (int(parts.argmax()), pytest.approx(float(found.shares.max())))
+    torch.testing.assert_close(comparison.shares.float(), parts / parts.sum())
+    path, share, second = comparison.most(1)[0]
+    assert (path.index, share) == (int(parts.argmax()), pytest.approx(float(comparison.shares.max())))
     assert second
 
 

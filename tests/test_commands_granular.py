@@ -1,5 +1,7 @@
 """GranularSynth against a literal transcription, its derivatives, its grains and its determinism."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Matching one recording: reading it, both modes, and everything that can be wrong with a file."""
 
+from __future__ import annotations
+
 import builtins
 import json
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """The bar: it moves with the steps, and its estimate waits until steps are typical."""
 
+from __future__ import annotations
+
 import io
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Hostile input to scrapl_jtfs: a clear error or a sane result, and everything works afterwards as before."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

@@ -50,8 +50,8 @@ def test_tab_completion_shows_methods_and_the_table(make: Callable[[], nn.Module
 
 
 def test_what_users_look_for_is_there() -> None:
-    wanted = {"paths", "n_paths", "full", "select", "stream", "features", "scalogram", "describe", "for_sounds"}
-    assert wanted <= set(dir(JTFSPath(**SMALL)))
+    expected = {"paths", "n_paths", "full", "select", "stream", "features", "scalogram", "describe", "for_sounds"}
+    assert expected <= set(dir(JTFSPath(**SMALL)))
 
 
 # --- moves of the constants ---

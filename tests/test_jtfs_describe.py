@@ -32,9 +32,9 @@ def paper() -> JTFSPath:
     return JTFSPath(**PAPER)
 
 
-def lines(description: Description) -> dict[str, str]:
+def lines(summary: Description) -> dict[str, str]:
     """Its lines by what they begin with."""
-    return {line.split(":")[0].strip(): line for line in str(description).splitlines()}
+    return {line.split(":")[0].strip(): line for line in str(summary).splitlines()}
 
 
 # --- what it says, against the table and closed forms ---
@@ -51,96 +51,98 @@ def slowest_rate(sample_rate: float, J: int, Q2: int) -> float:
 @pytest.mark.parametrize("Q2", [1, 2, 3, 4, 6, 8, 12])
 @pytest.mark.parametrize("J", [5, 8, 11])
 def test_the_slowest_rate_has_a_closed_form(J: int, Q2: int) -> None:
-    found = JTFSPath(2**14, J=J, Q=(8, Q2), J_fr=2, T=0, sample_rate=16000).describe()
-    assert found.rates[0] == pytest.approx(slowest_rate(16000, J, Q2), rel=1e-12)
+    summary = JTFSPath(2**14, J=J, Q=(8, Q2), J_fr=2, T=0, sample_rate=16000).describe()
+    assert summary.rates[0] == pytest.approx(slowest_rate(16000, J, Q2), rel=1e-12)
     if Q2 == 1:
-        assert found.rates[0] == pytest.approx(0.35 * 16000 / 2**J, rel=1e-12)
-    assert found.periods == pytest.approx(found.rates[0] * 2**14 / 16000)
+        assert summary.rates[0] == pytest.approx(0.35 * 16000 / 2**J, rel=1e-12)
+    assert summary.periods == pytest.approx(summary.rates[0] * 2**14 / 16000)
 
 
 def test_rates_and_scales_are_those_of_the_table(paper: JTFSPath) -> None:
-    found = paper.describe()
-    assert set(found.rates) == {path.rate for path in paper.paths}
-    assert set(found.scales) == {path.scale for path in paper.paths}
-    assert list(found.rates) == sorted(found.rates)
-    assert (found.n_paths, found.n_drawn, found.orders) == (315, 315, (2,))
-    per_decade = (len(found.rates) - 1) / math.log10(found.rates[-1] / found.rates[0])
-    assert found.rates_per_decade == pytest.approx(per_decade)
+    summary = paper.describe()
+    assert set(summary.rates) == {path.rate for path in paper.paths}
+    assert set(summary.scales) == {path.scale for path in paper.paths}
+    assert list(summary.rates) == sorted(summary.rates)
+    assert (summary.n_paths, summary.n_drawn, summary.orders) == (315, 315, (2,))
+    per_decade = (len(summary.rates) - 1) / math.log10(summary.rates[-1] / summary.rates[0])
+    assert summary.rates_per_decade == pytest.approx(per_decade)
 
 
 def test_densities_of_wavelets_an_octave_apart() -> None:
-    found = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, sample_rate=4096).describe()
-    assert found.rates_per_decade == pytest.approx(1 / math.log10(2))
-    assert found.scales_per_octave == pytest.approx(1.0)
-    assert found.scales == pytest.approx([0.0, 0.35, 0.7, 1.4, 2.8])
+    summary = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, sample_rate=4096).describe()
+    assert summary.rates_per_decade == pytest.approx(1 / math.log10(2))
+    assert summary.scales_per_octave == pytest.approx(1.0)
+    assert summary.scales == pytest.approx([0.0, 0.35, 0.7, 1.4, 2.8])
 
 
 def test_the_first_order_reaches_from_the_lowest_to_the_highest_row() -> None:
     jtfs = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, F=0, orders=(1, 2), sample_rate=4096)
-    found, rows = jtfs.describe(), jtfs.row_frequencies(1)
-    assert found.first_order[1] == pytest.approx(float(rows[0]))
-    assert float(rows[-1]) == pytest.approx(found.first_order[0], rel=0.1)  # kymatio keeps a row beyond it
-    assert found.first_order_per_octave == 8
+    summary, rows = jtfs.describe(), jtfs.row_frequencies(1)
+    assert summary.first_order[1] == pytest.approx(float(rows[0]))
+    assert float(rows[-1]) == pytest.approx(summary.first_order[0], rel=0.1)  # kymatio keeps a row beyond it
+    assert summary.first_order_per_octave == 8
 
 
 def test_costs_are_those_of_the_table(paper: JTFSPath) -> None:
-    found, costs = paper.describe(), [path.cost for path in paper.paths]
-    assert (found.cheapest.cost, found.costliest.cost) == (min(costs), max(costs))
-    assert found.mean_cost == pytest.approx(1.0)
+    summary, costs = paper.describe(), [path.cost for path in paper.paths]
+    assert (summary.cheapest.cost, summary.costliest.cost) == (min(costs), max(costs))
+    assert summary.mean_cost == pytest.approx(1.0)
     few = paper.describe(paths=[3, 200])
     assert few.mean_cost == pytest.approx((costs[3] + costs[200]) / 2)
     assert {few.cheapest.index, few.costliest.index} == {3, 200}
 
 
 def test_visits(paper: JTFSPath) -> None:
-    found = paper.describe(steps=1920)
-    assert (found.visits, found.recommended_steps) == (pytest.approx(1920 / 315), 25 * 315)
-    assert lines(found)["steps"].startswith("steps: 1920 visit each path 6.1 times on average; 25 visits of each")
+    summary = paper.describe(steps=1920)
+    assert (summary.visits, summary.recommended_steps) == (pytest.approx(1920 / 315), 25 * 315)
+    assert lines(summary)["steps"].startswith(
+        "steps: 1920 visit each path 6.1 times on average; 25 visits of each"
+    )
     unsaid = paper.describe()
     assert (unsaid.steps, unsaid.visits) == (None, None)
     assert lines(unsaid)["steps"] == "steps: 25 visits of each path take 7875 steps"
 
 
 def test_former_names_warn(paper: JTFSPath) -> None:
-    description = paper.describe()
+    summary = paper.describe()
     with pytest.warns(DeprecationWarning, match=r"use Description\.costliest") as caught:
-        assert description.dearest == description.costliest
+        assert summary.dearest == summary.costliest
     with pytest.warns(DeprecationWarning, match=r"use Description\.recommended_steps"):
-        assert description.wanted_steps == description.recommended_steps
+        assert summary.wanted_steps == summary.recommended_steps
     assert caught[0].filename == __file__
 
 
 def test_only_some_paths_are_drawn(paper: JTFSPath) -> None:
     keep = paper.paths.where(rate=(2, 20), spin=1)
-    found = paper.describe(steps=1000, n_parameters=1 << 20, paths=keep)
-    assert (found.n_paths, found.n_drawn) == (315, len(keep))
-    assert 2 <= found.rates[0] <= found.rates[-1] <= 20
-    assert found.visits == pytest.approx(1000 / len(keep))
-    assert found.bytes_per_parameter["float32"] == 8 * len(keep) + 4
-    assert found.n_rates == len(paper.paths.bundles("rate", within=keep))
-    assert str(found).startswith(f"{len(keep)} of 315 paths of order 2, ")
-    assert found == paper.describe(steps=1000, n_parameters=1 << 20, paths=[paper.paths[p] for p in keep])
+    summary = paper.describe(steps=1000, n_parameters=1 << 20, paths=keep)
+    assert (summary.n_paths, summary.n_drawn) == (315, len(keep))
+    assert 2 <= summary.rates[0] <= summary.rates[-1] <= 20
+    assert summary.visits == pytest.approx(1000 / len(keep))
+    assert summary.bytes_per_parameter["float32"] == 8 * len(keep) + 4
+    assert summary.n_rates == len(paper.paths.bundles("rate", within=keep))
+    assert str(summary).startswith(f"{len(keep)} of 315 paths of order 2, ")
+    assert summary == paper.describe(steps=1000, n_parameters=1 << 20, paths=[paper.paths[p] for p in keep])
 
 
 @pytest.mark.parametrize(("storage", "row"), [("float32", 8.0), ("bfloat16", 4.0), ("int8", 2 + 8 / 256)])
 def test_memory_is_what_the_optimizer_takes(storage: str, row: float) -> None:
     jtfs = JTFSPath(512, J=5, Q=(4, 1), J_fr=2)
-    found = jtfs.describe(n_parameters=256 * 64)
-    assert found.bytes_per_parameter[storage] == row * jtfs.n_paths + 4
-    assert found.bytes_in_all is not None
+    summary = jtfs.describe(n_parameters=256 * 64)
+    assert summary.bytes_per_parameter[storage] == row * jtfs.n_paths + 4
+    assert summary.bytes_in_all is not None
     optimizer = PathAdamSAGA([nn.Parameter(torch.ones(64, 256))], jtfs.n_paths, storage=storage)
     optimizer.materialize()
     (state,) = optimizer.state.values()
-    assert found.bytes_in_all[storage] == sum(tensor.nbytes for tensor in state.values())
+    assert summary.bytes_in_all[storage] == sum(tensor.nbytes for tensor in state.values())
 
 
 def test_text_of_the_papers_transform(paper: JTFSPath) -> None:
-    found = lines(paper.describe(n_parameters=9_000_000))
-    assert "315 paths of order 2, for signals of 32768 samples = 4 s" in found
-    assert found["21 rates"].startswith("21 rates: 0.495 to 717 Hz, ")
-    assert found["average along time"] == ("average along time: T = 4096 samples = 0.5 s, 12.5 % of the signal")
-    assert found["float32 2524 (22.7 GB)"]
-    assert "drawing bundles of one rate keeps 21 rows in place of 315" in found
+    summary = lines(paper.describe(n_parameters=9_000_000))
+    assert "315 paths of order 2, for signals of 32768 samples = 4 s" in summary
+    assert summary["21 rates"].startswith("21 rates: 0.495 to 717 Hz, ")
+    assert summary["average along time"] == ("average along time: T = 4096 samples = 0.5 s, 12.5 % of the signal")
+    assert summary["float32 2524 (22.7 GB)"]
+    assert "drawing bundles of one rate keeps 21 rows in place of 315" in summary
 
 
 def test_text_without_a_sample_rate() -> None:
@@ -153,13 +155,13 @@ def test_text_without_a_sample_rate() -> None:
 
 def test_text_of_order_one_alone_and_of_one_scale() -> None:
     jtfs = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, orders=(1, 2), sample_rate=1000)
-    found = jtfs.describe(paths=[0])
-    assert (found.orders, found.rates, found.periods, found.scales, found.scales_per_octave) == (
+    summary = jtfs.describe(paths=[0])
+    assert (summary.orders, summary.rates, summary.periods, summary.scales, summary.scales_per_octave) == (
         (1,), (), None, (0.0,), None,
     )  # fmt: skip
-    assert "rates" not in str(found).replace("of one rate", "")
-    assert "\n1 scale: 0, the low-pass\n" in str(found)
-    assert "keeps 1 row in place of 1" in str(found)
+    assert "rates" not in str(summary).replace("of one rate", "")
+    assert "\n1 scale: 0, the low-pass\n" in str(summary)
+    assert "keeps 1 row in place of 1" in str(summary)
     one = jtfs.describe(paths=[jtfs.paths.where(order=2, spin=1)[0]])
     assert (one.rates_per_decade, one.scales_per_octave) == (None, None)
     assert lines(one)["1 rate"].startswith("1 rate: ")
@@ -176,16 +178,16 @@ def test_text_of_order_one_alone_and_of_one_scale() -> None:
     ],
 )
 def test_text_of_averages(T: Any, averaging: str, average: float, text: str) -> None:
-    found = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=T, sample_rate=1000).describe()
-    assert (found.averaging, found.average, found.is_too_long) == (averaging, average, False)
-    assert lines(found)["average along time"] == f"average along time: {text}"
+    summary = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=T, sample_rate=1000).describe()
+    assert (summary.averaging, summary.average, summary.is_too_long) == (averaging, average, False)
+    assert lines(summary)["average along time"] == f"average along time: {text}"
 
 
 @pytest.mark.filterwarnings("ignore:T = 65 samples")
 def test_text_of_a_long_average_says_what_follows() -> None:
-    found = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=65).describe()
-    assert found.is_too_long
-    line = lines(found)["average along time"]
+    summary = JTFSPath(512, J=5, Q=(4, 1), J_fr=2, T=65).describe()
+    assert summary.is_too_long
+    line = lines(summary)["average along time"]
     assert "12.7 % of the signal, more than an eighth: it hears the signal's reflection" in line
     assert line.endswith("use T='global', or T up to 64")
 
@@ -243,11 +245,11 @@ def test_what_was_asked_for_is_heard(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jtfs = JTFSPath.for_sounds(seconds, sample_rate, rates, n_paths, orders=orders)
-    g, found = jtfs.geometry, jtfs.describe()
+    g, summary = jtfs.geometry, jtfs.describe()
     assert g.n_samples == round(seconds * sample_rate)
-    assert found.rates[0] <= rates[0] <= rates[1] <= found.rates[-1]
-    assert found.orders == orders
-    assert found.averaging == "global" or (found.averaging == "local" and found.average <= g.n_samples / 8)
+    assert summary.rates[0] <= rates[0] <= rates[1] <= summary.rates[-1]
+    assert summary.orders == orders
+    assert summary.averaging == "global" or (summary.averaging == "local" and summary.average <= g.n_samples / 8)
     if g.J > 1:  # and no J less would do
         assert slowest_rate(sample_rate, g.J - 1, g.Q[1]) > rates[0] or g.J - 1 < 3
 
@@ -371,25 +373,25 @@ def take(monkeypatch: pytest.MonkeyPatch, path: Any, spectrogram: Any) -> list[i
 
 def test_no_time_is_taken_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = take(monkeypatch, lambda *_: 1.0, 1.0)
-    found = JTFSPath(**SMALL).describe()
-    assert found.measured is None
+    summary = JTFSPath(**SMALL).describe()
+    assert summary.measured is None
     assert not calls
-    assert "measure=True" in lines(found)["time of a step"]
-    assert "measured here" not in str(found)
+    assert "measure=True" in lines(summary)["time of a step"]
+    assert "measured here" not in str(summary)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_step_is_timed(dtype: torch.dtype) -> None:
-    found = JTFSPath(**SMALL).to(dtype).describe(measure=True)
-    times = found.measured
+    summary = JTFSPath(**SMALL).to(dtype).describe(measure=True)
+    times = summary.measured
     assert times is not None
     assert times.path > 0
     assert times.spectrogram > 0
     assert times.ratio == times.path / times.spectrogram
     assert (times.batch, times.dtype, times.device) == (4, dtype, torch.device("cpu"))
-    (line,) = [line for line in str(found).splitlines() if "measured here" in line]
+    (line,) = [line for line in str(summary).splitlines() if "measured here" in line]
     assert line == str(times)
-    assert "time of a step" not in str(found)
+    assert "time of a step" not in str(summary)
 
 
 def test_times_are_medians_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

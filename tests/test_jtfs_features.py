@@ -125,9 +125,9 @@ def test_coordinates_stay_on_the_cpu_whatever_the_default_device() -> None:
     jtfs = small()
     with torch.device("meta"):
         assert jtfs.row_frequencies(5).device.type == jtfs.frame_times(5).device.type == "cpu"
-    found = jtfs.to("meta").features(torch.empty(2, N, dtype=torch.float64, device="meta"))
-    assert found.values.shape == (2, jtfs.n_paths, len(found.row_frequencies), len(found.frame_times))  # type: ignore[arg-type]
-    assert found.rates.device.type == found.spins.device.type == "cpu"
+    features = jtfs.to("meta").features(torch.empty(2, N, dtype=torch.float64, device="meta"))
+    assert features.values.shape == (2, jtfs.n_paths, len(features.row_frequencies), len(features.frame_times))  # type: ignore[arg-type]
+    assert features.rates.device.type == features.spins.device.type == "cpu"
 
 
 @pytest.mark.parametrize("method", ["row_frequencies", "frame_times"])
@@ -159,30 +159,30 @@ def test_means_are_those_of_each_path(T: Any, F: Any) -> None:
 @pytest.mark.parametrize("T", [256, "global", 0])
 def test_what_is_kept_is_found_at_its_frequency_and_time(rows: Any, frames: Any, F: Any, T: Any) -> None:
     jtfs, x = small(F=F, T=T, J_fr=2 if F == 4 else 3), noise(2, N)
-    found = jtfs.features(x, rows, frames)
-    assert found.values.shape[:2] == (2, jtfs.n_paths)
+    features = jtfs.features(x, rows, frames)
+    assert features.values.shape[:2] == (2, jtfs.n_paths)
     for path, coefficients in zip(jtfs.paths, jtfs.full(x), strict=True):
-        expected, actual = coefficients, found.values[:, path.index]
+        expected, actual = coefficients, features.values[:, path.index]
         if rows == "mean":
             expected = expected.mean(-2, keepdim=True)
             actual = actual.unsqueeze(-2)
         elif F != "global":
-            assert found.row_frequencies is not None
-            assert found.has_row is not None
+            assert features.row_frequencies is not None
+            assert features.has_row is not None
             own = jtfs.row_frequencies(path.index).tolist()
-            axis = found.row_frequencies.tolist()
+            axis = features.row_frequencies.tolist()
             assert set(own) <= set(axis)
-            nothing = actual[:, ~found.has_row[path.index]]
+            nothing = actual[:, ~features.has_row[path.index]]
             assert not nothing.any()
-            assert found.has_row[path.index][[axis.index(f) for f in own]].all()
+            assert features.has_row[path.index][[axis.index(f) for f in own]].all()
             row_dim = -1 if frames == "mean" else -2
             actual = actual.index_select(row_dim, torch.tensor([axis.index(f) for f in own]))
         if frames == "mean":
             expected = expected.mean(-1, keepdim=True)
             actual = actual.unsqueeze(-1)
         elif T != "global":
-            assert found.frame_times is not None
-            axis = found.frame_times.tolist()
+            assert features.frame_times is not None
+            axis = features.frame_times.tolist()
             actual = actual[..., [axis.index(t) for t in jtfs.frame_times(path.index).tolist()]]
         assert_near(actual, expected, 1e-12)
 
@@ -190,17 +190,17 @@ def test_what_is_kept_is_found_at_its_frequency_and_time(rows: Any, frames: Any,
 def test_what_lies_between_rows_and_frames_is_interpolated() -> None:
     jtfs, x = small(F=0, T=0), noise(N)
     slow = max((p for p in jtfs.paths if p.n_fr == 0 and p.order == 2), key=lambda path: path.j2 or 0)
-    found, own = jtfs.features(x), jtfs(x, slow.index)
-    assert found.frame_times is not None
-    assert found.row_frequencies is not None
-    n = torch.arange(len(found.row_frequencies), dtype=torch.float64)
-    at = np.interp(found.frame_times, jtfs.frame_times(slow.index), own[1])
-    assert_near(found.values[slow.index, 2**slow.j_fr], torch.from_numpy(at), 1e-12)
-    first_frame = found.frame_times.tolist().index(jtfs.frame_times(slow.index)[0])
+    features, own = jtfs.features(x), jtfs(x, slow.index)
+    assert features.frame_times is not None
+    assert features.row_frequencies is not None
+    n = torch.arange(len(features.row_frequencies), dtype=torch.float64)
+    at = np.interp(features.frame_times, jtfs.frame_times(slow.index), own[1])
+    assert_near(features.values[slow.index, 2**slow.j_fr], torch.from_numpy(at), 1e-12)
+    first_frame = features.frame_times.tolist().index(jtfs.frame_times(slow.index)[0])
     rows = np.interp(n, 2**slow.j_fr * np.arange(len(own)), own[:, 0])
     held = n < 2**slow.j_fr * len(own)
     expected = torch.where(held, torch.from_numpy(rows), 0.0)
-    assert_near(found.values[slow.index, :, first_frame], expected, 1e-12)
+    assert_near(features.values[slow.index, :, first_frame], expected, 1e-12)
 
 
 def test_chosen_paths_come_in_the_order_named() -> None:
@@ -215,8 +215,8 @@ def test_chosen_paths_come_in_the_order_named() -> None:
 
 def test_a_first_layer_serves_and_gradients_flow() -> None:
     jtfs, x = small(T=0, F=0), noise(1, N).requires_grad_()
-    found = jtfs.features(jtfs.first_layer(x))
-    assert torch.equal(found.values, jtfs.features(x).values)
+    features = jtfs.features(jtfs.first_layer(x))
+    assert torch.equal(features.values, jtfs.features(x).values)
     values = jtfs.features(x, rows="mean", frames="mean").values
     (gradient,) = torch.autograd.grad(values.sum(), x)
     (expected,) = torch.autograd.grad(torch.stack([c.mean() for c in jtfs.full(x)]).sum(), x)
@@ -225,24 +225,24 @@ def test_a_first_layer_serves_and_gradients_flow() -> None:
 
 def test_grid_has_every_path_in_its_place() -> None:
     jtfs, x = small(), noise(2, N)
-    found = jtfs.features(x)
-    values, spins, scales, rates = found.grid()
-    assert values.shape == (2, 3, len(scales), len(rates), *found.values.shape[2:])
+    features = jtfs.features(x)
+    values, spins, scales, rates = features.grid()
+    assert values.shape == (2, 3, len(scales), len(rates), *features.values.shape[2:])
     for path in jtfs.paths:
         place = (
             spins.tolist().index(path.spin),
             scales.tolist().index(path.scale),
             rates.tolist().index(path.rate),
         )
-        assert torch.equal(values[(slice(None), *place)], found.values[:, path.index])
+        assert torch.equal(values[(slice(None), *place)], features.values[:, path.index])
     assert int((~values[0, ..., 0, 0].isnan()).sum()) == jtfs.n_paths
 
 
 def test_labels_of_xarray() -> None:
     xarray = pytest.importorskip("xarray")
     jtfs, x = small(), noise(2, N)
-    found = jtfs.features(x.requires_grad_())
-    labelled = found.to_xarray()
+    features = jtfs.features(x.requires_grad_())
+    labelled = features.to_xarray()
     assert isinstance(labelled, xarray.DataArray)
     assert labelled.dims == ("batch", "path", "row", "frame")
     assert labelled.row.attrs["units"] == "Hz"
@@ -306,27 +306,27 @@ def test_reprs_say_what_axes_stand_for() -> None:
 def test_scalogram_is_that_of_its_definition(settings: dict[str, Any], hop: int | None) -> None:
     jtfs = small(**settings)
     geometry, x = jtfs.geometry, noise(2, jtfs.geometry.n_samples)
-    found = jtfs.scalogram(x, hop)
+    scalogram = jtfs.scalogram(x, hop)
     padded = np.pad(x.numpy(), ((0, 0), (geometry.pad_left, geometry.pad_right)), mode="reflect")
     bank = wavelet_bank(9, 8)
     responses = np.stack([morlet_response(geometry.n_padded, psi.xi, psi.sigma) for psi in bank])
     u1 = np.abs(np.fft.ifft(np.fft.fft(padded)[:, None] * responses))
-    samples = (found.times * RATE).round().long()
+    samples = (scalogram.times * RATE).round().long()
     assert samples.diff().unique().tolist() == [hop or 8 if geometry.n_samples == N else hop or 4]
     assert 0 <= samples[0] < (hop or 8)
     assert samples[-1] < geometry.n_samples <= samples[-1] + (hop or 8)
     expected = torch.from_numpy(u1[..., samples.numpy() + geometry.pad_left])
-    assert_near(found.values, expected, 1e-9 if "samples_per_bandwidth" not in settings else 1e-5)
-    assert found.frequencies.tolist() == [psi.xi * RATE for psi in bank]
+    assert_near(scalogram.values, expected, 1e-9 if "samples_per_bandwidth" not in settings else 1e-5)
+    assert scalogram.frequencies.tolist() == [psi.xi * RATE for psi in bank]
 
 
 @pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 def test_scalogram_of_short_and_of_many_signals_and_its_gradient() -> None:
     jtfs = JTFSPath(64, J=4, Q=(4, 1), J_fr=1).double()
     x = noise(2, 1, 3, 64).requires_grad_()
-    found = jtfs.scalogram(x)
-    assert found.values.shape == (2, 1, 3, len(found.frequencies), 64)
-    assert torch.equal(found.values[1, 0, 2], jtfs.scalogram(x[1, 0, 2]).values)
+    scalogram = jtfs.scalogram(x)
+    assert scalogram.values.shape == (2, 1, 3, len(scalogram.frequencies), 64)
+    assert torch.equal(scalogram.values[1, 0, 2], jtfs.scalogram(x[1, 0, 2]).values)
     assert torch.autograd.gradcheck(lambda y: jtfs.scalogram(y, 4).values, noise(1, 64).requires_grad_())
 
 

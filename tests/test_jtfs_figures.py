@@ -50,17 +50,17 @@ def cells(mesh: QuadMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_scalogram_is_in_decibels_below_its_loudest_point() -> None:
     ax = axes()
     frames, rows, shown = cells(draw_scalogram(ax, JTFS, NOISE, decibels=30, hop=4))
-    found = JTFS.scalogram(NOISE, hop=4)
-    level = 20 * (found.values.double() / found.values.max()).log10()
+    scalogram = JTFS.scalogram(NOISE, hop=4)
+    level = 20 * (scalogram.values.double() / scalogram.values.max()).log10()
     np.testing.assert_allclose(shown, level.clamp_min(-30), atol=1e-4)
     assert shown.max() == pytest.approx(0)
     assert (frames[0], frames[-1]) == (0, 1)
-    assert all(frames[:-1] <= found.times.numpy())
-    assert all(found.times.numpy() <= frames[1:])
-    assert all(rows[:-1] > found.frequencies.numpy())
-    assert all(found.frequencies.numpy() > rows[1:])
+    assert all(frames[:-1] <= scalogram.times.numpy())
+    assert all(scalogram.times.numpy() <= frames[1:])
+    assert all(rows[:-1] > scalogram.frequencies.numpy())
+    assert all(scalogram.frequencies.numpy() > rows[1:])
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("time (s)", "frequency (Hz)", "log")
-    assert ax.get_ylim() == pytest.approx((float(found.frequencies[-8]), rows[0]))
+    assert ax.get_ylim() == pytest.approx((float(scalogram.frequencies[-8]), rows[0]))
     assert ax.figure.axes[1].get_ylabel() == "dB"
 
 

@@ -1,5 +1,7 @@
 """SCRAPL, four objects in one: paths and losses of the parts by hand, one path per optimizer step, resume."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import inspect

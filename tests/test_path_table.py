@@ -94,10 +94,10 @@ def bounds(values: set[float]) -> st.SearchStrategy[Any]:
 def test_where_keeps_what_meets_every_condition(rate: tuple, scale: tuple, spin: Any, order: Any) -> None:
     expected = literal_where(rate, scale, spin, order)
     if expected:
-        found = TABLE.where(rate=rate, scale=scale, spin=spin, order=order)
-        assert list(found) == expected
-        assert {type(p) for p in found} == {int}
-        assert found == TABLE.where(rate=list(rate), scale=scale, spin=spin, order=order)
+        ids = TABLE.where(rate=rate, scale=scale, spin=spin, order=order)
+        assert list(ids) == expected
+        assert {type(p) for p in ids} == {int}
+        assert ids == TABLE.where(rate=list(rate), scale=scale, spin=spin, order=order)
     else:
         with pytest.raises(ValueError, match="no path has"):
             TABLE.where(rate=rate, scale=scale, spin=spin, order=order)
@@ -142,9 +142,9 @@ def test_nearest_is_the_least_distance_in_octaves(rate: Any, scale: Any, spin: A
         else math.inf
         for path in TABLE
     ]
-    found = TABLE.nearest(rate=rate, scale=scale, spin=spin)
-    assert type(found) is int
-    assert distances[found] == pytest.approx(min(distances), rel=1e-9, abs=1e-12)
+    nearest = TABLE.nearest(rate=rate, scale=scale, spin=spin)
+    assert type(nearest) is int
+    assert distances[nearest] == pytest.approx(min(distances), rel=1e-9, abs=1e-12)
 
 
 def test_every_path_is_the_nearest_to_its_own_place() -> None:

@@ -1,5 +1,7 @@
 """Hostile input to samplers, distributions, checkpoints and the testing kit."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any
