@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from scrapl_jtfs import features
 from scrapl_jtfs._deprecation import UNSET, Unset, renamed, warn_renamed
-from scrapl_jtfs._describe.describe import describe
-from scrapl_jtfs._describe.description import Description
+from scrapl_jtfs._describe.description import Description, describe
 from scrapl_jtfs._describe.long_average import warn_of_long_average
 from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
 from scrapl_jtfs._transform import scattering

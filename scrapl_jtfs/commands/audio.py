@@ -23,6 +23,7 @@ __all__ = [
     "Format",
     "Recording",
     "Sound",
+    "check_excerpt",
     "read_format",
     "read_recording",
     "read_sound",
@@ -36,6 +37,8 @@ LEVEL = 0.1
 MIN_SAMPLES = 1024
 # The highest working sample rate in Hz.
 MAX_RATE = 96000
+# The longest excerpt in seconds.
+_MAX_SECONDS = 60.0
 # RMS below which a recording is silent, relative to full scale: -100 dB.
 _SILENCE = 1e-5
 # Rounding of 32-bit floats relative to an offset.
@@ -162,6 +165,14 @@ def pad_length(x: Tensor, n_samples: int) -> Tensor:
     """Pad with zeros at the end to ``n_samples``, or to the next power of two where that is less."""
     n = min(n_samples, 1 << (x.shape[-1] - 1).bit_length())
     return torch.nn.functional.pad(x, (0, n - x.shape[-1]))
+
+
+def check_excerpt(seconds: float, start: float) -> None:
+    """Raise ValueError if the length or the start of an excerpt is out of range."""
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError(f"Invalid seconds: {seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
+    if not 0 <= start < math.inf:
+        raise ValueError(f"Invalid start: {start:g}; expected seconds from the beginning, 0 or more")
 
 
 def read_format(path: Path, start: float = 0.0) -> Format:

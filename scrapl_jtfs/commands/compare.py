@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs.commands._compare.distances import Comparison, compare
-from scrapl_jtfs.commands.audio import LEVEL, MAX_RATE, MIN_SAMPLES, Sound, read_format, read_sound
+from scrapl_jtfs.commands.audio import LEVEL, MAX_RATE, MIN_SAMPLES, Sound, check_excerpt, read_format, read_sound
 from scrapl_jtfs.commands.command_line import Parser, check_name, named_file, say, set_threads, shown
 from scrapl_jtfs.commands.files import claimed_folder, write_atomically
 from scrapl_jtfs.commands.transforms import make_jtfs
@@ -25,7 +25,6 @@ __all__ = ["main"]
 # Highest sample rate in Hz at which files are compared, unless another one is asked for.
 _USUAL_RATE = 16384
 _MIN_RATE = 2 * MIN_SAMPLES
-_MAX_SECONDS = 60.0
 
 
 class Pair(NamedTuple):
@@ -91,10 +90,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def check_options(a: argparse.Namespace) -> None:
     """Raise ValueError if an option is out of range."""
-    if not 0 < a.seconds <= _MAX_SECONDS:
-        raise ValueError(f"Invalid seconds: {a.seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
-    if not 0 <= a.start < math.inf:
-        raise ValueError(f"Invalid start: {a.start:g}; expected seconds from the beginning, 0 or more")
+    check_excerpt(a.seconds, a.start)
     if a.rate is not None and not _MIN_RATE <= a.rate <= MAX_RATE:
         raise ValueError(f"Invalid rate: {a.rate}; expected {_MIN_RATE} to {MAX_RATE} Hz; or leave it out")
 

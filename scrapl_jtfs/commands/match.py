@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import re
 import sys
 import time
@@ -25,7 +24,7 @@ from scrapl_jtfs.commands._match.fit import (
 )
 from scrapl_jtfs.commands._match.models import Grains, Model, Waveform
 from scrapl_jtfs.commands._match.report import PICTURE, Match, draw_report, write_match
-from scrapl_jtfs.commands.audio import MAX_RATE, MIN_SAMPLES, Recording, read_recording
+from scrapl_jtfs.commands.audio import MAX_RATE, MIN_SAMPLES, Recording, check_excerpt, read_recording
 from scrapl_jtfs.commands.command_line import Parser, check_name, named_file, say, set_threads, shown
 from scrapl_jtfs.commands.drawing import PictureError
 from scrapl_jtfs.commands.files import claimed_folder
@@ -36,7 +35,6 @@ __all__ = ["Job", "match", "match_grains", "prepare", "resynthesize"]
 
 # Raise the version when the same settings give another result.
 _VERSION = 2
-_MAX_SECONDS = 60.0
 _MAX_SEED = 2**31
 _SLUG_LENGTH = 40
 
@@ -116,7 +114,9 @@ def prepare(
 ) -> Job:
     """Check all arguments of :func:`match` and read the recording; this writes nothing."""
     settings = fit_settings(mode, steps, rate)
-    check_times(seconds, start, seed)
+    check_excerpt(seconds, start)
+    if not 0 <= seed < _MAX_SEED:
+        raise ValueError(f"Invalid seed: {seed}; expected 0 to {_MAX_SEED - 1}")
     if out is not None:
         check_name(out, "--out")
     recording = read_recording(file, settings.sample_rate, seconds, start)
@@ -145,16 +145,6 @@ def check_not_overwritten(file: Path, folder: Path) -> None:
                 f"Invalid --out: {shown(folder)}; expected another folder, as the match would overwrite the "
                 f"recording {shown(path)}; name another folder"
             )
-
-
-def check_times(seconds: float, start: float, seed: int) -> None:
-    """Raise ValueError if the length, the start or the seed is out of range."""
-    if not 0 < seconds <= _MAX_SECONDS:
-        raise ValueError(f"Invalid seconds: {seconds:g}; expected a length above 0 and up to {_MAX_SECONDS:g}")
-    if not 0 <= start < math.inf:
-        raise ValueError(f"Invalid start: {start:g}; expected seconds from the beginning, 0 or more")
-    if not 0 <= seed < _MAX_SEED:
-        raise ValueError(f"Invalid seed: {seed}; expected 0 to {_MAX_SEED - 1}")
 
 
 def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
