@@ -288,7 +288,7 @@ WRONG = {
     "describe --samples=8000 --J=9 --rates 2 3": "Invalid --rates: with --J",
     "describe --samples=8000 --J=9 --T=half": "argument --T: expected a whole number or global, got 'half'",
     "describe --samples=8000 --J=9 --Q 8 1 1": "Invalid --Q: 8 1 1",
-    "describe --samples=8000 --J=99": "Use J <= 12",
+    "describe --samples=8000 --J=99": "expected J <= 12",
     "describe --samples=8000 --J=9 --orders 3": "Invalid --orders: 3",
     "describe --samples=8000 --J=9 --steps=0": "Invalid steps: 0",
     "describe up.wav --rates 9 1": "Invalid rates: (9.0, 1.0)",
