@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -82,3 +83,13 @@ def test_every_option_of_the_command_is_on_its_page(capsys: pytest.CaptureFixtur
         (section,) = re.findall(rf"^## {command}\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
         assert options
         assert options <= set(re.findall(r"(--[\w-]+)", section)), command
+
+
+@pytest.mark.parametrize("package", ["scrapl_jtfs", "scrapl_optim"])
+def test_the_equation_map_of_a_package_names_what_is_there(package: str) -> None:
+    docstring = importlib.import_module(package).__doc__ or ""
+    named = re.findall(r"``([\w.]+)``", docstring[docstring.index("====") : docstring.rindex("====")])
+    assert len(named) >= 5
+    for name in named:
+        inside = not name.startswith(("scrapl_jtfs", "scrapl_optim"))
+        assert pkgutil.resolve_name(f"{package}.{name}" if inside else name) is not None
