@@ -21,6 +21,7 @@ PUBLIC = (
     "scrapl_jtfs",
     "scrapl_jtfs.experimental",
     "scrapl_optim",
+    "scrapl_optim.experimental",
     "scrapl_optim.testing",
 )
 
