@@ -109,7 +109,7 @@ PROGRAMS = (
         "importance.__main__",
         "unlike_terms",
     ),
-    *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw"),
+    *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
     *(f"studies.{name}.__main__" for name in ("accuracy", "storage", "adaptive")),
 )
 

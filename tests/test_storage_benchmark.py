@@ -23,6 +23,7 @@ from benchmarks.studies.storage.rounding import (
 )
 from benchmarks.studies.storage.summary import rounding_table, summarize_arms, training_table
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim.experimental import nearest
 
 TINY = replace(QUICK, name="tiny", n_train=16, batch_size=8, n_samples=2048, J=7, Q=(4, 1), epochs=2, dropout=0.5)
 SHORT = Rounding(shape=(16, 256), visits=(1, 20, 60))
@@ -77,7 +78,7 @@ def test_every_storage_keeps_moments_to_its_accuracy() -> None:
 def test_stochastic_rounding_follows_falling_gradients_and_rounding_to_nearest_does_not() -> None:
     """Weights 1 - beta2 far below half a spacing: rounding to nearest keeps the root where it was."""
     study = Rounding(shape=(16, 256), visits=(1000,), halving=100)
-    bias = {row["storage"]: row["rms_bias"] for row in study_rounding(study, ("int8", "int8-nearest"))}
+    bias = {row["storage"]: row["rms_bias"] for row in study_rounding(study, ("int8", nearest("int8")))}
     assert abs(bias["int8"]) < 0.1
     assert bias["int8-nearest"] > 0.3
 

@@ -9,20 +9,20 @@ and update large parameters in slices. ``PathAdamSAGA`` is the optimizer with al
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
+from benchmarks.harness.records import format_table
 from scrapl_optim import PathAdamSAGA
 from scrapl_optim._path_adam_saga.algorithm import Chunk, Coefficients, coefficients, update_in_place
 from scrapl_optim._path_adam_saga.chunks import Neighbours, Scratch
@@ -221,26 +221,35 @@ def _peak(optimizer: Any) -> int:
     return peak
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.buckets", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each case (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of buckets.json")
-    arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
+
+
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     cases = []
     for storage in ("float32", "bfloat16", "int8"):
         for kind, n_paths in CASES:
             n = sum(math.prod(shape) for shape in SHAPES[kind])
-            cases.append({"parameters": n, "paths": n_paths, "storage": storage})
-            cases[-1] |= measure(kind, n_paths, storage, arguments.seconds)
-            numbers = ", ".join(
-                f"{key} {value:.3g}" for key, value in cases[-1].items() if isinstance(value, float)
-            )
-            print(f"{kind}, {n_paths} paths, {storage}: {numbers}", flush=True)
-    results = {**provenance(), "cases": cases}
-    (arguments.out / "buckets.json").write_text(json.dumps(results, indent=1) + "\n")
-    return 0
+            case = {"parameters": n, "paths": n_paths, "storage": storage}
+            cases.append({**case, **measure(kind, n_paths, storage, options.seconds)})
+            print(f"{kind}, {n_paths} paths, {storage}", file=sys.stderr, flush=True)
+    return {**provenance(), "cases": cases}
 
+
+def table(results: dict[str, Any]) -> str:
+    """Format a line for each case."""
+    rows = [list(results["cases"][0])]
+    rows += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in case.values()] for case in results["cases"]]
+    return format_table(rows)
+
+
+main = Program(
+    "benchmarks.studies.buckets",
+    "Compare three ways to take a step with the rows of small parameters.",
+    measure_all,
+    table,
+    add_options=add_options,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

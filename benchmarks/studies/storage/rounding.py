@@ -11,8 +11,6 @@ from scrapl_optim import PathAdamSAGA
 from scrapl_optim._path_adam_saga.formats import row_format
 from scrapl_optim.experimental import nearest
 
-__all__ = ["STORAGES", "Moments", "Rounding", "decoded_moments", "exact_moments", "gradients", "study_rounding"]
-
 STORAGES = ("float32", "bfloat16", nearest("bfloat16"), "int8", nearest("int8"))
 
 
