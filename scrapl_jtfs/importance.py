@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._validation import PathIndices, as_path_indices
-from scrapl_optim import Progress, ThetaImportance, probabilities, theta_importance
+from scrapl_optim import Progress, SharedSubspace, ThetaImportance, probabilities, theta_importance
+from scrapl_optim._deprecation import rename_fields
+from scrapl_optim._importance.progress import reporter
 from scrapl_optim._validation import as_int, as_switch
-from scrapl_optim.importance import reporter
 
 from .importance_problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
 from .loss import JTFSPathLoss
@@ -23,9 +24,10 @@ SERIES = 48
 """First layers held at a time: a batch of B examples with U controls has B (1 + U + U (U + 1) / 2) of them."""
 
 
+@rename_fields(curvature="importance")
 @dataclass(frozen=True, repr=False)
 class Importance:
-    r"""What :func:`importance` found, and how far it is to be trusted.
+    r"""Probabilities of paths and their importances, with the errors that say how far they are to be trusted.
 
     It has two errors of unlike size. ``residual`` is that of the eigenvalue search, which ``tolerance`` bounds.
     ``halves`` shows that of the choice of examples, which more of them make smaller: in a trial with 49 paths, pi
@@ -35,7 +37,7 @@ class Importance:
     Attributes:
         pi: probabilities of the paths, shape ``(P,)``, float64, for :class:`scrapl_optim.PathSampler`; 0 for
             paths that were not asked for.
-        curvature: C of each control and path for the loss over all examples, shape ``(U, P)``, float64; NaN for
+        importance: C of each control and path for the loss over all examples, shape ``(U, P)``, float64; NaN for
             paths that were not asked for.
         residual: relative residual of each, shape ``(U, P)``.
         tolerance: residual that was asked for.
@@ -45,7 +47,7 @@ class Importance:
     """
 
     pi: Tensor
-    curvature: Tensor
+    importance: Tensor
     residual: Tensor
     tolerance: float
     n_examples: int
@@ -75,7 +77,7 @@ class Importance:
         return math.exp(-float(torch.special.xlogy(self.pi, self.pi).sum()))
 
     def __repr__(self) -> str:
-        n, n_controls = len(self.paths), self.curvature.shape[0]
+        n, n_controls = len(self.paths), self.importance.shape[0]
         asked = self.residual[:, [path.index for path in self.paths]]
         unconverged = len(self.unconverged)
         count = f"{unconverged} of {n * n_controls} values not converged"
@@ -114,7 +116,7 @@ def importance(
     r"""Find how much each path tells about the controls of a synthesizer, as probabilities to draw paths by.
 
     The encoder hears a sound and answers with controls, the synthesizer plays them, and the loss compares the two
-    sounds. This is :func:`scrapl_optim.theta_importance` with ``method="shared_subspace"`` and derivatives by
+    sounds. This is :func:`scrapl_optim.theta_importance` with ``method=SharedSubspace(...)`` and derivatives by
     :class:`PathTaylor`; call that one for other losses, other methods, results on disk or several processes.
 
     All is computed in float64, on copies of encoder, loss and synthesizer (where it is a module) in evaluation
@@ -156,7 +158,7 @@ def importance(
             fail on them, or no path depends on a control.
         IndexError: a path id is out of range.
         RuntimeError: encoder or synthesizer are not deterministic, weights do not reach the controls, or a
-            synthesizer couples examples; it says who is at fault.
+            synthesizer couples examples; it says which.
         FloatingPointError: a derivative of a path, which is named, is not finite.
 
     Example:
@@ -181,6 +183,7 @@ def importance(
         raise ValueError(f"Invalid batch_size: {size}; expected at least 1")
     in_halves = as_switch(halves, "halves")
     extra = as_conditions(conditions)
+    method = SharedSubspace(tolerance, split_batch=lambda batch: batch.split(1), max_graphs=max_graphs)
     with float64(loss_fn.jtfs.device):
         problem = Problem(encoder, synth, loss_fn, len(extra))
         data = problem.data(examples, targets, extra)
@@ -196,8 +199,7 @@ def importance(
             found = [
                 theta_importance(
                     problem.controls, problem.sounds, problem.loss, group, problem.weights, loss_fn.jtfs.n_paths,
-                    paths=chosen, method="shared_subspace", curvature=derivatives, split=lambda b: b.split(1),
-                    tolerance=tolerance, max_graphs=max_graphs, seed=seed, check=group is batches,
+                    method=method, paths=chosen, derivatives=derivatives, seed=seed, check=group is batches,
                     progress=meter.search,
                 )
                 for group in groups
@@ -206,7 +208,7 @@ def importance(
     count = 1 if loss_fn.reduction == "sum" else math.prod(data.target.shape[:-1])
     return Importance(
         pi=pis[0],
-        curvature=found[0].curvature / count,
+        importance=found[0].importance / count,
         residual=found[0].residual,
         tolerance=found[0].tolerance,
         n_examples=len(data),
@@ -263,9 +265,9 @@ def _halved(data: Batch, seed: int) -> list[Batch]:
 
 def _probabilities(found: ThetaImportance, chosen: list[int]) -> Tensor:
     """Return pi, 0 outside of the chosen paths."""
-    curvature = torch.zeros_like(found.curvature)
-    curvature[:, chosen] = found.curvature[:, chosen]
-    return probabilities(curvature)
+    importance = torch.zeros_like(found.importance)
+    importance[:, chosen] = found.importance[:, chosen]
+    return probabilities(importance)
 
 
 def _total_variation(p: Tensor, q: Tensor) -> float:

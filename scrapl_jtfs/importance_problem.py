@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._validation import as_dense
-from scrapl_optim.importance_checks import check_controls
+from scrapl_optim._importance.problem import check_controls
 
 from .loss import JTFSPathLoss
 from .taylor import PathTaylor

@@ -10,14 +10,14 @@ Algorithm 1         ``reference.Algorithm1``                ``path_adam_saga.Pat
 (9)                 ``reference.Algorithm1.step``           ``_path_adam_saga.algorithm``
 draw of p from pi   ``sampler.PathSampler``                 the same
 (10), pi            ``probabilities.probabilities``         the same
-(11), s and H       ``path_curvature``                      ``scrapl_jtfs.taylor``
-(12), M and C       ``importance.theta_importance``         ``shared_subspace``
+(11), s and H       ``_importance.derivatives``             ``scrapl_jtfs.taylor``
+(12), M and C       ``_importance.encoder``                 ``_importance.shared_subspace``
 ==================  ======================================  =====================================
 """
 
 from scrapl_optim.adaptive import AdaptivePathSampler
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
-from scrapl_optim.importance import Progress, ThetaImportance, theta_importance
+from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
 from scrapl_optim.path_log import PathLog
 from scrapl_optim.probabilities import load_pi, probabilities, save_pi
@@ -25,10 +25,12 @@ from scrapl_optim.sampler import PathSampler
 
 __all__ = [
     "AdaptivePathSampler",
+    "Arnoldi",
     "PathAdamSAGA",
     "PathLog",
     "PathSampler",
     "Progress",
+    "SharedSubspace",
     "ThetaImportance",
     "load_checkpoint",
     "load_pi",

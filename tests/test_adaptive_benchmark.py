@@ -209,7 +209,7 @@ def test_summary_agrees_with_a_hand_computation() -> None:
 def few_paths(*args: Any, **kwargs: Any) -> Any:
     """theta-importance of one path, whose values stand for all: the whole takes ten seconds."""
     found = THETA_IMPORTANCE(*args, **kwargs, paths=(0,))
-    curvature = found.curvature[:, :1].repeat(1, found.curvature.shape[1])
+    curvature = found.importance[:, :1].repeat(1, found.importance.shape[1])
     return type(found)(curvature, found.residual, found.n_products, found.tolerance, found.method)
 
 

@@ -4,7 +4,9 @@ import functools
 import json
 import multiprocessing as mp
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from scrapl_optim import probabilities, theta_importance
-from scrapl_optim.path_curvature import path_curvature
-from tests.support.importance_toy import B, P, Toy, U
+from scrapl_optim import Arnoldi, SharedSubspace, probabilities, theta_importance
+from scrapl_optim._importance.derivatives import path_derivatives
+from tests.support.importance_toy import EXACT, B, P, Toy, U
 
 
 @settings(deadline=None, max_examples=8)
@@ -26,9 +28,9 @@ def test_exact_values_are_those_of_the_dense_matrix(seed: int) -> None:
     for p in range(P):
         for u in range(U):
             expected = np.abs(np.linalg.eigvals(toy.dense(p, u))).max()
-            assert float(found.curvature[u, p]) == pytest.approx(expected, rel=1e-6)
+            assert float(found.importance[u, p]) == pytest.approx(expected, rel=1e-6)
     assert found.unconverged == []
-    share = found.curvature / found.curvature.sum(1, keepdim=True)
+    share = found.importance / found.importance.sum(1, keepdim=True)
     torch.testing.assert_close(found.pi, share.mean(0))
     assert float(found.pi.sum()) == pytest.approx(1)
 
@@ -37,15 +39,15 @@ def test_exact_values_are_those_of_the_dense_matrix(seed: int) -> None:
 @pytest.mark.parametrize("max_basis", [4, 20])
 def test_memory_settings_change_nothing(max_graphs: int, max_basis: int) -> None:
     reference = Toy().importance()
-    found = Toy().importance(max_graphs=max_graphs, max_basis=max_basis)
-    torch.testing.assert_close(found.curvature, reference.curvature, rtol=1e-8, atol=0)
+    found = Toy().importance(replace(EXACT, max_graphs=max_graphs, max_basis=max_basis))
+    torch.testing.assert_close(found.importance, reference.importance, rtol=1e-8, atol=0)
 
 
 def test_one_batch_of_all_examples_and_batches_that_sum() -> None:
     toy = Toy(n_batches=2)
     both = toy.importance()
     toy.batches = [torch.cat(toy.batches)]
-    torch.testing.assert_close(toy.importance().curvature * 2, both.curvature)
+    torch.testing.assert_close(toy.importance().importance * 2, both.importance)
 
 
 def test_the_scale_of_a_loss_scales_its_importance() -> None:
@@ -54,7 +56,7 @@ def test_the_scale_of_a_loss_scales_its_importance() -> None:
     loss = toy.loss
     toy.loss = lambda sound, batch, path: 1e-30 * loss(sound, batch, path)  # type: ignore[method-assign]
     tiny = toy.importance()
-    torch.testing.assert_close(tiny.curvature, plain.curvature * 1e-30, rtol=1e-6, atol=0)
+    torch.testing.assert_close(tiny.importance, plain.importance * 1e-30, rtol=1e-6, atol=0)
     torch.testing.assert_close(tiny.pi, plain.pi)
 
 
@@ -70,21 +72,22 @@ def test_float32_encoder_with_float64_losses() -> None:
         toy.batches,
         toy.encoder.parameters(),
         P,
-        tolerance=1e-4,
+        method=Arnoldi(tolerance=1e-4),
     )
-    torch.testing.assert_close(found.curvature, double.curvature, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found.importance, double.importance, rtol=1e-3, atol=0)
 
 
 def test_unconverged_values_are_named_with_their_residual() -> None:
-    found = Toy().importance(max_products=2)
+    found = Toy().importance(replace(EXACT, max_products=2))
     assert set(found.unconverged) == {(p, u) for p in range(P) for u in range(U)}
     assert bool((found.residual > 1e-10).all())
     assert bool((found.n_products == 2).all())
 
 
+@pytest.mark.filterwarnings("ignore:theta_importance with a method's name")
 def test_surrogate_is_what_it_is_called() -> None:
     toy = Toy()
-    found = toy.importance(method="control_curvature")
+    found = toy.importance("control_curvature")
     for p in range(P):
         expected = torch.zeros(U, dtype=torch.float64)
         for batch in toy.batches:
@@ -94,7 +97,7 @@ def test_surrogate_is_what_it_is_called() -> None:
             )
             for u in range(U):
                 expected[u] += sum(hessian[b, u, b, u] for b in range(B))  # type: ignore[call-overload]
-        torch.testing.assert_close(found.curvature[:, p], expected.abs())
+        torch.testing.assert_close(found.importance[:, p], expected.abs())
     assert bool((found.n_products == 0).all())
 
 
@@ -102,11 +105,12 @@ def flat_gradient(value: Tensor, params: list[Tensor]) -> Tensor:
     return torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, params, retain_graph=True)])
 
 
+@pytest.mark.filterwarnings("ignore:theta_importance with a method's name")
 def test_gauss_newton_leaves_out_the_encoders_curvature() -> None:
     toy = Toy(3)
     params = list(toy.encoder.parameters())
     n_weights = sum(weights.numel() for weights in params)
-    found = toy.importance(method="gauss_newton")
+    found = toy.importance("gauss_newton")
     for p in range(P):
         for u in range(U):
             matrix = np.zeros((n_weights, n_weights))
@@ -119,10 +123,12 @@ def test_gauss_newton_leaves_out_the_encoders_curvature() -> None:
                 for b in range(B):
                     pulled = sum(float(hessian[b, u, b, v]) * rows[b][v] for v in range(U))  # type: ignore[call-overload]
                     matrix += torch.outer(torch.as_tensor(pulled), rows[b][u]).numpy()
-            assert float(found.curvature[u, p]) == pytest.approx(np.abs(np.linalg.eigvals(matrix)).max(), rel=1e-6)
+            assert float(found.importance[u, p]) == pytest.approx(
+                np.abs(np.linalg.eigvals(matrix)).max(), rel=1e-6
+            )
 
 
-def test_path_curvature_is_the_hessian_of_each_example() -> None:
+def test_path_derivatives_are_the_hessian_of_each_example() -> None:
     toy = Toy()
     batch, theta = toy.batches[0], toy.encoder(toy.batches[0]).detach()
 
@@ -130,23 +136,22 @@ def test_path_curvature_is_the_hessian_of_each_example() -> None:
         return toy.loss(toy.synth(t, batch), batch, 2)
 
     full = torch.autograd.functional.hessian(loss, theta)
-    found = path_curvature(loss, theta)
+    found = path_derivatives(loss, theta)
     for b in range(B):
         torch.testing.assert_close(found.hessian[b], full[b, :, b])  # type: ignore[call-overload]
-    torch.testing.assert_close(path_curvature(loss, theta, [1]).hessian[:, 0], found.hessian[:, 1])
 
 
 def test_same_seed_same_result_and_shares_make_the_whole(tmp_path: Path) -> None:
     whole = Toy().importance()
-    assert torch.equal(Toy().importance().curvature, whole.curvature)
+    assert torch.equal(Toy().importance().importance, whole.importance)
     for rank in (0, 2):
-        Toy().importance(folder=tmp_path, share=(rank, 3))
-    part = Toy().importance(folder=tmp_path, share=(1, 3))
-    assert torch.equal(part.curvature, whole.curvature)
+        Toy().importance(folder=tmp_path, rank=rank, world_size=3)
+    part = Toy().importance(folder=tmp_path, rank=1, world_size=3)
+    assert torch.equal(part.importance, whole.importance)
     assert torch.equal(part.pi, whole.pi)
     some = Toy().importance(paths=[2, 0])
-    assert torch.equal(some.curvature[:, [0, 2]], whole.curvature[:, [0, 2]])
-    with pytest.raises(RuntimeError, match=r"2 paths have no importance yet \(first: \[1, 3\]\)"):
+    assert torch.equal(some.importance[:, [0, 2]], whole.importance[:, [0, 2]])
+    with pytest.raises(RuntimeError, match=r"2 paths have none yet \(first: \[1, 3\]\)"):
         _ = some.pi
 
 
@@ -169,7 +174,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     toy.loss = lambda s, b, p: computed.append(p) or loss(s, b, p)  # type: ignore[method-assign, func-returns-value]
     found = toy.importance(folder=tmp_path, check=False)
     assert set(computed) == {2, 3}  # the derivatives of path 1 were kept
-    assert torch.equal(found.curvature, Toy().importance().curvature)
+    assert torch.equal(found.importance, Toy().importance().importance)
     computed.clear()
     toy.importance(folder=tmp_path, check=False)
     assert computed == []
@@ -177,7 +182,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def _work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    Toy().importance(folder=folder, share=(rank, 2))
+    Toy().importance(folder=folder, rank=rank, world_size=2)
 
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:
@@ -188,8 +193,8 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    assert torch.equal(Toy().importance(folder=tmp_path).curvature, Toy().importance().curvature)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert torch.equal(Toy().importance(folder=tmp_path).importance, Toy().importance().importance)
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("change", ["weights", "data", "tolerance"])
@@ -202,7 +207,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, change: str) -> None
         toy.batches[1] = toy.batches[1] + 1
     name = {"weights": "weights", "data": "controls", "tolerance": "tolerance"}[change]
     with pytest.raises(ValueError, match=name):
-        toy.importance(folder=tmp_path, tolerance=1e-3 if change == "tolerance" else 1e-10)
+        toy.importance(Arnoldi() if change == "tolerance" else EXACT, folder=tmp_path)
 
 
 def test_a_damaged_value_is_computed_again(tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ def test_a_damaged_value_is_computed_again(tmp_path: Path) -> None:
     file = tmp_path / "path_00002_control_001.json"
     assert json.loads(file.read_text())["converged"] is True
     file.write_text('{"value": [1.0')
-    assert torch.equal(Toy().importance(folder=tmp_path).curvature, whole.curvature)
+    assert torch.equal(Toy().importance(folder=tmp_path).importance, whole.importance)
 
 
 def test_progress_bar(capsys: pytest.CaptureFixture) -> None:
@@ -289,27 +294,20 @@ def test_what_makes_the_result_meaningless_is_named(fault, error, message: str) 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"method": "exakt"}, ValueError, "method='exakt'"),
-        ({"paths": [4]}, ValueError, r"paths=\[4\]"),
-        ({"paths": []}, ValueError, "paths is empty"),
-        ({"paths": "01"}, TypeError, "paths must be a sequence"),
-        ({"share": 1}, TypeError, "share=1"),
-        ({"share": (0, 1.5)}, TypeError, "count of share"),
+        ({"method": "exakt"}, ValueError, "Invalid method: 'exakt'"),
+        ({"method": Arnoldi}, TypeError, r"Invalid method: .*expected Arnoldi\(...\)"),
+        ({"method": None}, TypeError, "Invalid method: None"),
+        ({"paths": [4]}, ValueError, r"Invalid paths: \[4\]"),
+        ({"paths": []}, ValueError, "Invalid paths: empty"),
+        ({"paths": "01"}, TypeError, "Invalid paths: '01'; expected a sequence"),
+        ({"world_size": 1.5}, TypeError, "world_size"),
         ({"seed": 0.5}, TypeError, "seed must be an integer"),
-        ({"tolerance": float("nan")}, ValueError, "tolerance=nan"),
-        ({"tolerance": "1e-3"}, TypeError, "tolerance"),
-        ({"max_products": 0}, ValueError, "max_products=0"),
-        ({"max_subspace": None}, TypeError, "max_subspace must be an integer"),
-        ({"curvature": 1}, TypeError, "curvature must be callable"),
-        ({"split": []}, TypeError, "split must be callable"),
-        ({"dtype": torch.int64}, TypeError, "dtype=torch.int64"),
+        ({"derivatives": 1}, TypeError, "derivatives"),
+        ({"dtype": torch.int64}, TypeError, "Invalid dtype: torch.int64"),
         ({"folder": 3}, TypeError, "folder must be"),
         ({"check": "yes"}, TypeError, "check must be True or False"),
         ({"progress": 2}, TypeError, "progress must be True or False"),
-        ({"share": (2, 2)}, ValueError, r"share=\(2, 2\)"),
-        ({"max_graphs": -1}, ValueError, "max_graphs=-1"),
-        ({"tolerance": 0.0}, ValueError, r"tolerance=0\.0"),
-        ({"max_basis": 1}, ValueError, "max_basis=1"),
+        ({"rank": 2, "world_size": 2}, ValueError, "Invalid rank: 2"),
         ({"paths": [0.5]}, TypeError, "float"),
     ],
 )
@@ -318,18 +316,57 @@ def test_bad_arguments(arguments: dict, error: type[Exception], message: str) ->
         Toy().importance(**arguments)
 
 
+@pytest.mark.parametrize("method", [Arnoldi, SharedSubspace])
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        ({"tolerance": float("nan")}, ValueError, "Invalid tolerance: nan"),
+        ({"tolerance": 0}, ValueError, "Invalid tolerance: 0"),
+        ({"tolerance": "1e-3"}, TypeError, "tolerance"),
+        ({"max_products": 0}, ValueError, "Invalid max_products: 0; expected an integer of at least 1"),
+        ({"max_basis": 3}, ValueError, "Invalid max_basis: 3"),
+        ({"max_basis": 4.5}, TypeError, "max_basis"),
+        ({"max_graphs": -1}, ValueError, "Invalid max_graphs: -1"),
+    ],
+)
+def test_bad_options_of_both_methods(method: Any, option: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        method(**option)
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        ({"max_size": None}, TypeError, "max_size"),
+        ({"max_size": 0}, ValueError, "Invalid max_size: 0"),
+        ({"split_batch": []}, TypeError, "split_batch"),
+    ],
+)
+def test_bad_options_of_a_subspace(option: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        SharedSubspace(**option)
+
+
+def test_options_are_compared_shown_and_never_change() -> None:
+    method: Any = Arnoldi(tolerance=np.float64(1e-2), max_basis=np.int64(8))  # type: ignore[arg-type]
+    assert method == Arnoldi(1e-2, max_basis=8)
+    assert repr(method) == "Arnoldi(tolerance=0.01, max_products=60, max_basis=8, max_graphs=1)"
+    with pytest.raises(AttributeError):
+        method.tolerance = 1.0
+
+
 @pytest.mark.parametrize(
     ("place", "value", "error", "message"),
     [
         (0, None, TypeError, "encoder must be callable"),
         (1, "synth", TypeError, "synth must be callable"),
         (2, 0, TypeError, "path_loss must be callable"),
-        (3, None, TypeError, "batches must be a sequence"),
+        (3, None, TypeError, "Invalid batches: None; expected a sequence"),
         (3, torch.zeros(2, 3), TypeError, r"a single batch is \[batch\]"),
-        (3, [], ValueError, "batches is empty"),
-        (4, None, TypeError, "params must be a sequence"),
-        (4, "weights", TypeError, "params must be a sequence"),
-        (4, [1.0], TypeError, "params holds float"),
+        (3, [], ValueError, "Invalid batches: empty"),
+        (4, None, TypeError, "Invalid params: None; expected a sequence"),
+        (4, "weights", TypeError, "Invalid params"),
+        (4, [1.0], TypeError, "Invalid params: a float"),
         (4, [torch.zeros(2), torch.zeros(2).double()], ValueError, "several dtypes"),
         (5, None, TypeError, "n_paths must be an integer"),
         (5, 1.5, TypeError, "n_paths must be an integer"),
@@ -350,7 +387,7 @@ def test_a_loss_that_ignores_the_controls_has_no_importance() -> None:
     loss = toy.loss
     toy.loss = lambda s, b, p: loss(s, b, p) if p else b.mean()  # type: ignore[method-assign]
     found = toy.importance()
-    assert bool((found.curvature[:, 0] == 0).all())
+    assert bool((found.importance[:, 0] == 0).all())
     assert float(found.pi[0]) == 0
     with pytest.raises(ValueError, match=r"controls \[0, 1\]"):
         probabilities(torch.zeros(2, 3))
@@ -389,10 +426,10 @@ def test_functions_of_other_arguments(place: int, function: object, message: str
 
 
 def test_options_of_other_arguments() -> None:
-    with pytest.raises(TypeError, match=r"called as curvature\(theta, batch, paths\)"):
-        Toy().importance(curvature=lambda theta, batch: None)
-    with pytest.raises(TypeError, match=r"called as split\(batch\)"):
-        Toy().importance(split=lambda batch, size: None)
+    with pytest.raises(TypeError, match=r"called as derivatives\(theta, batch, paths\)"):
+        Toy().importance(derivatives=lambda theta, batch: None)
+    with pytest.raises(TypeError, match=r"called as split_batch\(batch\)"):
+        SharedSubspace(split_batch=lambda batch, size: None)  # type: ignore[arg-type]
 
 
 def test_functions_whose_arguments_do_not_show() -> None:
@@ -401,7 +438,7 @@ def test_functions_whose_arguments_do_not_show() -> None:
 
     def importance(synth: Callable[..., Tensor]) -> Tensor:
         weights = toy.encoder.parameters()
-        return theta_importance(toy.encoder, synth, toy.loss, toy.batches, weights, P, paths=[0]).curvature[:, 0]
+        return theta_importance(toy.encoder, synth, toy.loss, toy.batches, weights, P, paths=[0]).importance[:, 0]
 
     def with_gain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return functools.wraps(function)(lambda theta, batch: function(theta, batch, 1.0))
@@ -425,10 +462,10 @@ def test_functions_whose_arguments_do_not_show() -> None:
 
 
 def test_paths_as_arrays_tensors_and_ranges() -> None:
-    expected = Toy().importance(paths=[0, 2]).curvature
+    expected = Toy().importance(paths=[0, 2]).importance
     for paths in (np.array([2, 0]), torch.tensor([0, 2, 2]), range(0, 3, 2)):
         torch.testing.assert_close(
-            Toy().importance(paths=paths).curvature, expected, rtol=0, atol=0, equal_nan=True
+            Toy().importance(paths=paths).importance, expected, rtol=0, atol=0, equal_nan=True
         )
-    with pytest.raises(TypeError, match=r"n_paths must be an integer, got a range of 3 entries; .* n_paths=3"):
+    with pytest.raises(TypeError, match=r"Invalid n_paths: a range of 3 entries; .* n_paths=3"):
         theta_importance(Toy().encoder, Toy().synth, Toy().loss, [1], Toy().encoder.parameters(), range(3))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, draw_distribution
-from scrapl_optim import theta_importance
+from scrapl_optim import Arnoldi, SharedSubspace, theta_importance
 
 N, RATE = 512, 1024.0
 JTFS = JTFSPath(N, J=6, Q=(4, 1), J_fr=2, Q_fr=1, T=64, F=2, sample_rate=RATE).double()
@@ -31,18 +31,20 @@ def test_taylor_series_take_the_place_of_double_backward_passes() -> None:
     loss = JTFSPathLoss(JTFS)
     target = loss.prepare(synth(torch.full((2, 2), 0.4, dtype=torch.float64)))
 
-    def curvature(theta: Tensor, batch: Tensor, paths: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def derivatives(theta: Tensor, batch: Tensor, paths: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         return PathTaylor(loss, synth, theta, target, paths).curvatures(paths)
 
     def importance(**options: Any) -> Tensor:
         return theta_importance(
             encoder, lambda theta, batch: synth(theta), lambda sound, batch, path: loss(sound, target, path),
-            [batch], encoder.parameters(), JTFS.n_paths, tolerance=1e-6, **options,
-        ).curvature  # fmt: skip
+            [batch], encoder.parameters(), JTFS.n_paths, **options,
+        ).importance  # fmt: skip
 
-    expected = importance()
-    torch.testing.assert_close(importance(curvature=curvature), expected, rtol=1e-8, atol=0)
-    together = importance(curvature=curvature, method="shared_subspace")
+    expected = importance(method=Arnoldi(1e-6))
+    torch.testing.assert_close(
+        importance(method=Arnoldi(1e-6), derivatives=derivatives), expected, rtol=1e-8, atol=0
+    )
+    together = importance(method=SharedSubspace(1e-6), derivatives=derivatives)
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=0)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import scrapl_jtfs
 from scrapl_jtfs import Importance, JTFSPath, JTFSPathLoss, PathTaylor, importance
-from scrapl_optim import PathSampler, Progress, probabilities, theta_importance
+from scrapl_optim import Arnoldi, PathSampler, Progress, SharedSubspace, probabilities, theta_importance
 
 N, E = 256, 4
 JTFS = JTFSPath(N, J=5, Q=(2, 1), J_fr=1, T=32, F=1, sample_rate=512)
@@ -41,17 +41,17 @@ def explicit() -> Any:
     encoder, x = make_encoder().double(), make_examples().double()
     loss = copy.deepcopy(LOSS).double()
 
-    def curvature(theta: Tensor, batch: Tensor, paths: Any) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def derivatives(theta: Tensor, batch: Tensor, paths: Any) -> Iterator[tuple[int, Tensor, Tensor]]:
         return PathTaylor(loss, synth, theta, batch, paths).curvatures(paths)
 
     return theta_importance(
-        encoder, lambda theta, x: synth(theta), loss, [x], encoder.parameters(), JTFS.n_paths, tolerance=TIGHT,
-        method="shared_subspace", curvature=curvature, split=lambda x: x.split(1), max_graphs=E,
+        encoder, lambda theta, x: synth(theta), loss, [x], encoder.parameters(), JTFS.n_paths,
+        derivatives=derivatives, method=SharedSubspace(TIGHT, split_batch=lambda x: x.split(1), max_graphs=E),
     )  # fmt: skip
 
 
 def assert_is(found: Importance, explicit: Any, rtol: float = 1e-6) -> None:
-    torch.testing.assert_close(found.curvature, explicit.curvature, rtol=rtol, atol=0)
+    torch.testing.assert_close(found.importance, explicit.importance, rtol=rtol, atol=0)
     torch.testing.assert_close(found.pi, explicit.pi, rtol=rtol, atol=0)
     assert not found.unconverged
     assert found.residual.max() <= TIGHT == found.tolerance
@@ -142,7 +142,7 @@ def test_batches_and_halves_change_nothing_of_the_whole(batch_size: int, explici
 def test_a_sum_is_not_divided(explicit: Any) -> None:
     summed = JTFSPathLoss(JTFS, reduction="sum")
     found = importance(make_encoder(), synth, summed, make_examples()[:, None], tolerance=TIGHT, halves=False)
-    torch.testing.assert_close(found.curvature, E * explicit.curvature, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.importance, E * explicit.importance, rtol=1e-6, atol=0)
     stereo = make_examples()[:, None].expand(E, 2, N)
 
     def both(theta: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def test_a_sum_is_not_divided(explicit: Any) -> None:
     twice = importance(
         nn.Sequential(Mono(), encoder), both, LOSS, stereo, tolerance=TIGHT, halves=False
     )  # a mean over channels, which are alike
-    torch.testing.assert_close(twice.curvature, explicit.curvature, rtol=1e-6, atol=0)
+    torch.testing.assert_close(twice.importance, explicit.importance, rtol=1e-6, atol=0)
 
 
 class Mono(nn.Module):
@@ -190,7 +190,7 @@ def test_conditions_belong_to_their_examples() -> None:
     def found(examples: Tensor, *conditions: Tensor) -> Tensor:
         return importance(
             make_encoder(), shifted, LOSS, examples, conditions=conditions, tolerance=TIGHT, batch_size=1
-        ).curvature
+        ).importance
 
     index = torch.arange(E)
     expected = found(x, phases, index)
@@ -241,7 +241,7 @@ def test_frozen_weights_do_not_count() -> None:
     last = encoder.double()
     x, loss = make_examples().double(), copy.deepcopy(LOSS).double()
     expected = theta_importance(
-        last, lambda theta, x: synth(theta), loss, [x], last[3].parameters(), JTFS.n_paths, tolerance=TIGHT
+        last, lambda theta, x: synth(theta), loss, [x], last[3].parameters(), JTFS.n_paths, method=Arnoldi(TIGHT)
     )
     assert_is(found, expected)
 
@@ -279,11 +279,11 @@ def test_paths_left_out_have_probability_zero_and_keep_their_ids(explicit: Any) 
     keep = range(2, 9)
     found = importance(make_encoder(), synth, LOSS, make_examples(), paths=torch.tensor(keep), tolerance=TIGHT)
     assert found.pi.shape == (JTFS.n_paths,)
-    kept = probabilities(explicit.curvature[:, 2:9])
+    kept = probabilities(explicit.importance[:, 2:9])
     torch.testing.assert_close(found.pi[2:9], kept, rtol=1e-6, atol=0)
     assert found.pi.sum() == pytest.approx(1)
-    torch.testing.assert_close(found.curvature[:, 2:9], explicit.curvature[:, 2:9], rtol=1e-6, atol=0)
-    assert found.curvature[:, 9:].isnan().all()
+    torch.testing.assert_close(found.importance[:, 2:9], explicit.importance[:, 2:9], rtol=1e-6, atol=0)
+    assert found.importance[:, 9:].isnan().all()
     sampler = PathSampler(found.pi, min_prob_frac=0.25)
     assert {sampler(step) for step in range(500)} == set(keep)
     assert found.from_uniform == pytest.approx(float((kept - 1 / 7).abs().sum()) / 2, rel=1e-6)
@@ -319,7 +319,7 @@ def test_one_example_has_no_halves() -> None:
 def test_values_that_did_not_converge_are_counted() -> None:
     found = Importance(
         pi=torch.tensor([0.5, 0.5], dtype=torch.float64),
-        curvature=torch.ones(1, 2, dtype=torch.float64),
+        importance=torch.ones(1, 2, dtype=torch.float64),
         residual=torch.tensor([[1e-4, 0.5]], dtype=torch.float64),
         tolerance=1e-3,
         n_examples=2,
@@ -410,7 +410,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a path too many": ({"paths": [JTFS.n_paths]}, IndexError, "out of range"),
     "batch_size": ({"batch_size": 0}, ValueError, "Invalid batch_size: 0"),
     "halves": ({"halves": 2}, TypeError, "halves must be True or False"),
-    "tolerance": ({"tolerance": 0}, ValueError, "tolerance=0"),
+    "tolerance": ({"tolerance": 0}, ValueError, "tolerance: 0"),
 }  # fmt: skip
 
 

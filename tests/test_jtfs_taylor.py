@@ -18,7 +18,7 @@ from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
 from scrapl_jtfs._transform.budget import Budget
 from scrapl_jtfs._transform.layer import Layer, scattering_layer
 from scrapl_jtfs._transform.taylor_layer import TaylorSeries, taylor_layer
-from scrapl_optim.path_curvature import path_curvature
+from scrapl_optim._importance.derivatives import path_derivatives
 from tests.support.jtfs_helpers import assert_near, noise, random_dense
 
 N = 1024
@@ -58,7 +58,7 @@ def assert_agrees(
     series = PathTaylor(loss_fn, sounds, theta, prepared, paths)
     bundled = {p: (slope, hessian) for p, slope, hessian in series.curvatures(paths)}
     for p in paths:
-        expected = path_curvature(lambda t, p=p: loss_fn(sounds(t), prepared, p), theta)
+        expected = path_derivatives(lambda t, p=p: loss_fn(sounds(t), prepared, p), theta)
         slope, hessian = series.curvature(p)
         assert_near(slope, expected.slope, tolerance)
         assert_near(hessian, expected.hessian, tolerance)

@@ -1,6 +1,7 @@
 """The shared subspace against dense matrices, and what users get wrong with it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,74 +13,74 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call, hessian
 
-from scrapl_optim import theta_importance
-from scrapl_optim.example_hessians import ExampleHessians
-from scrapl_optim.path_curvature import path_curvature
-from scrapl_optim.shared_subspace import Coefficients, SharedSubspace
+from scrapl_optim import Arnoldi, SharedSubspace, theta_importance
+from scrapl_optim._importance.derivatives import path_derivatives
+from scrapl_optim._importance.encoder import EncoderDerivatives, Example
+from scrapl_optim._importance.shared_subspace import Coefficients, Subspace
 from tests.support.importance_toy import P, Toy, U
 
-TIGHT: dict[str, Any] = {"method": "shared_subspace", "tolerance": 1e-5, "max_products": 60}
+TIGHT = SharedSubspace(tolerance=1e-5, max_products=60)
 
 
-def curvature_of(toy: Toy, factor: float = 1.0) -> Any:
-    def curvature(theta: Tensor, batch: Tensor, paths: list[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+def derivatives_of(toy: Toy, factor: float = 1.0) -> Any:
+    def derivatives(theta: Tensor, batch: Tensor, paths: list[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         for p in paths:
-            found = path_curvature(lambda t, p=p: toy.loss(toy.synth(t, batch), batch, p), theta)
+            found = path_derivatives(lambda t, p=p: toy.loss(toy.synth(t, batch), batch, p), theta)
             yield p, found.slope, factor * found.hessian
 
-    return curvature
+    return derivatives
 
 
 @settings(deadline=None, max_examples=6)
 @given(st.integers(0, 10_000))
 def test_values_are_those_of_the_dense_matrix(seed: int) -> None:
     toy = Toy(seed, hidden=8)
-    found = toy.importance(**TIGHT)
+    found = toy.importance(TIGHT)
     assert found.unconverged == []
     for p in range(P):
         for u in range(U):
             expected = np.abs(np.linalg.eigvals(toy.dense(p, u))).max()
-            assert float(found.curvature[u, p]) == pytest.approx(expected, rel=1e-4)
+            assert float(found.importance[u, p]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_subspace_too_small_is_completed_path_by_path() -> None:
     toy = Toy(1, hidden=12)
-    whole, small = toy.importance(**TIGHT), toy.importance(**TIGHT, max_subspace=6)
+    whole, small = toy.importance(TIGHT), toy.importance(replace(TIGHT, max_size=6))
     assert int((whole.n_products == 0).sum()) == P * U
     assert int((small.n_products > 0).sum()) > P
-    torch.testing.assert_close(small.curvature, whole.curvature, rtol=1e-4, atol=0)
+    torch.testing.assert_close(small.importance, whole.importance, rtol=1e-4, atol=0)
 
 
 def test_splitting_batches_changes_nothing() -> None:
     toy = Toy(2)
-    apart = toy.importance(**TIGHT, split=lambda batch: batch.split(1), max_graphs=100)
-    torch.testing.assert_close(apart.curvature, toy.importance(**TIGHT).curvature, rtol=1e-7, atol=0)
+    apart = toy.importance(replace(TIGHT, split_batch=lambda batch: batch.split(1), max_graphs=100))
+    torch.testing.assert_close(apart.importance, toy.importance(TIGHT).importance, rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("split", [lambda batch: batch.flip(0).split(1), lambda batch: [batch[:1]]])
 def test_a_wrong_split_is_named(split: Any) -> None:
-    with pytest.raises(ValueError, match="split does not cut"):
-        Toy().importance(**TIGHT, split=split)
+    with pytest.raises(ValueError, match="Invalid split_batch: it does not cut"):
+        Toy().importance(replace(TIGHT, split_batch=split))
 
 
-@pytest.mark.parametrize("method", ["exact", "shared_subspace"])
-def test_given_derivatives_take_the_place_of_double_backward_passes(method: str) -> None:
+@pytest.mark.parametrize("method", [Arnoldi(1e-5), SharedSubspace(1e-5)])
+def test_given_derivatives_take_the_place_of_double_backward_passes(method: Any) -> None:
     toy = Toy(3)
-    expected = toy.importance(method=method, tolerance=1e-5)
-    found = toy.importance(method=method, tolerance=1e-5, curvature=curvature_of(toy))
-    torch.testing.assert_close(found.curvature, expected.curvature, rtol=1e-9, atol=0)
+    expected = toy.importance(method)
+    found = toy.importance(method, derivatives=derivatives_of(toy))
+    torch.testing.assert_close(found.importance, expected.importance, rtol=1e-9, atol=0)
 
 
 def test_wrong_derivatives_are_named() -> None:
     toy = Toy(3)
-    with pytest.raises(RuntimeError, match=r"hessian that curvature gave for path 0 is off by"):
-        toy.importance(curvature=curvature_of(toy, 1.1))
+    with pytest.raises(RuntimeError, match=r"Invalid derivatives: the hessian of path 0 is off by"):
+        toy.importance(derivatives=derivatives_of(toy, 1.1))
 
     def shuffled(theta: Tensor, batch: Tensor, paths: list[int]) -> Any:
-        return curvature_of(toy)(theta, batch, paths[::-1])
+        return derivatives_of(toy)(theta, batch, paths[::-1])
 
-    with pytest.raises(ValueError, match="keep the order"):
-        toy.importance(curvature=shuffled)
+    with pytest.raises(ValueError, match="expected the order of paths"):
+        toy.importance(derivatives=shuffled)
 
 
 def test_float32_encoder_and_paths_without_effect() -> None:
@@ -94,47 +95,45 @@ def test_float32_encoder_and_paths_without_effect() -> None:
         toy.batches,
         encoder.parameters(),
         P,
-        method="shared_subspace",
+        method=SharedSubspace(),
     )
-    assert found.curvature[:, 2].tolist() == [0, 0]
+    assert found.importance[:, 2].tolist() == [0, 0]
     assert found.unconverged == []
     others = [0, 1, 3]
-    torch.testing.assert_close(found.curvature[:, others], exact.curvature[:, others], rtol=2e-3, atol=0)
+    torch.testing.assert_close(found.importance[:, others], exact.importance[:, others], rtol=2e-3, atol=0)
 
 
 def test_shares_agree_within_the_tolerance_and_a_resumed_run_to_the_digit(tmp_path: Path) -> None:
     toy = Toy(5)
-    whole = toy.importance(**TIGHT, folder=tmp_path / "whole")
-    toy.importance(**TIGHT, folder=tmp_path / "shared", share=(0, 2))
-    last = toy.importance(**TIGHT, folder=tmp_path / "shared", share=(1, 2))
-    torch.testing.assert_close(last.curvature, whole.curvature, rtol=1e-4, atol=0)
+    whole = toy.importance(TIGHT, folder=tmp_path / "whole")
+    toy.importance(TIGHT, folder=tmp_path / "shared", rank=0, world_size=2)
+    last = toy.importance(TIGHT, folder=tmp_path / "shared", rank=1, world_size=2)
+    torch.testing.assert_close(last.importance, whole.importance, rtol=1e-4, atol=0)
     torch.testing.assert_close(last.pi, whole.pi, rtol=1e-4, atol=0)
     for name in ("path_00001_control_000.json", "derivatives_00002.json"):
         (tmp_path / "whole" / name).unlink()
-    again = toy.importance(**TIGHT, folder=tmp_path / "whole")
-    assert torch.equal(again.curvature, whole.curvature)
+    again = toy.importance(TIGHT, folder=tmp_path / "whole")
+    assert torch.equal(again.importance, whole.importance)
     assert torch.equal(again.residual, whole.residual)
 
 
-def test_one_process_for_each_value() -> None:
+def test_processes_in_excess_of_the_paths_have_nothing_to_do() -> None:
     toy = Toy(5)
-    whole = toy.importance(**TIGHT)
-    parts = [toy.importance(**TIGHT, share=(rank, P * U)).curvature for rank in range(P * U)]
-    assert all(int(part.isfinite().sum()) == 1 for part in parts)
-    torch.testing.assert_close(torch.stack(parts).nansum(0), whole.curvature, rtol=1e-4, atol=0)
+    whole = toy.importance(TIGHT)
+    parts = [toy.importance(TIGHT, rank=rank, world_size=P + 2).importance for rank in range(P + 2)]
+    assert [int(part.isfinite().sum()) for part in parts] == [U] * P + [0, 0]
+    torch.testing.assert_close(torch.stack(parts).nansum(0), whole.importance, rtol=1e-4, atol=0)
 
 
-def subspace(toy: Toy, **options: Any) -> tuple[SharedSubspace, Coefficients]:
-    examples = [(batch, b) for batch in toy.batches for b in range(len(batch))]
-    hessians = ExampleHessians(toy.encoder, examples, list(toy.encoder.parameters()), 2)
-    gradients = torch.stack(
-        [torch.stack([hessians.gradient(e, u) for u in range(U)]) for e in range(len(examples))]
-    )
+def subspace(toy: Toy, **options: Any) -> tuple[Subspace, Coefficients]:
+    examples = [Example(batch, b) for batch in toy.batches for b in range(len(batch))]
+    encoder = EncoderDerivatives(toy.encoder, list(toy.encoder.parameters()), 2)
+    gradients = torch.stack([torch.stack([encoder.gradient(e, u) for u in range(U)]) for e in examples])
     generator = np.random.default_rng(0)
     n = len(examples)
     coefficients = Coefficients(generator.standard_normal((P, n)), generator.standard_normal((P, n, U)))
     options = {"tolerance": 1e-3, "max_size": 40, "seed": 0, **options}
-    return SharedSubspace(hessians, gradients, 1, coefficients, **options), coefficients
+    return Subspace(encoder, examples, gradients, 1, coefficients, **options), coefficients
 
 
 def dense(toy: Toy, coefficients: Coefficients, path: int, u: int) -> np.ndarray:
@@ -186,10 +185,10 @@ def test_complex_eigenvalues() -> None:
         wx = batch @ weights
         return torch.stack([wx + 0.1 * wx**3 + 0.01 * weights.square().sum(), turned @ weights], 1)
 
-    hessians = ExampleHessians(encoder, [(x, 0), (x, 1)], [weights], 2)
-    gradients = torch.stack([torch.stack([hessians.gradient(e, u) for u in range(2)]) for e in range(2)])
+    products, examples = EncoderDerivatives(encoder, [weights], 2), [Example(x, 0), Example(x, 1)]
+    gradients = torch.stack([torch.stack([products.gradient(e, u) for u in range(2)]) for e in examples])
     coefficients = Coefficients(np.array([[0.1, 0.2]]), np.array([[[0.0, 1.0], [0.0, 1.0]]]))
-    sub = SharedSubspace(hessians, gradients, 0, coefficients, tolerance=1e-8, max_size=8, seed=0)
+    sub = Subspace(products, examples, gradients, 0, coefficients, tolerance=1e-8, max_size=8, seed=0)
     list(sub.grow())
     matrix = sum(
         float(coefficients.slope[0, e])
@@ -203,7 +202,7 @@ def test_complex_eigenvalues() -> None:
     assert abs(expected.imag) > 0.5
     assert abs(value) == pytest.approx(abs(expected), rel=1e-6)
     assert residual < 1e-8
-    sub = SharedSubspace(hessians, gradients, 0, coefficients, tolerance=1e-8, max_size=2, seed=0)
+    sub = Subspace(products, examples, gradients, 0, coefficients, tolerance=1e-8, max_size=2, seed=0)
     list(sub.grow())
     assert abs(sub.refined(0, 60, 8).value) == pytest.approx(abs(expected), rel=1e-6)
 
@@ -220,4 +219,4 @@ def test_non_finite_encoder_is_named() -> None:
     toy.encoder = Broken()
     toy.encoder.inner = inner
     with pytest.raises(FloatingPointError, match=r"control 0.*look into the encoder"):
-        toy.importance(**TIGHT)
+        toy.importance(TIGHT)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.importance.problem import Batch, Scale, make_batches, make_encoder, make_synth
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
-from scrapl_optim import Progress, theta_importance
-from scrapl_optim.example_hessians import ExampleHessians
+from scrapl_optim import Arnoldi, Progress, SharedSubspace, theta_importance
+from scrapl_optim._importance.encoder import EncoderDerivatives, Example
 
 OURS, PEER = CONTENDERS = ("ours", "scrapl-loss")
 
@@ -73,17 +73,19 @@ class Ours:
     def path_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
         return self.loss(sound, self._targets[batch.first], path)
 
-    def values(self, paths: Sequence[int], *, together: bool = True, **options: Any) -> Values:
-        """C of some paths by Taylor series; together, in a subspace that they share, or each by itself.
-
-        Options are those of theta_importance.
-        """
+    def values(
+        self, paths: Sequence[int], *, together: bool = True, tolerance: float = 1e-3, check: bool = True
+    ) -> Values:
+        """C of some paths by Taylor series; together, in a subspace that they share, or each by itself."""
         if together:
             n_examples = sum(len(batch.shift) for batch in self.batches)
-            options = {"method": "shared_subspace", "split": _examples, "max_graphs": n_examples, **options}
-        return _importance(self, self.path_loss, self.n_paths, paths, {"curvature": self.curvatures, **options})
+            method: Any = SharedSubspace(tolerance, split_batch=_examples, max_graphs=n_examples)
+        else:
+            method = Arnoldi(tolerance, max_graphs=len(self.batches))
+        options = {"method": method, "derivatives": self.derivatives, "check": check}
+        return _importance(self, self.path_loss, self.n_paths, paths, options)
 
-    def curvatures(
+    def derivatives(
         self, theta: Tensor, batch: Batch, paths: Sequence[int]
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Path, s and H of each path on a batch."""
@@ -106,13 +108,14 @@ class Ours:
             started = time.perf_counter()
             taylor.curvature(path)
             derivatives.append(time.perf_counter() - started)
-        encoder = ExampleHessians(self._encode, [(_examples(batch)[0], 0)], list(self.encoder.parameters()), 1)
+        encoder = EncoderDerivatives(self._encode, list(self.encoder.parameters()), 1)
+        example = Example(_examples(batch)[0], 0)
         generator = torch.Generator().manual_seed(0)
         vector = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64).to(encoder.dtype)
         seconds = []
         for _ in range(n_products + 1):  # the first builds the graph
             started = time.perf_counter()
-            vector = encoder.product(0, 0, vector / vector.norm())
+            vector = encoder.hessian_product(example, 0, vector / vector.norm())
             seconds.append(time.perf_counter() - started)
         return {"examples": len(theta), "once": once, "derivatives": derivatives, "products": seconds[1:]}
 
@@ -219,9 +222,12 @@ class Peer:
             )  # fmt: skip
         return [float(value) for value in found.abs()]
 
-    def crossed(self, paths: Sequence[int], *, unpad: bool = False, **options: Any) -> Values:
+    def crossed(
+        self, paths: Sequence[int], *, unpad: bool = False, tolerance: float = 1e-3, check: bool = True
+    ) -> Values:
         """C of some paths by theta_importance with its transform and its distance, with or without padding."""
         loss = self._unpadded_loss if unpad else self._path_loss
+        options = {"method": Arnoldi(tolerance, max_graphs=len(self.batches)), "check": check}
         return _importance(self, loss, self.n_paths, paths, options)
 
     @property
@@ -264,10 +270,10 @@ def _importance(side: Any, path_loss: Any, n_paths: int, paths: Sequence[int], o
         n_paths,
         paths=paths,
         progress=keep_time,
-        **{"max_graphs": len(side.batches), **options},
+        **options,
     )
     rows = list(paths)
     tables: list[np.ndarray] = [
-        table[:, rows].T.numpy() for table in (found.curvature, found.residual, found.n_products)
+        table[:, rows].T.numpy() for table in (found.importance, found.residual, found.n_products)
     ]
     return Values(tables[0].tolist(), tables[1].tolist(), tables[2].tolist(), stages)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scrapl_optim import ThetaImportance, theta_importance
+from scrapl_optim import Arnoldi, ThetaImportance, theta_importance
 
 P, U, B = 4, 2, 3
+EXACT = Arnoldi(tolerance=1e-10, max_products=500)
 
 
 class Toy:
@@ -32,10 +33,10 @@ class Toy:
     def loss(self, sound: Tensor, batch: Tensor, path: int) -> Tensor:
         return ((sound @ self.mixes[path]).tanh() - batch[:, :1]).square().mean() * self.mixes[path].norm()
 
-    def importance(self, **kwargs: Any) -> ThetaImportance:
-        kwargs = {"tolerance": 1e-10, "max_products": 500, **kwargs}
+    def importance(self, method: Any = EXACT, **options: Any) -> ThetaImportance:
+        weights = self.encoder.parameters()
         return theta_importance(
-            self.encoder, self.synth, self.loss, self.batches, self.encoder.parameters(), P, **kwargs
+            self.encoder, self.synth, self.loss, self.batches, weights, P, method=method, **options
         )
 
     def dense(self, path: int, u: int) -> np.ndarray:

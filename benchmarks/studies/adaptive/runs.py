@@ -19,7 +19,7 @@ from benchmarks.sound_matching.train import ParameterError, Trainer
 from benchmarks.studies.adaptive.arms import Arm, PathObjective, run_configuration
 from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment
 from scrapl_jtfs import JTFSPathLoss
-from scrapl_optim import AdaptivePathSampler, PathSampler, theta_importance
+from scrapl_optim import AdaptivePathSampler, PathSampler, SharedSubspace, theta_importance
 
 _TOLERANCE, _SAMPLES_PER_BANDWIDTH = 1e-2, 2.0
 
@@ -54,10 +54,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
         [data.spectrograms[:examples]],
         trainer.encoder.parameters(),
         jtfs.n_paths,
-        tolerance=_TOLERANCE,
-        method="shared_subspace",
-        split=lambda batch: batch.split(1),
-        max_graphs=examples,
+        method=SharedSubspace(_TOLERANCE, split_batch=lambda batch: batch.split(1), max_graphs=examples),
         check=True,
     )
     return {
@@ -66,7 +63,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
         "examples": examples,
         "unconverged": found.unconverged,
         "seconds": time.perf_counter() - started,
-        "curvature": found.curvature.tolist(),
+        "curvature": found.importance.tolist(),
         "pi": found.pi.tolist(),
     }
 

@@ -1,10 +1,10 @@
 """Results of theta-importance as they come: on disk if asked, so that they survive and can be shared."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scrapl_optim.eigenvalue import Eigenvalue
-from scrapl_optim.path_curvature import PathCurvature
+from scrapl_optim._importance.derivatives import PathDerivatives
+from scrapl_optim._importance.eigenvalue import Eigenvalue
+from scrapl_optim.checkpoint import write_atomically
 
 _RUN = "run.json"
 
@@ -44,58 +45,68 @@ class ImportanceStore:
         path = self._folder / _RUN
         if not path.exists():
             _write(path, run)
-        found = json.loads(path.read_text())
-        differing = sorted(key for key in run if not _agree(key, found.get(key), run[key]))
+        theirs = json.loads(path.read_text())
+        differing = sorted(key for key in run if not _agree(key, theirs.get(key), run[key]))
         if differing:
             raise ValueError(
-                f"{self._folder} holds results of another run: {', '.join(differing)} differ; use another folder, "
-                "or delete this one to start over"
+                f"Invalid folder: {self._folder} holds results of another run, whose {', '.join(differing)} "
+                "differ; expected one of this run, or none; use another folder, or delete this one to start over"
             )
 
     def get(self, path_idx: int, control: int) -> Eigenvalue | None:
         """Return a value if it is known."""
-        found = self._values.get((path_idx, control))
-        if found is None and self._folder is not None:
-            found = _read(self._file(path_idx, control))
-            if found is not None:
-                self._values[path_idx, control] = found
-        return found
+        known = self._values.get((path_idx, control))
+        if known is None and self._folder is not None:
+            known = _read(self._file(path_idx, control))
+            if known is not None:
+                self._values[path_idx, control] = known
+        return known
 
-    def put(self, path_idx: int, control: int, found: Eigenvalue) -> None:
+    def put(self, path_idx: int, control: int, eigenvalue: Eigenvalue) -> None:
         """Keep a value."""
-        self._values[path_idx, control] = found
+        self._values[path_idx, control] = eigenvalue
         if self._folder is not None:
-            value = [found.value.real, found.value.imag]
-            _write(self._file(path_idx, control), {**found._asdict(), "value": value})
+            value = [eigenvalue.value.real, eigenvalue.value.imag]
+            _write(self._file(path_idx, control), {**eigenvalue._asdict(), "value": value})
 
-    def derivatives(self, path_idx: int, controls: list[int]) -> list[PathCurvature] | None:
-        """Return s and H of a path on each batch, with these rows in each H, if they are known."""
-        found = None if self._folder is None else _read_derivatives(self._derivatives_file(path_idx))
-        if found is None or any(u not in found[0] for u in controls):
-            return None
-        rows = [found[0].index(u) for u in controls]
-        return [PathCurvature(c.slope, c.hessian[:, rows]) for c in found[1]]
+    def derivatives(self, path_idx: int) -> list[PathDerivatives] | None:
+        """Return s and H of a path on each batch if they are known."""
+        return None if self._folder is None else self._read_derivatives(self._derivatives_file(path_idx))
 
-    def put_derivatives(self, path_idx: int, controls: list[int], found: list[PathCurvature]) -> None:
+    def put_derivatives(self, path_idx: int, derivatives: list[PathDerivatives]) -> None:
         """Keep s and H of a path on disk, if there is a folder: the caller has them in memory."""
         if self._folder is not None:
-            batches = [{"slope": c.slope.tolist(), "hessian": c.hessian.tolist()} for c in found]
-            _write(self._derivatives_file(path_idx), {"controls": controls, "batches": batches})
+            batches = [{"slope": d.slope.tolist(), "hessian": d.hessian.tolist()} for d in derivatives]
+            content = {"controls": list(range(self.n_controls)), "batches": batches}
+            _write(self._derivatives_file(path_idx), content)
+
+    def _read_derivatives(self, file: Path) -> list[PathDerivatives] | None:
+        try:
+            content = json.loads(file.read_text())
+            # Older versions left some rows of each Hessian to other processes: such a file does not serve.
+            if content["controls"] != list(range(self.n_controls)):
+                return None
+            return [
+                PathDerivatives(*(_as_tensor(batch[name]) for name in PathDerivatives._fields))
+                for batch in content["batches"]
+            ]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
 
     def table(self) -> dict[str, Tensor]:
         """Return what is known as tensors of shape (U, P): NaN, NaN and 0 where nothing is."""
         shape = (self.n_controls, self.n_paths)
-        curvature = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
+        importance = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
         residual = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
         n_products = torch.zeros(shape, dtype=torch.int64, device="cpu")
         for path_idx in range(self.n_paths):
             for control in range(self.n_controls):
-                found = self.get(path_idx, control)
-                if found is not None:
-                    curvature[control, path_idx] = abs(found.value)
-                    residual[control, path_idx] = found.residual
-                    n_products[control, path_idx] = found.n_products
-        return {"curvature": curvature, "residual": residual, "n_products": n_products}
+                known = self.get(path_idx, control)
+                if known is not None:
+                    importance[control, path_idx] = abs(known.value)
+                    residual[control, path_idx] = known.residual
+                    n_products[control, path_idx] = known.n_products
+        return {"importance": importance, "residual": residual, "n_products": n_products}
 
     def _derivatives_file(self, path_idx: int) -> Path:
         return (self._folder or Path()) / f"derivatives_{path_idx:05d}.json"
@@ -114,30 +125,13 @@ def _read(file: Path) -> Eigenvalue | None:
         return None
 
 
-def _read_derivatives(file: Path) -> tuple[list[int], list[PathCurvature]] | None:
-    try:
-        content = json.loads(file.read_text())
-        batches = [
-            PathCurvature(*(_as_tensor(batch[name]) for name in PathCurvature._fields))
-            for batch in content["batches"]
-        ]
-        return list(content["controls"]), batches
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None
-
-
 def _as_tensor(numbers: Any) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write so that the file is there whole or not at all, also where several processes write the same."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
+    text = json.dumps(content)
+    write_atomically(path, lambda partial: partial.write_text(text))
 
 
 def _fingerprint(theta: Tensor) -> list[float]:
@@ -147,12 +141,13 @@ def _fingerprint(theta: Tensor) -> list[float]:
     return [float(theta.shape[0]), float(theta.mean()), float((weights * theta).sum())]
 
 
-def _agree(key: str, found: Any, wanted: Any) -> bool:
-    if key != "controls" or found is None:
-        return found == wanted
-    return len(found) == len(wanted) and all(
+def _agree(key: str, theirs: Any, ours: Any) -> bool:
+    """Return whether two runs have the same settings; controls may differ by what machines round."""
+    if key != "controls" or theirs is None:
+        return theirs == ours
+    return len(theirs) == len(ours) and all(
         math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3)
-        for one, other in zip(found, wanted, strict=True)
+        for one, other in zip(theirs, ours, strict=True)
         for a, b in zip(one, other, strict=True)
     )
 

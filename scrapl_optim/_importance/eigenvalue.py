@@ -1,4 +1,6 @@
-"""Eigenvalue of largest magnitude of a matrix that is known by its products with vectors."""
+"""Arnoldi's method: the eigenvalue of largest magnitude of a matrix known by its products with vectors."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -44,12 +46,12 @@ def dominant_eigenvalue(
         start: vector to start from, shape ``(n,)``, floating; not orthogonal to the eigenvector, e.g. random.
         tolerance: on the relative residual. For a normal M the error of the eigenvalue is at most that, and
             far less (its square over the gap) if M is symmetric and the eigenvalue is single.
-        max_products: products to take at most; what is reached then is returned, as not converged.
+        max_products: products to take at most, at least 1; what is reached then is returned, as not converged.
         max_basis: vectors of the basis, of which the best half is kept when it is full; at least 4. It takes
             one and a half times ``max_basis`` vectors of memory.
 
     Raises:
-        ValueError: if a limit is too small, or ``start`` is zero or not a vector of finite floating numbers.
+        ValueError: if ``start`` is zero or not a vector of finite floating numbers.
         FloatingPointError: if a product has an inf or a NaN.
 
     Example:
@@ -61,7 +63,7 @@ def dominant_eigenvalue(
 
     Source: W. E. Arnoldi, Quart. Appl. Math. 9 (1951); SCRAPL, equation (12).
     """
-    _check(start, tolerance, max_products, max_basis)
+    _check_start(start)
     basis = [start / torch.linalg.vector_norm(start)]
     projected = np.zeros((max_basis + 1, max_basis))
     for n_products in range(1, max_products + 1):
@@ -75,18 +77,12 @@ def dominant_eigenvalue(
     raise RuntimeError("unreachable: the last product returns")
 
 
-def _check(start: Tensor, tolerance: float, max_products: int, max_basis: int) -> None:
+def _check_start(start: Tensor) -> None:
     if start.ndim != 1 or not start.is_floating_point():
-        raise ValueError(f"start has shape {tuple(start.shape)} and {start.dtype}, expected a floating vector")
+        raise ValueError(f"Invalid start: shape {tuple(start.shape)}, {start.dtype}; expected a floating vector")
     norm = float(torch.linalg.vector_norm(start))
     if not (math.isfinite(norm) and norm > 0):
-        raise ValueError(f"start has norm {norm}, expected a finite vector other than zero")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance={tolerance}, expected a positive number")
-    if max_products < 1:
-        raise ValueError(f"max_products={max_products}, expected at least 1")
-    if max_basis < 4:
-        raise ValueError(f"max_basis={max_basis}, expected at least 4")
+        raise ValueError(f"Invalid start: norm {norm}; expected a finite vector other than zero")
 
 
 def _extend(

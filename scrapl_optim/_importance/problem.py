@@ -1,23 +1,68 @@
-"""What would make theta-importance meaningless, found before the work and named."""
+"""The problem that theta-importance is asked of, and what would make its answer meaningless."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from scrapl_optim.path_curvature import couples_examples, path_curvature
-
-if TYPE_CHECKING:
-    from scrapl_optim.importance_arguments import Problem
-    from scrapl_optim.importance_search import Search
+from scrapl_optim._importance.checks import as_list, check_takes
+from scrapl_optim._importance.derivatives import couples_examples, path_derivatives
+from scrapl_optim._validation import as_n_paths, refuse_paths
 
 _RANDOM_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
 
 
+class Problem(NamedTuple):
+    """The functions, data and weights that define the matrices of equation (12).
+
+    Attributes:
+        encoder: maps a batch to controls theta of shape ``(B, U)``; deterministic.
+        synth: maps controls and the batch to a sound, or whatever the path loss takes; deterministic.
+        path_loss: maps the sound, the batch and a path to a scalar, a mean or sum over examples.
+        batches: the data; anything that the three understand.
+        params: weights of the encoder.
+        n_paths: P.
+    """
+
+    encoder: Callable[[Any], Tensor]
+    synth: Callable[[Tensor, Any], Any]
+    path_loss: Callable[[Any, Any, int], Tensor]
+    batches: Sequence[Any]
+    params: Sequence[Tensor]
+    n_paths: int
+
+    def loss(self, batch: Any, path_idx: int) -> Callable[[Tensor], Tensor]:
+        """Return the loss of a path on a batch as a function of the controls."""
+        return lambda theta: self.path_loss(self.synth(theta, batch), batch, path_idx)
+
+
+def as_problem(encoder: Any, synth: Any, path_loss: Any, batches: Any, params: Any, n_paths: Any) -> Problem:
+    """Return the problem; raise TypeError or ValueError, by name, where it is none."""
+    check_takes(encoder, "encoder", "batch")
+    check_takes(synth, "synth", "theta", "batch")
+    check_takes(path_loss, "path_loss", "sound", "batch", "path_idx")
+    if isinstance(batches, Tensor):
+        raise TypeError("Invalid batches: a tensor; expected a sequence of batches; a single batch is [batch]")
+    weights = as_list(params, "params", "the weights of the encoder")
+    for weight in weights:
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            raise TypeError(
+                f"Invalid params: a {type(weight).__name__}; expected floating tensors, as parameters()"
+            )
+    kinds = {(weight.dtype, weight.device) for weight in weights}
+    if len(kinds) > 1:
+        raise ValueError(f"Invalid params: of several dtypes or devices, {sorted(map(str, kinds))}; expected one")
+    data = as_list(batches, "batches", "at least one batch")
+    refuse_paths(n_paths)
+    return Problem(encoder, synth, path_loss, data, weights, as_n_paths(n_paths))
+
+
 def check_problem(
-    problem: "Problem", paths: Sequence[int], dtype: torch.dtype | None, seed: int, thorough: bool
+    problem: Problem, paths: Sequence[int], dtype: torch.dtype | None, seed: int, thorough: bool
 ) -> list[Tensor]:
     """Return the controls of each batch, detached; raise if the problem is not what the method needs."""
     if thorough:
@@ -93,13 +138,9 @@ def check_repeats(name: str, call: Callable[[], Any]) -> None:
             )
 
 
-def check_coupling(problem: "Problem", batch: Any, theta: Tensor, path: int, seed: int) -> None:
+def check_coupling(problem: Problem, batch: Any, theta: Tensor, path: int, seed: int) -> None:
     """Raise if the loss of a path couples examples, whose Hessian is then not block-diagonal."""
-
-    def loss(controls: Tensor) -> Tensor:
-        return problem.path_loss(problem.synth(controls, batch), batch, path)
-
-    if couples_examples(loss, theta, torch.Generator("cpu").manual_seed(seed)):
+    if couples_examples(problem.loss(batch, path), theta, torch.Generator("cpu").manual_seed(seed)):
         raise RuntimeError(
             f"the loss of path {path} couples the examples of a batch: its second derivative between different "
             "examples does not vanish. Use a mean or sum over examples (not, say, one norm over the batch, and no "
@@ -107,26 +148,27 @@ def check_coupling(problem: "Problem", batch: Any, theta: Tensor, path: int, see
         )
 
 
-def check_curvature(search: "Search", path: int) -> None:
-    """Raise if the derivatives given for a path are not those of double backward passes."""
-    batch, theta = search.problem.batches[0], search.thetas[0]
-    theta = theta if search.dtype is None else theta.to(search.dtype)
-    expected = path_curvature(search.loss(batch, path), theta)
-    if search.curvature is None:
-        return
-    given_path, *given = next(iter(search.curvature(theta, batch, [path])))
-    for name, found, wanted in zip(("slope", "hessian"), given, expected, strict=True):
-        if given_path != path or found.shape != wanted.shape:
+def check_derivatives(
+    problem: Problem, derivatives: Any, theta: Tensor, dtype: torch.dtype | None, path: int
+) -> None:
+    """Raise if the derivatives that a user's function gives for a path are not those of double backward passes."""
+    batch = problem.batches[0]
+    theta = theta if dtype is None else theta.to(dtype)
+    expected = path_derivatives(problem.loss(batch, path), theta)
+    its_path, *computed = next(iter(derivatives(theta, batch, [path])))
+    for name, found, reference in zip(expected._fields, computed, expected, strict=True):
+        if its_path != path or found.shape != reference.shape:
             raise ValueError(
-                f"curvature gave path {given_path} with a {name} of shape {tuple(found.shape)}, expected path "
-                f"{path} with {tuple(wanted.shape)}"
+                f"Invalid derivatives: path {its_path} with a {name} of shape {tuple(found.shape)}; expected path "
+                f"{path} with {tuple(reference.shape)}"
             )
-        largest = float(wanted.abs().max())
-        error = float((found.to(wanted) - wanted).abs().max())
+        largest = float(reference.abs().max())
+        error = float((found.to(reference) - reference).abs().max())
         if not error <= 1e-3 * largest:
             raise RuntimeError(
-                f"the {name} that curvature gave for path {path} is off by {error:.2g}, with {largest:.2g} its "
-                "largest entry by double backward passes; check that both have the same loss, target and batch"
+                f"Invalid derivatives: the {name} of path {path} is off by {error:.2g}; expected that of double "
+                f"backward passes, with {largest:.2g} its largest entry; check that both have the same loss, "
+                "target and batch"
             )
 
 

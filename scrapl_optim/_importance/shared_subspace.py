@@ -1,27 +1,151 @@
-"""Eigenvalues of many matrices that are combinations of few, from one subspace for all."""
+"""The method that finds the eigenvalues of all paths, mixtures of the same few matrices, from one subspace."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scrapl_optim.eigenvalue import Eigenvalue, dominant_eigenvalue
-from scrapl_optim.example_hessians import ExampleHessians
+from scrapl_optim._importance.checks import checked_options
+from scrapl_optim._importance.derivatives import PathDerivatives
+from scrapl_optim._importance.eigenvalue import Eigenvalue, dominant_eigenvalue
+from scrapl_optim._importance.encoder import EncoderDerivatives, Example
+from scrapl_optim._importance.search import Search, largest_entry
 
-SKETCH = 1024
-"""Numbers that stand for a vector when its norm is estimated: the error is 1 / sqrt(2 SKETCH) of it, 2%."""
+# Numbers that stand for a vector when its norm is estimated: the error is 1 / sqrt(2 _SKETCH) of it, 2%.
+_SKETCH = 1024
+# Paths whose Krylov spaces, from random vectors, the subspace starts from, and their dimension at most.
+_N_EXPLORED, _N_KRYLOV = 2, 12
+# Paths chosen at a time, by whose residuals the subspace grows.
+_N_CHOSEN = 16
 
-N_EXPLORED, N_KRYLOV = 2, 12
-"""Paths whose Krylov spaces, from random vectors, the subspace starts from, and their dimension at most."""
 
-N_CHOSEN = 16
-"""Paths chosen at a time, by whose residuals the subspace grows."""
+@dataclass(frozen=True)
+class SharedSubspace:
+    r"""Find the eigenvalues of all paths of a control from one subspace; single ones finish by Arnoldi's method.
+
+    The values are those of :class:`Arnoldi` to the same tolerance, much faster where paths are many and examples
+    few; which paths take part changes them within the tolerance.
+
+    Args:
+        tolerance: relative residual of an eigenvalue to stop at.
+        max_size: largest dimension of the shared subspace. Values that it does not settle are finished one by one.
+            The memory is ``max_size`` numbers for each weight, and U for each weight and example.
+        split_batch: cuts a batch into batches of one example for the encoder, as in ``lambda x: x.split(1)``,
+            which makes a product B times cheaper; ``None`` leaves batches whole.
+        max_products: products to take at most for an eigenvalue that the subspace does not settle.
+        max_basis: Arnoldi vectors kept before a restart then, at least 4.
+        max_graphs: examples whose graph through the encoder's gradient is kept between products. More are faster,
+            fewer take less memory.
+
+    Raises:
+        TypeError: if an option is not a number, or ``split_batch`` cannot be called with a batch.
+        ValueError: if an option is out of its domain.
+
+    Example:
+        >>> SharedSubspace(tolerance=1e-2, max_size=200).max_size
+        200
+    """
+
+    tolerance: float = 1e-3
+    max_size: int = 120
+    split_batch: Callable[[Any], Sequence[Any]] | None = None
+    max_products: int = 60
+    max_basis: int = 20
+    max_graphs: int = 1
+
+    # What folders of results and ThetaImportance.method call it.
+    label: ClassVar[str] = "shared_subspace"
+
+    def __post_init__(self) -> None:
+        checked_options(self)
+
+    def find_values(self, search: Search, paths: Sequence[int]) -> None:
+        """Find the values of some paths; :func:`theta_importance` calls it.
+
+        Those that are known take part, so that a resumed run agrees with one that was never interrupted.
+        """
+        derivatives: list[list[PathDerivatives]] = []
+        for p, of_path in search.derivatives(paths):
+            derivatives.append(of_path)
+            search.advance("derivatives", p)
+        encoder = EncoderDerivatives(search.problem.encoder, search.problem.params, self.max_graphs)
+        examples = self._examples(search)
+        gradients = torch.stack([
+            torch.stack([encoder.gradient(example, u) for u in range(search.n_controls)]) for example in examples
+        ])  # fmt: skip
+        for u in range(search.n_controls):
+            scales = [largest_entry(of_path, u) for of_path in derivatives]
+            for p, scale in zip(paths, scales, strict=True):
+                if scale == 0:
+                    search.keep(p, u, Eigenvalue(0j, 0.0, 0, True))
+            acting = [i for i, scale in enumerate(scales) if scale > 0]
+            if acting:
+                coefficients = _coefficients([derivatives[i] for i in acting], [scales[i] for i in acting], u)
+                subspace = Subspace(
+                    encoder, examples, gradients, u, coefficients, tolerance=self.tolerance,
+                    max_size=min(self.max_size, encoder.n_weights), seed=search.seed * search.n_controls + u,
+                )  # fmt: skip
+                self._read_values(search, subspace, u, [(paths[i], scales[i]) for i in acting])
+            encoder.forget()
+
+    def _read_values(self, search: Search, subspace: Subspace, u: int, paths: list[tuple[int, float]]) -> None:
+        """Grow the subspace of a control and keep the values of paths, each with the scale of its coefficients."""
+        try:
+            for _ in subspace.grow():
+                search.advance("subspace")
+            for i, (p, scale) in enumerate(paths):
+                value, residual, _ = subspace.value(i)
+                found = Eigenvalue(value, residual, 0, residual <= self.tolerance)
+                if not found.converged:
+                    found = subspace.refined(i, self.max_products, self.max_basis)
+                search.keep(p, u, found._replace(value=found.value * scale))
+        except FloatingPointError as error:
+            raise FloatingPointError(f"control {u}: {error}; look into the encoder") from error
+
+    def _examples(self, search: Search) -> list[Example]:
+        """Return the examples of all batches in order."""
+        examples: list[Example] = []
+        for batch, theta in zip(search.problem.batches, search.thetas, strict=True):
+            if self.split_batch is None:
+                examples += [Example(batch, b) for b in range(theta.shape[0])]
+                continue
+            parts = list(self.split_batch(batch))
+            with torch.no_grad():
+                controls = [search.problem.encoder(part) for part in parts]
+            if sum(len(part) for part in controls) != theta.shape[0] or not torch.allclose(
+                torch.cat(controls), theta, rtol=1e-3, atol=1e-5
+            ):
+                raise ValueError(
+                    "Invalid split_batch: it does not cut a batch into its examples, as the encoder does not give "
+                    "the parts, in order, what it gives the batch; expected parts that do; leave split_batch out, "
+                    "or see whether the encoder couples examples"
+                )
+            examples += [
+                Example(part, b) for part, theta in zip(parts, controls, strict=True) for b in range(len(theta))
+            ]
+        return examples
+
+
+def _coefficients(derivatives: list[list[PathDerivatives]], scales: list[float], u: int) -> Coefficients:
+    """Return s and H of a control for all paths and examples, divided by the scale of each path."""
+    slopes = [
+        np.concatenate([slope[:, u].cpu().numpy() / scale for slope, _ in of_path])
+        for of_path, scale in zip(derivatives, scales, strict=True)
+    ]
+    rows = [
+        np.concatenate([hessian[:, u].cpu().numpy() / scale for _, hessian in of_path])
+        for of_path, scale in zip(derivatives, scales, strict=True)
+    ]
+    return Coefficients(np.array(slopes, dtype=np.float64), np.array(rows, dtype=np.float64))
 
 
 class Coefficients(NamedTuple):
-    r"""What tells the matrices of one control u apart, each scaled to a largest entry of one.
+    r"""Coefficients of the matrices of one control u, those of each path scaled to a largest entry of one.
 
     Attributes:
         slope: :math:`s_{peu}`, shape ``(P, E)``.
@@ -32,7 +156,7 @@ class Coefficients(NamedTuple):
     hessian: np.ndarray
 
 
-class SharedSubspace:
+class Subspace:
     r"""A subspace V that nearly contains the dominant eigenvectors of all paths' matrices for one control u.
 
     These are combinations of the same Hessians and gradients of the E examples, with coefficients of the path:
@@ -46,7 +170,8 @@ class SharedSubspace:
     residuals themselves, the largest and most different first.
 
     Args:
-        hessians: of the encoder.
+        encoder: gives the products with its Hessians.
+        examples: E of them.
         gradients: :math:`\nabla\theta_{eu}`, shape ``(E, U, n_weights)``.
         u: the control.
         coefficients: of all paths.
@@ -58,7 +183,8 @@ class SharedSubspace:
 
     def __init__(
         self,
-        hessians: ExampleHessians,
+        encoder: EncoderDerivatives,
+        examples: Sequence[Example],
         gradients: Tensor,
         u: int,
         coefficients: Coefficients,
@@ -67,7 +193,8 @@ class SharedSubspace:
         max_size: int,
         seed: int,
     ) -> None:
-        self._hessians, self._gradients, self._u, self._c = hessians, gradients, u, coefficients
+        self._encoder, self._examples = encoder, examples
+        self._gradients, self._u, self._c = gradients, u, coefficients
         self._tolerance, self._max_size, self._seed = tolerance, max_size, seed
         n_examples, n_controls, n = gradients.shape
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -78,11 +205,11 @@ class SharedSubspace:
         self._basis = gradients.new_empty(max_size, n)
         self.size = 0
         self._inner = np.zeros((n_examples, max_size, max_size))
-        self._sketched = np.zeros((n_examples, SKETCH, max_size))
-        self._sketched_basis = np.zeros((SKETCH, max_size))
+        self._sketched = np.zeros((n_examples, _SKETCH, max_size))
+        self._sketched_basis = np.zeros((_SKETCH, max_size))
         self._projected = np.zeros((n_examples, n_controls, max_size))
         flat = self._sketch(gradients.reshape(-1, n))
-        self._sketched_gradients = flat.T.reshape(n_examples, n_controls, SKETCH)
+        self._sketched_gradients = flat.T.reshape(n_examples, n_controls, _SKETCH)
 
     @property
     def n_paths(self) -> int:
@@ -94,7 +221,7 @@ class SharedSubspace:
         for direction in _principal(self._gradients.flatten(0, 1), self._max_size // 4):
             self._add(direction)
         generator = torch.Generator("cpu").manual_seed(self._seed)
-        for path in self._different(N_EXPLORED):
+        for path in self._different(_N_EXPLORED):
             start = torch.randn(self._basis.shape[1], generator=generator, dtype=torch.float64, device="cpu")
             self._explore(path, start.to(self._basis))
         open_ = list(range(self.n_paths))
@@ -113,7 +240,7 @@ class SharedSubspace:
     def _explore(self, path: int, start: Tensor) -> None:
         """Add the Krylov space of a path's matrix and a vector, until the path's residual is small."""
         direction = start
-        for _ in range(N_KRYLOV):
+        for _ in range(_N_KRYLOV):
             products = self._add(direction)
             if products is None or self.value(path)[1] <= self._tolerance:
                 return
@@ -142,7 +269,10 @@ class SharedSubspace:
     def _product(self, path: int, vector: Tensor) -> Tensor:
         """Return the transposed matrix of a path times a vector of weights."""
         u, slope = self._u, self._c.slope[path]
-        products = (self._hessians.product(e, u, vector) if slope[e] else None for e in range(len(slope)))
+        products = (
+            self._encoder.hessian_product(example, u, vector) if s else None
+            for example, s in zip(self._examples, slope, strict=True)
+        )
         return self._combined(path, vector, products)
 
     def _combined(self, path: int, vector: Tensor, products: Iterable[Tensor | None]) -> Tensor:
@@ -191,7 +321,7 @@ class SharedSubspace:
             return []
         left = np.array([self._sketched_residual(p, found[p][0], found[p][2]) / abs(found[p][0]) for p in paths])
         chosen: list[int] = []
-        while len(chosen) < min(N_CHOSEN, len(paths)):
+        while len(chosen) < min(_N_CHOSEN, len(paths)):
             norms = np.linalg.norm(left, axis=1)
             best = int(norms.argmax())
             # What is smaller adds little, and its sketch is mostly noise.
@@ -222,7 +352,7 @@ class SharedSubspace:
             return None
         k = self.size
         self._basis[k] = vector
-        products = [self._hessians.product(e, self._u, vector) for e in range(len(self._inner))]
+        products = [self._encoder.hessian_product(example, self._u, vector) for example in self._examples]
         for e, product in enumerate(products):
             column = (self._basis[: k + 1] @ product).double().cpu().numpy()
             if not np.isfinite(column).all():
@@ -247,10 +377,10 @@ class SharedSubspace:
         return rest / torch.linalg.vector_norm(rest)
 
     def _sketch(self, rows: Tensor) -> np.ndarray:
-        """Return sums of entries with random signs, shape ``(SKETCH, len(rows))``."""
+        """Return sums of entries with random signs, shape ``(_SKETCH, len(rows))``."""
         signed = rows * self._signs
-        padded = torch.nn.functional.pad(signed, (0, -signed.shape[-1] % SKETCH))
-        return padded.view(len(rows), -1, SKETCH).sum(1).double().cpu().numpy().T
+        padded = torch.nn.functional.pad(signed, (0, -signed.shape[-1] % _SKETCH))
+        return padded.view(len(rows), -1, _SKETCH).sum(1).double().cpu().numpy().T
 
     def _vector(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(x)).to(self._basis) @ self._basis[: self.size]

@@ -1,0 +1,1 @@
+"""The parts of theta-importance; :mod:`scrapl_optim.importance` is what users call."""
