@@ -15,7 +15,10 @@ draw of p from pi   ``sampler.PathSampler``                 the same
 ==================  ======================================  =====================================
 """
 
-from scrapl_optim.adaptive import AdaptivePathSampler
+from __future__ import annotations
+
+from typing import Any
+
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
 from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
@@ -24,7 +27,6 @@ from scrapl_optim.probabilities import load_pi, probabilities, save_pi
 from scrapl_optim.sampler import PathSampler
 
 __all__ = [
-    "AdaptivePathSampler",
     "Arnoldi",
     "PathAdamSAGA",
     "PathLog",
@@ -39,3 +41,13 @@ __all__ = [
     "save_pi",
     "theta_importance",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AdaptivePathSampler":
+        from scrapl_optim._deprecation import warn_renamed
+        from scrapl_optim.experimental import AdaptivePathSampler
+
+        warn_renamed("scrapl_optim.AdaptivePathSampler", "scrapl_optim.experimental.AdaptivePathSampler")
+        return AdaptivePathSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

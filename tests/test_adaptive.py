@@ -10,7 +10,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scrapl_optim import AdaptivePathSampler, PathSampler
+from scrapl_optim import PathSampler
+from scrapl_optim.experimental import AdaptivePathSampler
 
 updates = st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.floats(0, 1e6)), max_size=30)
 
@@ -89,6 +90,16 @@ def test_paths_to_draw_from_are_as_if_there_were_no_others(history, rate: float,
     assert estimate == pytest.approx(losses[kept].sum() / 8, rel=1e-9)
 
 
+def test_old_places_work_and_name_the_new_one() -> None:
+    new_name = r"use scrapl_optim\.experimental\.AdaptivePathSampler"
+    with pytest.warns(DeprecationWarning, match=new_name) as of_package:
+        from scrapl_optim import AdaptivePathSampler as OfThePackage
+    with pytest.warns(DeprecationWarning, match=new_name) as of_module:
+        from scrapl_optim.adaptive import AdaptivePathSampler as OfTheModule
+    assert {warning.filename for warning in [*of_package, *of_module]} == {__file__}
+    assert OfThePackage is OfTheModule is AdaptivePathSampler
+
+
 def test_a_run_goes_on_with_fewer_paths() -> None:
     first = AdaptivePathSampler(4, min_prob_frac=0.5, rate=1.0)
     for path, value in enumerate((5.0, 1.0, 3.0, 9.0)):
@@ -98,7 +109,7 @@ def test_a_run_goes_on_with_fewer_paths() -> None:
     np.testing.assert_allclose(fewer.probs, [0, 0.375, 0.625, 0], rtol=1e-12)
     assert {fewer(step) for step in range(100)} == {1, 2}
     before = fewer.probs
-    with pytest.raises(ValueError, match="path 3 is never drawn"):
+    with pytest.raises(ValueError, match="path_idx: 3 is never drawn"):
         fewer.update(3, 1.0)
     assert fewer.probs.tolist() == before.tolist()
     with pytest.raises(IndexError, match="Invalid paths: 4"):
@@ -136,10 +147,10 @@ def test_resumes_and_copies() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_paths": 0}, "n_paths=0"),
-        ({"n_values": 0}, "n_values=0"),
-        ({"rate": 0.0}, r"rate=0\.0"),
-        ({"min_prob_frac": 0.0}, r"min_prob_frac=0\.0"),
+        ({"n_paths": 0}, "n_values: 0, 1"),
+        ({"n_values": 0}, "n_values: 3, 0"),
+        ({"rate": 0.0}, r"rate: 0\.0"),
+        ({"min_prob_frac": 0.0}, r"min_prob_frac: 0\.0"),
         ({"seed": -1}, "seed"),
     ],
 )

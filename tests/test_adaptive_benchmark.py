@@ -18,7 +18,7 @@ from benchmarks.studies.adaptive.problems import PROBLEMS, ChirpletSynth, Proble
 from benchmarks.studies.adaptive.runs import entropy, make_job, make_sampler, run
 from benchmarks.studies.adaptive.summary import compared, summarize, table, verdict
 from scrapl_jtfs import JTFSPath
-from scrapl_optim import AdaptivePathSampler
+from scrapl_optim.experimental import AdaptivePathSampler
 
 pytestmark = pytest.mark.study
 GRANULAR, CHIRPLET = (quick(problem) for problem in PROBLEMS.values())

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import scrapl_optim.testing as kit
 from scrapl_optim import (
-    AdaptivePathSampler,
     PathSampler,
     load_checkpoint,
     load_pi,
@@ -22,6 +21,7 @@ from scrapl_optim import (
     save_checkpoint,
     save_pi,
 )
+from scrapl_optim.experimental import AdaptivePathSampler
 from tests.support.fuzz_helpers import HOSTILE, attempt, fuzz, hostile
 
 NUMBERS = [0.0, 0.5, 1.0, 5e-324, 1e308, -1.0, math.nan, math.inf, "0.5", None, 10**400, 1j, torch.tensor(0.5)]

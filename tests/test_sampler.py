@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from scrapl_optim import AdaptivePathSampler, PathSampler
+from scrapl_optim import PathSampler
+from scrapl_optim.experimental import AdaptivePathSampler
 from scrapl_optim.testing import assert_draws_follow, assert_unbiased
 
 PI = np.array([0.05, 0.0, 0.4, 0.25, 0.3])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
-from scrapl_optim import AdaptivePathSampler, PathAdamSAGA, PathSampler
+from scrapl_optim import PathAdamSAGA, PathSampler
+from scrapl_optim.experimental import AdaptivePathSampler
 from scrapl_optim.reference import ReferencePathAdamSAGA
 from scrapl_optim.testing import (
     PathLosses,

@@ -11,7 +11,8 @@ from benchmarks.sound_matching.losses import Render
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.studies.adaptive.problems import Problem
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
-from scrapl_optim import AdaptivePathSampler, PathAdamSAGA, PathSampler
+from scrapl_optim import PathAdamSAGA, PathSampler
+from scrapl_optim.experimental import AdaptivePathSampler
 
 REFERENCE = "uniform"
 

@@ -19,7 +19,8 @@ from benchmarks.sound_matching.train import ParameterError, Trainer
 from benchmarks.studies.adaptive.arms import Arm, PathObjective, run_configuration
 from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment
 from scrapl_jtfs import JTFSPathLoss
-from scrapl_optim import AdaptivePathSampler, PathSampler, SharedSubspace, theta_importance
+from scrapl_optim import PathSampler, SharedSubspace, theta_importance
+from scrapl_optim.experimental import AdaptivePathSampler
 
 _TOLERANCE, _SAMPLES_PER_BANDWIDTH = 1e-2, 2.0
 
