@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scrapl_optim import PathSampler
 from scrapl_optim.experimental import AdaptivePathSampler
+from scrapl_optim.testing import assert_unbiased
 
 updates = st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.floats(0, 1e6)), max_size=30)
 
@@ -39,8 +40,7 @@ def test_follows_the_formula_and_weights_are_unbiased(history, rate: float, floo
     np.testing.assert_allclose(sampler.probs, literal(history, rate, floor), rtol=1e-9)
     assert sampler.probs.min() >= floor / 4 * (1 - 1e-9)
     losses = np.array([1.0, -2.0, 5.0, 7.0])
-    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in range(4))
-    assert estimate == pytest.approx(losses.mean(), rel=1e-9)
+    assert_unbiased(lambda p: sampler.weight(p) * losses[p], sampler.probs, losses.mean())
 
 
 def test_draws_are_those_of_a_sampler_with_its_probabilities() -> None:
@@ -86,8 +86,7 @@ def test_paths_to_draw_from_are_as_if_there_were_no_others(history, rate: float,
     assert (sampler.n_paths, sampler.paths) == (8, tuple(kept))
     assert sorted(sampler(step) for step in range(4)) == kept
     losses = np.arange(8.0)
-    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in kept)
-    assert estimate == pytest.approx(losses[kept].sum() / 8, rel=1e-9)
+    assert_unbiased(lambda p: sampler.weight(p) * losses[p], sampler.probs, losses[kept].sum() / 8)
 
 
 def test_old_places_work_and_name_the_new_one() -> None:

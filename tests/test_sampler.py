@@ -1,4 +1,4 @@
-"""PathSampler against counting, chi-square limits and a second process."""
+"""PathSampler against the testing kit, counting and a second process."""
 
 import copy
 import inspect
@@ -7,60 +7,57 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from scrapl_optim import PathSampler
 from scrapl_optim.experimental import AdaptivePathSampler
-from scrapl_optim.testing import assert_draws_follow, assert_unbiased
+from scrapl_optim.testing import (
+    assert_draws_follow,
+    assert_statistically_unbiased,
+    assert_unbiased,
+    distributions,
+)
 
 PI = np.array([0.05, 0.0, 0.4, 0.25, 0.3])
-# Seeds are fixed, so each chi-square test passes or fails for good; over random seeds a right sampler
-# would fail one test in a million.
-FALSE_ALARM = 1e-6
-
-
-def assert_frequencies(counts, expected):
-    drawn = expected > 0
-    assert np.all(counts[~drawn] == 0)
-    statistic = np.sum((counts[drawn] - expected[drawn]) ** 2 / expected[drawn])
-    assert statistic < stats.chi2.isf(FALSE_ALARM, drawn.sum() - 1)
+LOSSES = np.array([3.0, 1.0, 4.0, 1.0, 5.0])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63])
 @pytest.mark.parametrize("min_prob_frac", [0.0, 0.5])
-def test_frequencies(seed, min_prob_frac):
+def test_frequencies(seed: int, min_prob_frac: float) -> None:
     sampler = PathSampler(PI, seed=seed, min_prob_frac=min_prob_frac)
-    n = 20_000
-    expected = min_prob_frac / 4 * (PI > 0) + (1 - min_prob_frac) * PI
-    assert_frequencies(np.bincount([sampler(i) for i in range(n)], minlength=5), n * expected)
+    assert_draws_follow(sampler, min_prob_frac / 4 * (PI > 0) + (1 - min_prob_frac) * PI, 20_000)
 
 
-def test_draws_of_one_step_and_neighbouring_steps_are_independent():
+def test_draws_of_one_step_and_neighbouring_steps_are_independent() -> None:
     sampler = PathSampler(n_paths=4, seed=3)
-    pairs = np.zeros((2, 16))
-    for step in range(10_000):
-        a, b, c = *sampler.sample(2 * step, 2), sampler(2 * step + 1)
-        pairs[0, 4 * a + b] += 1
-        pairs[1, 4 * a + c] += 1
-    for counts in pairs:
-        assert_frequencies(counts, np.full(16, 10_000 / 16))
+
+    def of_one_step(step: int) -> int:
+        first, second = sampler.sample(step, 2)
+        return 4 * first + second
+
+    def of_neighbours(step: int) -> int:
+        return 4 * sampler(2 * step) + sampler(2 * step + 1)
+
+    for pair in (of_one_step, of_neighbours):
+        assert_draws_follow(pair, np.full(16, 1 / 16), 10_000)
 
 
-def test_known_paths():
+def test_known_paths() -> None:
     """A change of generator, of its key or of the inversion breaks resumed runs: these must stay."""
-    philox = np.random.Philox(key=7, counter=[0, 12345, 0, 0]).random_raw(1)[0]
-    expected = int(np.searchsorted(np.cumsum(PI), (int(philox) >> 11) / 2**53, side="right"))
-    assert PathSampler(PI, seed=7)(12345) == expected
+    assert [PathSampler(PI, seed=7)(k) for k in (0, 1, 2, 12345, 2**64 - 1)] == [4, 4, 3, 2, 2]
     assert [PathSampler(n_paths=315, seed=0)(k) for k in range(5)] == [3, 66, 207, 134, 137]
 
 
-def test_same_path_in_another_process_and_any_order():
+def test_same_path_in_another_process_and_any_order() -> None:
     sampler = PathSampler(PI, seed=11, cover_first=True)
     steps = [0, 1, 2, 3, 10, 2**40, 2**64 - 1]
     here = [sampler(step) for step in steps]
@@ -74,7 +71,7 @@ def test_same_path_in_another_process_and_any_order():
     assert there.stdout.strip() == str(here)
 
 
-def test_seeds_and_global_generators_do_not_matter_to_each_other():
+def test_seeds_and_global_generators_do_not_matter_to_each_other() -> None:
     sampler = PathSampler(n_paths=100, seed=1)
     first = sampler.sample(0, 20)
     np.random.seed(0)  # noqa: NPY002
@@ -85,39 +82,39 @@ def test_seeds_and_global_generators_do_not_matter_to_each_other():
 
 @given(step=st.integers(0, 2**64 - 1), seed=st.integers(0, 2**64 - 1), n_draws=st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_draws_without_replacement_are_distinct(step, seed, n_draws):
+def test_draws_without_replacement_are_distinct(step: int, seed: int, n_draws: int) -> None:
     draws = PathSampler(PI, seed=seed).sample(step, n_draws, replacement=False)
     assert len(set(draws)) == n_draws
     assert 1 not in draws
 
 
-def test_draws_without_replacement_have_the_law_of_successive_draws():
+def test_draws_without_replacement_have_the_law_of_successive_draws() -> None:
     pi = np.array([0.5, 0.3, 0.2])
     sampler = PathSampler(pi, seed=5)
-    n = 12_000
-    counts = np.zeros((3, 3))
-    for step in range(n):
-        counts[sampler.sample(step, 2, replacement=False)] += 1
-    expected = n * np.array([[0 if i == j else pi[i] * pi[j] / (1 - pi[i]) for j in range(3)] for i in range(3)])
-    assert_frequencies(counts.ravel(), expected.ravel())
+    law = [[0 if i == j else pi[i] * pi[j] / (1 - pi[i]) for j in range(3)] for i in range(3)]
+
+    def pair(step: int) -> int:
+        first, second = sampler.sample(step, 2, replacement=False)
+        return 3 * first + second
+
+    assert_draws_follow(pair, np.ravel(law), 12_000)
 
 
 @given(step=st.integers(0, 10**9), n_draws=st.integers(1, 50))
 @settings(max_examples=100, deadline=None)
-def test_stratified_draws_come_up_floor_or_ceil_times(step, n_draws):
+def test_stratified_draws_come_up_floor_or_ceil_times(step: int, n_draws: int) -> None:
     counts = np.bincount(PathSampler(PI).sample(step, n_draws, stratified=True), minlength=5)
     assert counts.sum() == n_draws
     assert np.all(np.abs(counts - n_draws * PI) < 1 + 1e-9)
 
 
-def test_stratified_draws_are_unbiased():
-    n, n_draws = 6000, 2
+def test_stratified_draws_are_unbiased() -> None:
     sampler = PathSampler(PI, seed=9)
-    counts = np.bincount(
-        [p for step in range(n) for p in sampler.sample(step, n_draws, stratified=True)], minlength=5
-    )
-    # Counts vary less than independent ones, so five of those standard deviations are ample.
-    assert np.all(np.abs(counts - n * n_draws * PI) <= 5 * np.sqrt(n * n_draws * PI * (1 - PI)))
+
+    def counts(step: int) -> npt.NDArray[Any]:
+        return np.bincount(sampler.sample(step, 2, stratified=True), minlength=5)
+
+    assert_statistically_unbiased(counts, 2 * PI, 6000)
     distinct = sampler.sample(0, 2, stratified=True, replacement=False)
     assert distinct == sampler.sample(0, 2, stratified=True)
     assert len(set(distinct)) == 2
@@ -125,20 +122,16 @@ def test_stratified_draws_are_unbiased():
 
 @given(step=st.integers(0, 2**64 - 1), cover_first=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_one_draw_is_the_same_in_every_mode(step, cover_first):
+def test_one_draw_is_the_same_in_every_mode(step: int, cover_first: bool) -> None:
     sampler = PathSampler(PI, seed=4, cover_first=cover_first)
     for replacement in (True, False):
         assert sampler.sample(step, 1, replacement=replacement) == (sampler(step),)
     assert sampler.sample(step, 1, stratified=True) == (sampler(step),)
 
 
-@given(
-    weights=st.lists(st.floats(0, 1), min_size=1, max_size=50).filter(lambda w: sum(w) > 1e-3),
-    frac=st.floats(0, 1),
-)
+@given(pi=distributions(max_paths=50, smallest=0.0), frac=st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
-def test_floor(weights, frac):
-    pi = np.array(weights) / np.sum(weights)
+def test_floor(pi: npt.NDArray[np.float64], frac: float) -> None:
     probs = PathSampler(pi, min_prob_frac=frac).probs
     possible = pi > 0
     assert probs.dtype == np.float64
@@ -151,7 +144,7 @@ def test_floor(weights, frac):
 
 @pytest.mark.parametrize("min_prob_frac", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("cover_first", [False, True])
-def test_excluded_paths_stay_excluded(min_prob_frac, cover_first):
+def test_excluded_paths_stay_excluded(min_prob_frac: float, cover_first: bool) -> None:
     pi = np.array([0.0, 5e-324, 0.5, -0.0, 0.5])
     sampler = PathSampler(pi, min_prob_frac=min_prob_frac, cover_first=cover_first)
     kept = [1, 2, 4]
@@ -170,18 +163,23 @@ def test_excluded_paths_stay_excluded(min_prob_frac, cover_first):
         assert sorted(sampler(step) for step in range(3)) == kept
 
 
-@given(data=st.data(), frac=st.floats(0, 1), cover_first=st.booleans())
+@given(
+    pi=distributions(min_paths=2, max_paths=12, smallest=1e-6),
+    data=st.data(),
+    frac=st.floats(0, 1),
+    cover_first=st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
-def test_paths_to_draw_from(data, frac, cover_first):
-    weights = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=2, max_size=12)))
-    keep = data.draw(st.sets(st.integers(0, weights.size - 1), min_size=1))
-    pi = weights / weights.sum()
+def test_paths_to_draw_from(
+    pi: npt.NDArray[np.float64], data: st.DataObject, frac: float, cover_first: bool
+) -> None:
+    keep = data.draw(st.sets(st.integers(0, pi.size - 1), min_size=1))
     sampler = PathSampler(pi, paths=keep, min_prob_frac=frac, cover_first=cover_first, seed=3)
     kept = sorted(keep)
-    expected = np.zeros(weights.size)
-    expected[kept] = frac / len(kept) + (1 - frac) * weights[kept] / weights[kept].sum()
+    expected = np.zeros(pi.size)
+    expected[kept] = frac / len(kept) + (1 - frac) * pi[kept] / pi[kept].sum()
     np.testing.assert_allclose(sampler.probs, expected, rtol=1e-12, atol=0)
-    assert sampler.n_paths == weights.size
+    assert sampler.n_paths == pi.size
     assert sampler.paths == tuple(kept)
     drawn = [sampler(step) for step in range(40)]
     drawn += [p for k in range(1, 20) for p in sampler.sample(k, k, stratified=True)]
@@ -189,22 +187,20 @@ def test_paths_to_draw_from(data, frac, cover_first):
     assert set(drawn) == keep
     if cover_first:
         assert sorted(sampler(step) for step in range(len(kept))) == kept
-    losses = np.arange(1.0, weights.size + 1)
-    estimate = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in kept)
-    assert estimate == pytest.approx(losses[kept].sum() / weights.size, rel=1e-12), "the share of those kept"
-    for other in set(range(weights.size)) - keep:
+    losses = np.arange(1.0, pi.size + 1)
+    share = losses[kept].sum() / pi.size
+    assert_unbiased(lambda p: sampler.weight(p) * losses[p], sampler.probs, share, rtol=1e-12)
+    for other in set(range(pi.size)) - keep:
         with pytest.raises(ValueError, match=f"path_idx: {other} has probability 0, .* name it in paths"):
             sampler.weight(other)
 
 
-def test_frequencies_of_paths_to_draw_from():
-    n = 20_000
+def test_frequencies_of_paths_to_draw_from() -> None:
     sampler = PathSampler(n_paths=6, paths=[5, 1, 2], seed=8)
-    counts = np.bincount([sampler(step) for step in range(n)], minlength=6)
-    assert_frequencies(counts, n / 3 * np.array([0, 1, 1, 0, 0, 1]))
+    assert_draws_follow(sampler, np.array([0, 1, 1, 0, 0, 1]) / 3, 20_000)
 
 
-def test_kinds_of_paths_to_draw_from():
+def test_kinds_of_paths_to_draw_from() -> None:
     expected = PathSampler([0.2, 0.0, 0.8], seed=1)
     unequal = [0.1, 0.5, 0.4]
     for paths in ([0, 2], (2, 0), {0, 2}, range(0, 3, 2), iter([0, 2]), np.array([0, 2]), torch.tensor([2, 0])):
@@ -218,19 +214,21 @@ def test_kinds_of_paths_to_draw_from():
         assert copied.paths == (0, 2)
 
 
-def test_tiny_probabilities_to_draw_from():
+def test_tiny_probabilities_to_draw_from() -> None:
     sampler = PathSampler([1.0, 5e-324, 1e-323], paths=[1, 2])
     np.testing.assert_allclose(sampler.probs, [0, 1 / 3, 2 / 3], rtol=1e-15)
 
 
-def test_the_whole_floor_is_uniform_over_the_paths_that_are_left():
+def test_the_whole_floor_is_uniform_over_the_paths_that_are_left() -> None:
     assert PathSampler([0.9, 0.0, 0.1], min_prob_frac=1.0).probs.tolist() == [0.5, 0.0, 0.5]
     assert PathSampler([0.0, 1.0], min_prob_frac=0.5).probs.tolist() == [0.0, 1.0]
     assert PathSampler(n_paths=4, min_prob_frac=0.3).probs.tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize(("u", "expected"), [(0.0, 1), (1 - 2**-53, 3)])
-def test_extreme_uniform_numbers_avoid_paths_of_probability_zero(monkeypatch, u, expected):
+def test_extreme_uniform_numbers_avoid_paths_of_probability_zero(
+    monkeypatch: pytest.MonkeyPatch, u: float, expected: int
+) -> None:
     sampler = PathSampler([0.0, 0.5, 0.0, 0.5, 0.0])
     monkeypatch.setattr(sampler, "_uniforms", lambda step, count: np.full(count, u))
     assert sampler(0) == expected
@@ -240,7 +238,7 @@ def test_extreme_uniform_numbers_avoid_paths_of_probability_zero(monkeypatch, u,
     assert set(sampler.sample(0, 2, replacement=False)) == {1, 3}
 
 
-def test_cover_first_visits_every_possible_path_once():
+def test_cover_first_visits_every_possible_path_once() -> None:
     sampler = PathSampler(PI, seed=2, cover_first=True)
     assert sorted(sampler(step) for step in range(4)) == [0, 2, 3, 4]
     assert sampler(4) == PathSampler(PI, seed=2)(4)
@@ -251,18 +249,14 @@ def test_cover_first_visits_every_possible_path_once():
     assert all(len(set(draws)) == 3 for draws in by_three)
 
 
-def test_weight_makes_the_estimate_unbiased():
-    losses = np.array([3.0, 1.0, 4.0, 1.0, 5.0])
-    sampler = PathSampler([0.05, 0.05, 0.35, 0.25, 0.3], min_prob_frac=0.1)
-    expectation = sum(sampler.probs[p] * sampler.weight(p) * losses[p] for p in range(5))
-    assert expectation == pytest.approx(losses.mean(), rel=1e-14)
-    without_1 = PathSampler(PI, min_prob_frac=0.1)
-    expectation = sum(without_1.probs[p] * without_1.weight(p) * losses[p] for p in (0, 2, 3, 4))
-    assert expectation == pytest.approx(losses[PI > 0].sum() / 5, rel=1e-14)
+def test_weight_makes_the_estimate_unbiased() -> None:
+    for pi, share in (([0.05, 0.05, 0.35, 0.25, 0.3], LOSSES.sum()), (PI, LOSSES[PI > 0].sum())):
+        sampler = PathSampler(pi, min_prob_frac=0.1)
+        assert_unbiased(lambda p, s=sampler: s.weight(p) * LOSSES[p], sampler.probs, share / 5, rtol=1e-14)
     assert PathSampler(n_paths=7).weight(torch.tensor(3)) == pytest.approx(1.0)
 
 
-def test_copies_are_equal():
+def test_copies_are_equal() -> None:
     sampler = PathSampler(PI, seed=3, min_prob_frac=0.2, cover_first=True)
     for other in (copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
         assert other == sampler
@@ -275,7 +269,7 @@ def test_copies_are_equal():
     assert (sampler.n_paths, sampler.seed) == (5, 3)
 
 
-def test_probs_are_the_callers_own():
+def test_probs_are_the_callers_own() -> None:
     sampler = PathSampler(PI, seed=3, min_prob_frac=0.2, cover_first=True)
     for each in (sampler, copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
         draws, probs = [each(k) for k in range(50)], each.probs
@@ -293,7 +287,7 @@ def test_probs_are_the_callers_own():
         assert each == sampler
 
 
-def test_input_types():
+def test_input_types() -> None:
     expected = [PathSampler(PI)(k) for k in range(10)]
     for probs in (PI.tolist(), torch.tensor(PI), torch.tensor(PI, dtype=torch.float32, requires_grad=True)):
         assert [PathSampler(probs)(k) for k in range(10)] == expected
@@ -382,19 +376,19 @@ MANY = tuple(Family() for _ in range(63))
         (lambda: PathSampler(), ValueError, r"PathSampler\(n_paths=\.\.\.\) draws uniformly"),
     ],
 )
-def test_errors(call, error, message):
+def test_errors(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 
 
 @pytest.mark.parametrize("number", [99, 99.0, np.int64(99), np.array(99), torch.tensor(99)])
-def test_a_number_of_paths_in_place_of_probabilities(number):
+def test_a_number_of_paths_in_place_of_probabilities(number: Any) -> None:
     with pytest.raises(ValueError, match=r"shape \(\); .*; for 99 paths: PathSampler\(n_paths=99\)$"):
         PathSampler(number)
 
 
 @pytest.mark.parametrize("number", [0.5, 0, -3, float("nan"), float("inf"), 1e300])
-def test_a_number_that_counts_nothing(number):
+def test_a_number_that_counts_nothing(number: Any) -> None:
     with pytest.raises(ValueError, match=r"shape \(\); expected \(P,\), at least one path$"):
         PathSampler(number)
 
@@ -412,25 +406,25 @@ def test_a_number_that_counts_nothing(number):
         (lambda: AdaptivePathSampler(list(MANY)), "a list of 63 entries; .* n_paths=63"),  # type: ignore[arg-type]
     ],
 )
-def test_paths_in_place_of_their_number(call, message):
+def test_paths_in_place_of_their_number(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(TypeError, match=message) as caught:
         call()
     assert len(str(caught.value)) < 250
 
 
-def test_help_fits_a_screen():
+def test_help_fits_a_screen() -> None:
     """Annotations of arrays, spelt out by help(), filled half of one."""
     for documented in (PathSampler, AdaptivePathSampler, assert_unbiased, assert_draws_follow):
         assert len(str(inspect.signature(documented))) < 450
 
 
 @pytest.mark.parametrize("start", [0, 5, 2**40])
-def test_steps_are_the_paths_of_each_step_from_the_start_on(start):
+def test_steps_are_the_paths_of_each_step_from_the_start_on(start: int) -> None:
     sampler = PathSampler(n_paths=7, seed=3)
     found = list(itertools.islice(sampler.steps(start), 4))
     assert found == [(step, sampler(step)) for step in range(start, start + 4)]
 
 
-def test_steps_of_a_bad_start():
+def test_steps_of_a_bad_start() -> None:
     with pytest.raises(ValueError, match="start"):
         next(PathSampler(n_paths=7).steps(-1))
