@@ -71,5 +71,5 @@ def test_picture_of_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match="Invalid pi: 2 entries"):
         draw_distribution(axes, JTFS.paths, [0.5, 0.5])
     flat = [p for p in JTFS.paths if p.scale == 0]
-    with pytest.raises(ValueError, match="nothing to draw"):
+    with pytest.raises(ValueError, match="none has both a rate and a scale"):
         draw_distribution(axes, flat, [1 / len(flat)] * len(flat))
