@@ -10,21 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scrapl_jtfs._importance.problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
 from scrapl_jtfs._validation import PathIndices, as_path_indices
+from scrapl_jtfs.loss import JTFSPathLoss
+from scrapl_jtfs.paths import Path
 from scrapl_optim import Progress, SharedSubspace, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._deprecation import rename_fields
 from scrapl_optim._importance.progress import reporter
 from scrapl_optim._validation import as_int, as_switch
 
-from .importance_problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
-from .loss import JTFSPathLoss
-from .paths import Path
-
 SERIES = 48
 """First layers held at a time: a batch of B examples with U controls has B (1 + U + U (U + 1) / 2) of them."""
 
 
-@rename_fields(curvature="importance")
+@rename_fields(curvature="importance", pi="probs")
 @dataclass(frozen=True, repr=False)
 class Importance:
     r"""Probabilities of paths and their importances, with the errors that say how far they are to be trusted.
@@ -35,8 +34,8 @@ class Importance:
     halves lay apart, and residuals were within 0.01.
 
     Attributes:
-        pi: probabilities of the paths, shape ``(P,)``, float64, for :class:`scrapl_optim.PathSampler`; 0 for
-            paths that were not asked for.
+        probs: :math:`\pi`, the probabilities of the paths, shape ``(P,)``, float64, for
+            :class:`scrapl_optim.PathSampler`; 0 for paths that were not asked for.
         importance: C of each control and path for the loss over all examples, shape ``(U, P)``, float64; NaN for
             paths that were not asked for.
         residual: relative residual of each, shape ``(U, P)``.
@@ -46,7 +45,7 @@ class Importance:
         paths: the table of paths that were asked for.
     """
 
-    pi: Tensor
+    probs: Tensor
     importance: Tensor
     residual: Tensor
     tolerance: float
@@ -67,23 +66,23 @@ class Importance:
     @property
     def from_uniform(self) -> float:
         """Total variation between pi and the uniform distribution over the paths that were asked for."""
-        uniform = torch.zeros_like(self.pi)
+        uniform = torch.zeros_like(self.probs)
         uniform[[path.index for path in self.paths]] = 1 / len(self.paths)
-        return _total_variation(self.pi, uniform)
+        return _total_variation(self.probs, uniform)
 
     @property
     def n_effective(self) -> float:
         r"""Effective number of paths, :math:`\exp(-\sum_p \pi_p \log \pi_p)`: P for uniform pi, 1 for one path."""
-        return math.exp(-float(torch.special.xlogy(self.pi, self.pi).sum()))
+        return math.exp(-float(torch.special.xlogy(self.probs, self.probs).sum()))
 
     def __repr__(self) -> str:
         n, n_controls = len(self.paths), self.importance.shape[0]
         asked = self.residual[:, [path.index for path in self.paths]]
         unconverged = len(self.unconverged)
         count = f"{unconverged} of {n * n_controls} values not converged"
-        first, *others = self.pi.argsort(descending=True)[:5].tolist()
+        first, *others = self.probs.argsort(descending=True)[:5].tolist()
         likeliest = next(path for path in self.paths if path.index == first)
-        then = ", ".join(str(p) for p in others if self.pi[p] > 0) or "none"
+        then = ", ".join(str(p) for p in others if self.probs[p] > 0) or "none"
         if self.halves_apart is None:
             halves = "not compared in halves: their error is unknown"
         else:
@@ -93,7 +92,7 @@ class Importance:
             f"  residuals: at most {float(asked.max()):.0e} (tolerance {self.tolerance:.0e}), {count}",
             f"  examples:  {halves} (pi from uniform: {self.from_uniform:.2f})",
             f"  effective: {self.n_effective:.0f} of {n} paths",
-            f"  likeliest: {likeliest}, {n * float(self.pi[first]):.1f} times uniform; then {then}",
+            f"  likeliest: {likeliest}, {n * float(self.probs[first]):.1f} times uniform; then {then}",
         ])  # fmt: skip
 
 
@@ -170,10 +169,10 @@ def importance(
         ...     return theta[:, :1] * torch.sin(2 * torch.pi * 64 * 2 ** theta[:, 1:] * time)
         >>> encoder = torch.nn.Sequential(torch.nn.Linear(1024, 2), torch.nn.Sigmoid())
         >>> loss_fn = JTFSPathLoss(JTFSPath(1024, J=5, Q=(4, 1), J_fr=2, T=64, sample_rate=1024))
-        >>> found = importance(encoder, synth, loss_fn, synth(torch.rand(4, 2)))
-        >>> print(str(found).splitlines()[0])
+        >>> result = importance(encoder, synth, loss_fn, synth(torch.rand(4, 2)))
+        >>> print(str(result).splitlines()[0])
         theta-importance of 21 paths for 2 controls, from 4 examples
-        >>> path_idx = PathSampler(found.pi, min_prob_frac=0.25)(0)
+        >>> path_idx = PathSampler(result.probs, min_prob_frac=0.25)(0)
 
     Source: SCRAPL, section 3.4, equations (10) to (12).
     """
@@ -207,7 +206,7 @@ def importance(
     pis = [_probabilities(one, chosen) for one in found]
     count = 1 if loss_fn.reduction == "sum" else math.prod(data.target.shape[:-1])
     return Importance(
-        pi=pis[0],
+        probs=pis[0],
         importance=found[0].importance / count,
         residual=found[0].residual,
         tolerance=found[0].tolerance,

@@ -62,12 +62,13 @@ class SCRAPL(nn.Module):
         paths: draw only these path ids.
         unit: unit of sampling: a ``"path"``, or a bundle of all drawn paths of one ``"rate"``, ``"scale"`` or
             ``"spin"``.
-        pi: (P,) probability of each path, or a file of :func:`scrapl_optim.save_pi`; uniform if None. The
-            probability of a bundle is the sum over its paths.
+        probs: (P,) :math:`\pi`, a probability for each path, or a file of :func:`scrapl_optim.save_probs`; uniform
+            if None. The probability of a bundle is the sum over its paths.
         seed, min_prob_frac, cover_first: of :class:`scrapl_optim.PathSampler`.
         unbiased: True to weight updates by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
         oversampling: the former name of ``samples_per_bandwidth``, for one more release.
+        pi: the former name of ``probs``, for one more release.
 
     Attributes:
         loss_fn: the :class:`JTFSPathLoss`.
@@ -122,17 +123,19 @@ class SCRAPL(nn.Module):
         spins: int | Sequence[int] | None = None,
         paths: Sequence[int] | None = None,
         unit: str = "path",
-        pi: str | Sequence[float] | Tensor | None = None,
+        probs: str | Sequence[float] | Tensor | None = None,
         seed: int = 0,
         min_prob_frac: float = 0.0,
         cover_first: bool = False,
         unbiased: bool = False,
         oversampling: float | Unset | None = UNSET,
+        pi: str | Sequence[float] | Tensor | Unset | None = UNSET,
     ) -> None:
         super().__init__()
         samples_per_bandwidth = renamed(
             samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
         )
+        probs = renamed(probs, "probs", pi, "pi")
         if not isinstance(unbiased, bool):
             raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False.")
         jtfs = JTFSPath(
@@ -150,16 +153,16 @@ class SCRAPL(nn.Module):
             memory=memory,
         )
         self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps)
-        rates, scales, spins, paths, pi = map(as_plain, (rates, scales, spins, paths, pi))
+        rates, scales, spins, paths, probs = map(as_plain, (rates, scales, spins, paths, probs))
         choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
         self._choices = {name: value for name, value in choices.items() if value is not None}
         chosen = choose_paths(jtfs.paths, rates, scales, spins, paths)
-        probs = choose_probabilities(jtfs.n_paths, pi, chosen, min_prob_frac)
-        self.kept = tuple(p for p in chosen if probs[p] > 0)
+        distribution = choose_probabilities(jtfs.n_paths, probs, chosen, min_prob_frac)
+        self.kept = tuple(p for p in chosen if distribution[p] > 0)
         self.unit = unit
         self.units = make_units(jtfs.paths, self.kept, unit)
         self.sampler = PathSampler(
-            [float(sum(probs[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
+            [float(sum(distribution[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
         )
         self.unbiased = unbiased
         self.log = PathLog(len(self.units), probs=self.sampler.probs)

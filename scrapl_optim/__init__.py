@@ -23,7 +23,7 @@ from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
 from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
 from scrapl_optim.path_log import PathLog
-from scrapl_optim.probabilities import load_pi, probabilities, save_pi
+from scrapl_optim.probabilities import load_pi, load_probs, probabilities, save_pi, save_probs
 from scrapl_optim.sampler import PathSampler
 
 __all__ = [
@@ -36,9 +36,11 @@ __all__ = [
     "ThetaImportance",
     "load_checkpoint",
     "load_pi",
+    "load_probs",
     "probabilities",
     "save_checkpoint",
     "save_pi",
+    "save_probs",
     "theta_importance",
 ]
 

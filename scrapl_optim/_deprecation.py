@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
 
 
@@ -25,33 +26,50 @@ def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     )
 
 
+def rename_arguments(**new_names: str) -> Callable[[_Function], _Function]:
+    """Return a decorator of a function, or of a constructor, that takes arguments under their old names, too.
+
+    Args:
+        new_names: the new name under each old one.
+    """
+
+    def decorate(function: Any) -> Any:
+        name = function.__qualname__.removesuffix(".__init__")
+
+        @functools.wraps(function)
+        def with_old_names(*args: Any, **kwargs: Any) -> Any:
+            for old, new in new_names.items():
+                if old in kwargs:
+                    if new in kwargs:
+                        raise TypeError(f"Invalid {old}: given with {new}, its new name; expected one of them")
+                    warn_renamed(f"{name}({old}=...)", f"{name}({new}=...)")
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return with_old_names
+
+    return decorate
+
+
 def rename_fields(**new_names: str) -> Callable[[_Class], _Class]:
-    """Return a decorator of a class that keeps old names of attributes and of arguments of its constructor.
+    """Return a decorator of a record that keeps old names of its attributes, also as arguments.
 
     Args:
         new_names: the new name under each old one.
     """
 
     def decorate(cls: _Class) -> _Class:
-        constructor: Any = cls.__init__
-
-        @functools.wraps(constructor)
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            for old, new in new_names.items():
-                if old in kwargs:
-                    warn_renamed(f"{cls.__name__}({old}=...)", f"{cls.__name__}({new}=...)")
-                    kwargs[new] = kwargs.pop(old)
-            constructor(self, *args, **kwargs)
-
-        cls.__init__ = __init__
+        cls.__init__ = rename_arguments(**new_names)(cls.__init__)
         for old, new in new_names.items():
-            setattr(cls, old, _renamed_property(cls.__name__, old, new))
+            setattr(cls, old, renamed_property(cls.__name__, old, new))
         return cls
 
     return decorate
 
 
-def _renamed_property(owner: str, old: str, new: str) -> property:
+def renamed_property(owner: str, old: str, new: str) -> property:
+    """Return a property that reads an attribute under its old name."""
+
     def read(self: Any) -> Any:
         warn_renamed(f"{owner}.{old}", f"{owner}.{new}")
         return getattr(self, new)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scrapl_optim._deprecation import rename_fields
+from scrapl_optim._deprecation import rename_fields, renamed_property
 from scrapl_optim._importance.arnoldi import Arnoldi
 from scrapl_optim._importance.checks import as_path_ids, check_options, check_rank
 from scrapl_optim._importance.old_call import as_new_call
@@ -47,8 +47,8 @@ class ThetaImportance:
     method: str
 
     @property
-    def pi(self) -> Tensor:
-        """Probabilities of the paths, shape ``(P,)``, float64, of equation (10).
+    def probs(self) -> Tensor:
+        r"""Probabilities :math:`\pi` of the paths, shape ``(P,)``, float64, of equation (10).
 
         Raises:
             RuntimeError: if values are missing.
@@ -65,6 +65,9 @@ class ThetaImportance:
     def unconverged(self) -> list[tuple[int, int]]:
         """Path and control of each value whose residual is above the tolerance."""
         return [(int(p), int(u)) for u, p in (self.residual > self.tolerance).nonzero().tolist()]
+
+
+ThetaImportance.pi = renamed_property("ThetaImportance", "pi", "probs")  # type: ignore[attr-defined]
 
 
 def theta_importance(
@@ -87,7 +90,7 @@ def theta_importance(
     progress: bool | Callable[[Progress], None] = False,
     **deprecated: Any,
 ) -> ThetaImportance:
-    r"""Find the importance C of each path for each control of a synthesizer, and probabilities pi from it.
+    r"""Find the importance C of each path for each control of a synthesizer, and probabilities from it.
 
     Importance is the curvature of the path's loss in the weights of the encoder that sets the control:
 
@@ -125,7 +128,7 @@ def theta_importance(
         progress: ``True`` for a bar (needs tqdm), or a callable.
 
     Returns:
-        C, its residuals, and pi.
+        C, its residuals, and the probabilities.
 
     Raises:
         TypeError, ValueError: if an argument is out of its domain, controls do not have shape ``(B, U)`` with one
@@ -145,7 +148,7 @@ def theta_importance(
         ...     lambda batch: encoder(batch).tanh(), lambda theta, batch: theta.sin(),
         ...     lambda sound, batch, path: (path + 1) * ((sound - 1) ** 2).mean(),
         ...     [x], encoder.parameters(), n_paths=3)
-        >>> (result.pi * 6).round(decimals=3)  # three losses, one twice and one three times the first
+        >>> (result.probs * 6).round(decimals=3)  # three losses, one twice and one three times the first
         tensor([1., 2., 3.], dtype=torch.float64)
 
     Source: SCRAPL, section 3.4, equations (10) to (12).

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scrapl_optim._deprecation import rename_arguments, warn_renamed
 from scrapl_optim._validation import MOST_PATHS, as_floats, as_n_paths, as_path, instead_of_paths
 
 # Probabilities may come from float32 arithmetic over thousands of paths; a larger error of their sum is a mistake.
@@ -68,14 +69,15 @@ def as_distribution(probs: Any, n_paths: int | None = None, name: str = "probs")
     return pi / total
 
 
-def probabilities(curvature: Tensor) -> Tensor:
+@rename_arguments(curvature="importance")
+def probabilities(importance: Tensor) -> Tensor:
     r"""Return pi of equation (10): :math:`\pi_p = \frac1U \sum_u C_{up} / \sum_{p'} C_{up'}`.
 
     A path whose C vanishes for every control has probability 0: :class:`PathSampler` never draws it, whatever
     its ``min_prob_frac``.
 
     Args:
-        curvature: C, shape ``(U, P)``, finite and not negative.
+        importance: C, shape ``(U, P)``, finite and not negative.
 
     Raises:
         TypeError: if C is not a dense tensor of real numbers.
@@ -86,13 +88,13 @@ def probabilities(curvature: Tensor) -> Tensor:
         >>> probabilities(torch.tensor([[1.0, 3.0], [1.0, 1.0]]))
         tensor([0.3750, 0.6250], dtype=torch.float64)
     """
-    _check_tensor(curvature, "C")
-    if curvature.ndim != 2 or curvature.numel() == 0:
-        raise ValueError(f"C has shape {tuple(curvature.shape)}, expected (U, P), at least one of each")
-    curvature = curvature.double()
-    if not bool(torch.isfinite(curvature).all()) or bool((curvature < 0).any()):
+    _check_tensor(importance, "C")
+    if importance.ndim != 2 or importance.numel() == 0:
+        raise ValueError(f"C has shape {tuple(importance.shape)}, expected (U, P), at least one of each")
+    importance = importance.double()
+    if not bool(torch.isfinite(importance).all()) or bool((importance < 0).any()):
         raise ValueError("C has entries that are negative or not finite, expected magnitudes of eigenvalues")
-    totals = curvature.sum(1, keepdim=True)
+    totals = importance.sum(1, keepdim=True)
     idle = (totals.flatten() == 0).nonzero().flatten().tolist()
     if idle:
         raise ValueError(
@@ -100,9 +102,9 @@ def probabilities(curvature: Tensor) -> Tensor:
             "for a synthesizer that ignores them"
         )
     if not bool(torch.isfinite(totals).all()):  # a sum of numbers near the largest
-        curvature = curvature / curvature.amax(1, keepdim=True)
-        totals = curvature.sum(1, keepdim=True)
-    return (curvature / totals).mean(0)
+        importance = importance / importance.amax(1, keepdim=True)
+        totals = importance.sum(1, keepdim=True)
+    return (importance / totals).mean(0)
 
 
 def _check_tensor(values: object, name: str) -> None:
@@ -115,8 +117,8 @@ def _check_tensor(values: object, name: str) -> None:
         )
 
 
-def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
-    r"""Return a distribution over paths from a file, or from the folder of a warm-up of scrapl-loss.
+def load_probs(path: str | Path, n_paths: int | None = None) -> Tensor:
+    r"""Return a distribution :math:`\pi` over paths from a file, or from the folder of a warm-up of scrapl-loss.
 
     A file holds pi, a tensor of shape ``(P,)`` (``torch.save``; scrapl-loss's ``probs.pt``). In a folder of
     scrapl-loss, each ``vals_{p}.pt`` has the eigenvalues of a path, of shape ``(n, U)``; pi follows by equation
@@ -143,15 +145,29 @@ def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
     return torch.from_numpy(as_distribution(pi, n_paths, f"probabilities of {path}"))
 
 
-def save_pi(pi: Tensor, path: str | Path) -> None:
-    """Write a distribution as :func:`load_pi` returns it, of sum one; scrapl-loss's ``load_probs`` reads it, too.
+def save_probs(probs: Tensor, path: str | Path) -> None:
+    r"""Write a distribution :math:`\pi` as :func:`load_probs` returns it, of sum one.
+
+    scrapl-loss reads such a file by its own ``load_probs``.
 
     Raises:
         TypeError: if it is not a dense tensor of real numbers, or ``path`` is no path.
-        ValueError: if :func:`load_pi` would refuse it; nothing is written then.
+        ValueError: if :func:`load_probs` would refuse it; nothing is written then.
     """
     file = Path(as_path(path))
-    torch.save(torch.from_numpy(as_distribution(pi, name="pi")), file)
+    torch.save(torch.from_numpy(as_distribution(probs)), file)
+
+
+def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
+    """Return what :func:`load_probs`, its new name, returns."""
+    warn_renamed("load_pi", "load_probs")
+    return load_probs(path, n_paths)
+
+
+def save_pi(pi: Tensor, path: str | Path) -> None:
+    """Write what :func:`save_probs`, its new name, writes."""
+    warn_renamed("save_pi", "save_probs")
+    save_probs(pi, path)
 
 
 def _tensor(path: Path) -> Tensor:

@@ -54,9 +54,9 @@ class StereoToMono(torch.nn.Module):
 def test_find_important_paths(capsys: pytest.CaptureFixture[str]) -> None:
     encoder, synth, sounds = jobs.make_things()
     found, sampler = jobs.find_important_paths(encoder, synth, sounds[0])
-    assert float(found.pi.sum()) == pytest.approx(1)
+    assert float(found.probs.sum()) == pytest.approx(1)
     assert len(capsys.readouterr().out.splitlines()) == 5
-    assert sampler.n_paths == len(found.pi)
+    assert sampler.n_paths == len(found.probs)
 
 
 def test_property_tests() -> None:

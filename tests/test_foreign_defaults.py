@@ -21,10 +21,10 @@ from scrapl_optim import (
     SharedSubspace,
     ThetaImportance,
     load_checkpoint,
-    load_pi,
+    load_probs,
     probabilities,
     save_checkpoint,
-    save_pi,
+    save_probs,
     theta_importance,
 )
 from scrapl_optim._importance.derivatives import PathDerivatives, couples_examples, path_derivatives
@@ -51,7 +51,7 @@ LOSSES = PathLosses(centers=((0, 1), (2, 0), (1, 1)), curvatures=((1, 2), (3, 1)
 
 
 def assert_same_importance(found: ThetaImportance, expected: ThetaImportance) -> None:
-    names = ("importance", "residual", "n_products", "pi")
+    names = ("importance", "residual", "n_products", "probs")
     assert_bitwise([getattr(found, name) for name in names], [getattr(expected, name) for name in names])
     assert found.unconverged == expected.unconverged
 
@@ -66,9 +66,9 @@ def test_importance(method: Any, foreign: Callable[[], Any]) -> None:
     toy = Toy()
     with foreign():
         found = toy.importance(method)
-        pi = found.pi
+        pi = found.probs
     assert_same_importance(found, expected)
-    assert_bitwise([pi], [expected.pi])
+    assert_bitwise([pi], [expected.probs])
     assert found.importance.device.type == pi.device.type == "cpu"
 
 
@@ -204,8 +204,8 @@ def test_distributions_and_draws(foreign: Callable[[], Any], tmp_path: Path) -> 
 
     def numbers() -> list[Any]:
         pi = probabilities(importance)
-        save_pi(pi, tmp_path / "pi.pt")
-        sampler = PathSampler(load_pi(tmp_path / "pi.pt"), seed=4, min_prob_frac=0.25)
+        save_probs(pi, tmp_path / "pi.pt")
+        sampler = PathSampler(load_probs(tmp_path / "pi.pt"), seed=4, min_prob_frac=0.25)
         draws = [sampler(step) for step in range(50)]
         return [pi, torch.from_numpy(np.array(sampler.probs)), torch.from_numpy(np.array(draws))]
 

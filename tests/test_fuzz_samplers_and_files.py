@@ -16,10 +16,10 @@ import scrapl_optim.testing as kit
 from scrapl_optim import (
     PathSampler,
     load_checkpoint,
-    load_pi,
+    load_probs,
     probabilities,
     save_checkpoint,
-    save_pi,
+    save_probs,
 )
 from scrapl_optim.experimental import AdaptivePathSampler
 from tests.support.fuzz_helpers import HOSTILE, attempt, fuzz, hostile
@@ -122,27 +122,27 @@ def test_probabilities(values: Any) -> None:
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: type(value).__name__)
 def test_files_of_distributions(value: Any, tmp_path: Path) -> None:
     file = tmp_path / "pi.pt"
-    assert isinstance(attempt(lambda: load_pi(file)), FileNotFoundError)
-    attempt(lambda: save_pi(value, file))
-    save_pi(torch.tensor([0.5, 0.5]), file)
-    assert torch.equal(load_pi(file), torch.tensor([0.5, 0.5]).double())
-    attempt(lambda: load_pi(file, value))
+    assert isinstance(attempt(lambda: load_probs(file)), FileNotFoundError)
+    attempt(lambda: save_probs(value, file))
+    save_probs(torch.tensor([0.5, 0.5]), file)
+    assert torch.equal(load_probs(file), torch.tensor([0.5, 0.5]).double())
+    attempt(lambda: load_probs(file, value))
     if not isinstance(value, (str, bytes)):
-        assert isinstance(attempt(lambda: load_pi(value)), TypeError)
-        assert isinstance(attempt(lambda: save_pi(torch.ones(2), value)), TypeError)
+        assert isinstance(attempt(lambda: load_probs(value)), TypeError)
+        assert isinstance(attempt(lambda: save_probs(torch.ones(2), value)), TypeError)
     try:
         torch.save(value, tmp_path / "other.pt")
     except Exception:
         return
-    attempt(lambda: load_pi(tmp_path / "other.pt"))
+    attempt(lambda: load_probs(tmp_path / "other.pt"))
 
 
 def test_folders_of_distributions(tmp_path: Path) -> None:
-    assert isinstance(attempt(lambda: load_pi(tmp_path)), FileNotFoundError)
+    assert isinstance(attempt(lambda: load_probs(tmp_path)), FileNotFoundError)
     torch.save(torch.ones(1, 2), tmp_path / "vals_999999999999.pt")
-    assert isinstance(attempt(lambda: load_pi(tmp_path)), ValueError)
+    assert isinstance(attempt(lambda: load_probs(tmp_path)), ValueError)
     (tmp_path / "vals_0.pt").write_bytes(b"nothing")
-    assert isinstance(attempt(lambda: load_pi(tmp_path)), ValueError)
+    assert isinstance(attempt(lambda: load_probs(tmp_path)), ValueError)
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: type(value).__name__)

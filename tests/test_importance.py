@@ -31,8 +31,8 @@ def test_exact_values_are_those_of_the_dense_matrix(seed: int) -> None:
             assert float(found.importance[u, p]) == pytest.approx(expected, rel=1e-6)
     assert found.unconverged == []
     share = found.importance / found.importance.sum(1, keepdim=True)
-    torch.testing.assert_close(found.pi, share.mean(0))
-    assert float(found.pi.sum()) == pytest.approx(1)
+    torch.testing.assert_close(found.probs, share.mean(0))
+    assert float(found.probs.sum()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("max_graphs", [0, 1, 2])
@@ -57,7 +57,7 @@ def test_the_scale_of_a_loss_scales_its_importance() -> None:
     toy.loss = lambda sound, batch, path: 1e-30 * loss(sound, batch, path)  # type: ignore[method-assign]
     tiny = toy.importance()
     torch.testing.assert_close(tiny.importance, plain.importance * 1e-30, rtol=1e-6, atol=0)
-    torch.testing.assert_close(tiny.pi, plain.pi)
+    torch.testing.assert_close(tiny.probs, plain.probs)
 
 
 def test_float32_encoder_with_float64_losses() -> None:
@@ -148,11 +148,11 @@ def test_same_seed_same_result_and_shares_make_the_whole(tmp_path: Path) -> None
         Toy().importance(folder=tmp_path, rank=rank, world_size=3)
     part = Toy().importance(folder=tmp_path, rank=1, world_size=3)
     assert torch.equal(part.importance, whole.importance)
-    assert torch.equal(part.pi, whole.pi)
+    assert torch.equal(part.probs, whole.probs)
     some = Toy().importance(paths=[2, 0])
     assert torch.equal(some.importance[:, [0, 2]], whole.importance[:, [0, 2]])
     with pytest.raises(RuntimeError, match=r"2 paths have none yet \(first: \[1, 3\]\)"):
-        _ = some.pi
+        _ = some.probs
 
 
 class Killed(BaseException):
@@ -388,7 +388,7 @@ def test_a_loss_that_ignores_the_controls_has_no_importance() -> None:
     toy.loss = lambda s, b, p: loss(s, b, p) if p else b.mean()  # type: ignore[method-assign]
     found = toy.importance()
     assert bool((found.importance[:, 0] == 0).all())
-    assert float(found.pi[0]) == 0
+    assert float(found.probs[0]) == 0
     with pytest.raises(ValueError, match=r"controls \[0, 1\]"):
         probabilities(torch.zeros(2, 3))
 

@@ -68,7 +68,7 @@ def test_picture_shows_each_place_once_with_the_mean_of_its_spins() -> None:
 
 def test_picture_of_something_else_is_refused() -> None:
     axes = Figure().subplots()
-    with pytest.raises(ValueError, match="Invalid pi: 2 entries"):
+    with pytest.raises(ValueError, match="Invalid probs: 2 entries"):
         draw_distribution(axes, JTFS.paths, [0.5, 0.5])
     flat = [p for p in JTFS.paths if p.scale == 0]
     with pytest.raises(ValueError, match="none has both a rate and a scale"):

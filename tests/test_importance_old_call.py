@@ -98,7 +98,7 @@ def test_new_calls_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = call(Toy(), method=SharedSubspace(), rank=0, world_size=1)
-        assert found.pi.sum() == pytest.approx(1)
+        assert found.probs.sum() == pytest.approx(1)
 
 
 def test_old_names_of_results() -> None:

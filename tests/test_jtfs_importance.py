@@ -52,7 +52,7 @@ def explicit() -> Any:
 
 def assert_is(found: Importance, explicit: Any, rtol: float = 1e-6) -> None:
     torch.testing.assert_close(found.importance, explicit.importance, rtol=rtol, atol=0)
-    torch.testing.assert_close(found.pi, explicit.pi, rtol=rtol, atol=0)
+    torch.testing.assert_close(found.probs, explicit.probs, rtol=rtol, atol=0)
     assert not found.unconverged
     assert found.residual.max() <= TIGHT == found.tolerance
 
@@ -165,7 +165,9 @@ def test_halves_are_those_of_disjoint_examples(n: int) -> None:
     x = make_examples(n)
     found = importance(make_encoder(), synth, LOSS, x, tolerance=TIGHT, seed=3)
     halves = torch.randperm(n, generator=torch.Generator().manual_seed(3)).tensor_split(2)
-    alone = [importance(make_encoder(), synth, LOSS, x[half], tolerance=TIGHT, halves=False).pi for half in halves]
+    alone = [
+        importance(make_encoder(), synth, LOSS, x[half], tolerance=TIGHT, halves=False).probs for half in halves
+    ]
     assert found.halves is not None
     torch.testing.assert_close(found.halves, torch.stack(alone), rtol=1e-6, atol=0)
     apart = sum(abs(a - b) for a, b in zip(*(pi.tolist() for pi in alone), strict=True)) / 2
@@ -262,7 +264,7 @@ def test_an_encoder_with_attention() -> None:
             return self.answer(mixed.mean(1)).sigmoid()
 
     found = importance(Attentive(), synth, LOSS, make_examples())
-    assert found.pi.sum() == pytest.approx(1)
+    assert found.probs.sum() == pytest.approx(1)
     assert not found.unconverged
 
 
@@ -278,13 +280,13 @@ def test_compiled_models_run_without_their_compiler(explicit: Any) -> None:
 def test_paths_left_out_have_probability_zero_and_keep_their_ids(explicit: Any) -> None:
     keep = range(2, 9)
     found = importance(make_encoder(), synth, LOSS, make_examples(), paths=torch.tensor(keep), tolerance=TIGHT)
-    assert found.pi.shape == (JTFS.n_paths,)
+    assert found.probs.shape == (JTFS.n_paths,)
     kept = probabilities(explicit.importance[:, 2:9])
-    torch.testing.assert_close(found.pi[2:9], kept, rtol=1e-6, atol=0)
-    assert found.pi.sum() == pytest.approx(1)
+    torch.testing.assert_close(found.probs[2:9], kept, rtol=1e-6, atol=0)
+    assert found.probs.sum() == pytest.approx(1)
     torch.testing.assert_close(found.importance[:, 2:9], explicit.importance[:, 2:9], rtol=1e-6, atol=0)
     assert found.importance[:, 9:].isnan().all()
-    sampler = PathSampler(found.pi, min_prob_frac=0.25)
+    sampler = PathSampler(found.probs, min_prob_frac=0.25)
     assert {sampler(step) for step in range(500)} == set(keep)
     assert found.from_uniform == pytest.approx(float((kept - 1 / 7).abs().sum()) / 2, rel=1e-6)
     assert "7 paths" in repr(found).splitlines()[0]
@@ -300,12 +302,12 @@ def test_summary_has_five_lines() -> None:
     assert found.halves_apart is not None
     assert f"{found.halves_apart:.2f} apart" in lines[2]
     assert f"uniform: {found.from_uniform:.2f}" in lines[2]
-    entropy = -sum(p * math.log(p) for p in found.pi.tolist() if p > 0)
+    entropy = -sum(p * math.log(p) for p in found.probs.tolist() if p > 0)
     assert found.n_effective == pytest.approx(math.exp(entropy))
     assert f"{math.exp(entropy):.0f} of {JTFS.n_paths} paths" in lines[3]
-    likeliest = int(found.pi.argmax())
+    likeliest = int(found.probs.argmax())
     assert str(JTFS.paths[likeliest]) in lines[4]
-    assert f"{JTFS.n_paths * float(found.pi.max()):.1f} times uniform" in lines[4]
+    assert f"{JTFS.n_paths * float(found.probs.max()):.1f} times uniform" in lines[4]
 
 
 def test_one_example_has_no_halves() -> None:
@@ -318,7 +320,7 @@ def test_one_example_has_no_halves() -> None:
 
 def test_values_that_did_not_converge_are_counted() -> None:
     found = Importance(
-        pi=torch.tensor([0.5, 0.5], dtype=torch.float64),
+        probs=torch.tensor([0.5, 0.5], dtype=torch.float64),
         importance=torch.ones(1, 2, dtype=torch.float64),
         residual=torch.tensor([[1e-4, 0.5]], dtype=torch.float64),
         tolerance=1e-3,

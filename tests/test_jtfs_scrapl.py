@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
-from scrapl_optim import PathAdamSAGA, PathSampler, save_pi
+from scrapl_optim import PathAdamSAGA, PathSampler, save_probs
 from tests.support.optimizer_helpers import assert_bitwise, clones
 
 N = 2048
@@ -54,7 +54,7 @@ def train(scrapl: SCRAPL, net: nn.Module, optimizer: Any, steps: range) -> list[
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_equals_the_parts_by_hand(unbiased: bool) -> None:
     pi = PI
-    scrapl, net = make(seed=3, pi=pi.tolist(), min_prob_frac=0.2, unbiased=unbiased), model()
+    scrapl, net = make(seed=3, probs=pi.tolist(), min_prob_frac=0.2, unbiased=unbiased), model()
     optimizer = scrapl.optimizer(net.parameters(), lr=0.01, saga=0.5)
     seen = train(scrapl, net, optimizer, range(5))
 
@@ -85,7 +85,7 @@ def test_evaluation_is_the_full_tree_and_draws_nothing() -> None:
 @pytest.mark.parametrize("options", [{}, {"rates": [4, 100], "spins": [1, -1]}], ids=["all", "some"])
 def test_losses_of_the_units_average_to_what_evaluation_gives(unit: str, options: dict[str, Any]) -> None:
     """Value and gradient; and the draws, weighted, have that mean: what unbiased training rests on."""
-    scrapl = make(unit=unit, pi=PI.tolist(), **options).double()
+    scrapl = make(unit=unit, probs=PI.tolist(), **options).double()
     x, y = batch(0).double().requires_grad_(), batch(1).double()
     (expected,) = torch.autograd.grad(scrapl.full(x, y), x)
     kept = [b for b, members in enumerate(scrapl.units) if set(members) <= set(scrapl.kept)]
@@ -105,7 +105,7 @@ def test_losses_of_the_units_average_to_what_evaluation_gives(unit: str, options
 
 def test_probability_of_a_bundle_is_that_of_its_paths() -> None:
     pi = PI
-    scrapl = make(unit="rate", pi=pi.tolist(), rates=(4, None))
+    scrapl = make(unit="rate", probs=pi.tolist(), rates=(4, None))
     share = pi[list(scrapl.kept)].sum()
     expected = [pi[list(members)].sum() / share for members in scrapl.units]
     np.testing.assert_allclose(scrapl.sampler.probs, expected, rtol=1e-12)
@@ -114,8 +114,8 @@ def test_probability_of_a_bundle_is_that_of_its_paths() -> None:
 
 def test_a_file_of_probabilities(tmp_path: Any) -> None:
     pi = PI
-    save_pi(torch.as_tensor(pi), tmp_path / "pi.pt")
-    assert make(pi=str(tmp_path / "pi.pt")).sampler == PathSampler(make(pi=pi.tolist()).sampler.probs)
+    save_probs(torch.as_tensor(pi), tmp_path / "pi.pt")
+    assert make(probs=str(tmp_path / "pi.pt")).sampler == PathSampler(make(probs=pi.tolist()).sampler.probs)
 
 
 # ---------------------------------------------------------------- one path per optimizer step
@@ -173,7 +173,7 @@ def test_closures_and_schedulers() -> None:
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_any_optimizer_of_torch(unbiased: bool) -> None:
     pi = PI.tolist()
-    scrapl, net = make(seed=5, pi=pi, unbiased=unbiased), model()
+    scrapl, net = make(seed=5, probs=pi, unbiased=unbiased), model()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     scrapl.attach(optimizer)
     seen = train(scrapl, net, optimizer, range(3))
@@ -276,7 +276,7 @@ def test_the_log_estimates_the_full_loss(options: dict[str, Any]) -> None:
 
 
 def test_paths_of_probability_zero_are_not_kept() -> None:
-    scrapl = make(pi=[0.0] * 7 + [1 / 35] * 35)
+    scrapl = make(probs=[0.0] * 7 + [1 / 35] * 35)
     assert scrapl.kept == tuple(range(7, 42))
 
 
@@ -359,7 +359,7 @@ def test_lists_of_any_kind(kind: Any) -> None:
         "rates": [4, 100],
         "scales": [0.5, None],
         "spins": [1],
-        "pi": PI.tolist(),
+        "probs": PI.tolist(),
     }
     scrapl = make(**{name: kind(value) for name, value in options.items()}, paths=kind(range(20)))
     assert scrapl.kept == make(rates=(4, 100), scales=(0.5, None), spins=1, paths=range(20)).kept
@@ -407,8 +407,8 @@ def test_arguments_of_a_file() -> None:
             r"Invalid paths: \(0,\); expected one that meets rates=\(2, 4\)",
         ),
         ({"unit": "octave"}, ValueError, r"Invalid unit: 'octave'; expected 'path', 'rate', 'scale' or 'spin'"),
-        ({"pi": [0.5, 0.5]}, ValueError, r"Invalid pi: 2 probabilities; expected one for each of 42 paths"),
-        ({"pi": "no such file"}, FileNotFoundError, "no such file"),
+        ({"probs": [0.5, 0.5]}, ValueError, r"Invalid probs: 2 entries; expected one for each of 42 paths"),
+        ({"probs": "no such file"}, FileNotFoundError, "no such file"),
         ({"unbiased": 1}, TypeError, "Invalid unbiased: 1"),
         ({"seed": -1}, ValueError, "seed"),
         ({"J": 99}, ValueError, "Invalid J"),

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from scrapl_jtfs import draw_distribution
-from scrapl_optim import PathLog, PathSampler, load_pi, probabilities, save_pi
+from scrapl_jtfs import SCRAPL, draw_distribution
+from scrapl_optim import PathLog, PathSampler, load_pi, load_probs, probabilities, save_pi, save_probs
 from scrapl_optim.testing import assert_draws_follow, assert_unbiased
 
 positive = st.floats(1e-12, 1e12)
@@ -46,9 +46,9 @@ def test_bad_importances(curvature: torch.Tensor, message: str) -> None:
 
 def test_files_go_both_ways(tmp_path: Path) -> None:
     pi = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
-    save_pi(pi, tmp_path / "probs.pt")
-    assert torch.equal(load_pi(tmp_path / "probs.pt", n_paths=3), pi)
-    assert PathSampler(load_pi(tmp_path / "probs.pt")).n_paths == 3
+    save_probs(pi, tmp_path / "probs.pt")
+    assert torch.equal(load_probs(tmp_path / "probs.pt", n_paths=3), pi)
+    assert PathSampler(load_probs(tmp_path / "probs.pt")).n_paths == 3
     assert torch.load(tmp_path / "probs.pt", weights_only=True).dtype == torch.float64
 
 
@@ -64,24 +64,24 @@ def test_a_warm_up_folder_of_scrapl_loss(tmp_path: Path) -> None:
     values = warm_up(tmp_path, range(12))
     (tmp_path / "probs.pt.part").touch()
     expected = (values[:, 0].double() / values[:, 0].double().sum(0)).mean(1)
-    torch.testing.assert_close(load_pi(tmp_path, n_paths=12), expected)
-    torch.testing.assert_close(load_pi(tmp_path), expected)
+    torch.testing.assert_close(load_probs(tmp_path, n_paths=12), expected)
+    torch.testing.assert_close(load_probs(tmp_path), expected)
 
 
 def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no vals_\*\.pt"):
-        load_pi(tmp_path)
+        load_probs(tmp_path)
     with pytest.raises(FileNotFoundError):
-        load_pi(tmp_path / "nothing.pt")
+        load_probs(tmp_path / "nothing.pt")
     warm_up(tmp_path, range(3))
     with pytest.raises(ValueError, match=r"lacks 2 of 5 paths \(first: \[3, 4\]\)"):
-        load_pi(tmp_path, n_paths=5)
+        load_probs(tmp_path, n_paths=5)
     (tmp_path / "vals_1.pt").unlink()
     with pytest.raises(ValueError, match=r"first: \[1\]"):
-        load_pi(tmp_path)
+        load_probs(tmp_path)
     warm_up(tmp_path, range(3), n_values=4)
     with pytest.raises(ValueError, match=r"\(4, 2\).*aggregate"):
-        load_pi(tmp_path)
+        load_probs(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
 def test_files_of_something_else(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "pi.pt")
     with pytest.raises(ValueError, match=message):
-        load_pi(tmp_path / "pi.pt")
+        load_probs(tmp_path / "pi.pt")
     torch.save(torch.ones(4) / 4, tmp_path / "pi.pt")
     with pytest.raises(ValueError, match=r"4 entries; expected .* n_paths=315"):
-        load_pi(tmp_path / "pi.pt", n_paths=315)
+        load_probs(tmp_path / "pi.pt", n_paths=315)
 
 
 def test_one_policy_for_all_that_take_a_distribution(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_one_policy_for_all_that_take_a_distribution(tmp_path: Path) -> None:
     takers: list[Callable[[torch.Tensor], Any]] = [
         PathSampler,
         lambda pi: PathLog(315, probs=pi),
-        lambda pi: save_pi(pi, tmp_path / "pi.pt"),
-        lambda pi: torch.save(pi, tmp_path / "theirs.pt") or load_pi(tmp_path / "theirs.pt"),  # type: ignore[func-returns-value]
+        lambda pi: save_probs(pi, tmp_path / "pi.pt"),
+        lambda pi: torch.save(pi, tmp_path / "theirs.pt") or load_probs(tmp_path / "theirs.pt"),  # type: ignore[func-returns-value]
         lambda pi: assert_unbiased(lambda p: 1.0, pi, 1.0),
         lambda pi: assert_draws_follow(PathSampler(n_paths=315), pi, 10),
         lambda pi: draw_distribution(Figure().subplots(), paths, pi),  # type: ignore[arg-type]
@@ -124,4 +124,23 @@ def test_one_policy_for_all_that_take_a_distribution(tmp_path: Path) -> None:
             take(other)
     written = torch.load(tmp_path / "pi.pt", weights_only=True)
     assert float(written.sum()) == pytest.approx(1, abs=1e-14)
-    torch.testing.assert_close(load_pi(tmp_path / "pi.pt"), written, rtol=1e-15, atol=0)
+    torch.testing.assert_close(load_probs(tmp_path / "pi.pt"), written, rtol=1e-15, atol=0)
+
+
+def test_old_names_of_probs(tmp_path: Path) -> None:
+    probs, file = torch.tensor([0.25, 0.75], dtype=torch.float64), tmp_path / "probs.pt"
+    places: Any = [type("Place", (), {"rate": 1.0, "scale": 1.0 + p}) for p in range(2)]
+    one = [1.0] + [0.0] * (SCRAPL(128, 4, 1, 2).jtfs.n_paths - 1)
+    old_c: Any = {"curvature": probs[None]}
+    old_pi: Any = {"pi": probs}
+    calls: dict[str, Callable[[], Any]] = {
+        "use save_probs": lambda: save_pi(probs, file),
+        "use load_probs": lambda: torch.equal(load_pi(file), probs),
+        r"use probabilities\(importance=...\)": lambda: torch.equal(probabilities(**old_c), probs),
+        r"use draw_distribution\(probs=...\)": lambda: draw_distribution(Figure().subplots(), places, **old_pi),
+        "pi is called probs now": lambda: SCRAPL(128, 4, 1, 2, pi=one),
+    }
+    for message, call in calls.items():
+        with pytest.warns(DeprecationWarning, match=message) as caught:
+            assert call() is not False
+        assert [warning.filename for warning in caught] == [__file__]

@@ -109,7 +109,7 @@ def test_shares_agree_within_the_tolerance_and_a_resumed_run_to_the_digit(tmp_pa
     toy.importance(TIGHT, folder=tmp_path / "shared", rank=0, world_size=2)
     last = toy.importance(TIGHT, folder=tmp_path / "shared", rank=1, world_size=2)
     torch.testing.assert_close(last.importance, whole.importance, rtol=1e-4, atol=0)
-    torch.testing.assert_close(last.pi, whole.pi, rtol=1e-4, atol=0)
+    torch.testing.assert_close(last.probs, whole.probs, rtol=1e-4, atol=0)
     for name in ("path_00001_control_000.json", "derivatives_00002.json"):
         (tmp_path / "whole" / name).unlink()
     again = toy.importance(TIGHT, folder=tmp_path / "whole")

@@ -10,6 +10,7 @@ import numpy as np
 
 from scrapl_jtfs._figures.numbers import Values, need_matplotlib
 from scrapl_jtfs._validation import is_number
+from scrapl_optim._deprecation import rename_arguments
 from scrapl_optim.probabilities import as_distribution
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ class Placed(Protocol):
     def scale(self) -> float: ...
 
 
+@rename_arguments(pi="probs")
 def draw_distribution(
     axes: Axes,
     paths: Sequence[Placed],
-    pi: Values,
+    probs: Values,
     *,
     am: tuple[float, float] | None = None,
     fm: tuple[float, float] | None = None,
@@ -48,7 +50,7 @@ def draw_distribution(
         axes: axes of matplotlib, which become logarithmic in both directions.
         paths: the table of paths, ``jtfs.paths``. If the transform has no sample rate, rates are in cycles per
             sample, and the labels of both axes say so.
-        pi: (P,) a probability for each path.
+        probs: (P,) a probability :math:`\pi_p` for each path.
         am: lowest and highest rate of a synthesizer in Hz, or in the unit of the horizontal axis.
         fm: lowest and highest speed of its frequency modulation in octaves per second, or in the unit of the
             vertical axis. Both ranges are drawn as a rectangle, a single one as a band.
@@ -59,7 +61,7 @@ def draw_distribution(
     Raises:
         ImportError: matplotlib is not installed.
         TypeError: probabilities are not numbers.
-        ValueError: ``pi`` is not a distribution over the paths, a range does not consist of two rising positive
+        ValueError: ``probs`` is not a distribution over the paths, a range does not consist of two rising positive
             numbers, or no path has a place.
 
     Example:
@@ -67,8 +69,8 @@ def draw_distribution(
         >>> from scrapl_jtfs import JTFSPath, draw_distribution
         >>> jtfs = JTFSPath(4096, J=9, Q=(8, 1), J_fr=3, Q_fr=1, sample_rate=4096)
         >>> figure = Figure()
-        >>> pi = [1 / jtfs.n_paths] * jtfs.n_paths
-        >>> points = draw_distribution(figure.subplots(), jtfs.paths, pi, am=(4, 16), fm=(1, 8))
+        >>> probs = [1 / jtfs.n_paths] * jtfs.n_paths
+        >>> points = draw_distribution(figure.subplots(), jtfs.paths, probs, am=(4, 16), fm=(1, 8))
         >>> bar = figure.colorbar(points, label="times uniform")
 
     Source: SCRAPL, Figure 6.
@@ -76,7 +78,7 @@ def draw_distribution(
     need_matplotlib()
     from matplotlib.colors import LogNorm
 
-    probabilities = as_distribution(pi, len(paths), "pi")
+    probabilities = as_distribution(probs, len(paths))
     _check_range(am, "am")
     _check_range(fm, "fm")
     # (rate, rate / scale) -> P pi_p of both spins

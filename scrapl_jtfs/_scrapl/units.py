@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapl_jtfs.path_table import PathTable, Unit
-from scrapl_optim import PathSampler, load_pi
+from scrapl_optim import PathSampler, load_probs
 
 # (lowest, highest), of which None is no bound, or one number; a list where it comes from a file
 Bounds: TypeAlias = "Sequence[float | None] | float"
@@ -40,23 +40,23 @@ def choose_paths(
 
 
 def choose_probabilities(
-    n_paths: int, pi: Any, drawn: tuple[int, ...], min_prob_frac: float
+    n_paths: int, probs: Any, drawn: tuple[int, ...], min_prob_frac: float
 ) -> NDArray[np.float64]:
     """Return the probability of each of the P paths; those that are drawn share all of it.
 
     Args:
         n_paths: P.
-        pi: probability of each path, a file of them, or None for the uniform distribution.
+        probs: probability of each path, a file of them, or None for the uniform distribution.
         drawn: ids of the paths that are drawn.
         min_prob_frac: of :class:`scrapl_optim.PathSampler`.
     """
-    if pi is None:
+    if probs is None:
         all_paths = PathSampler(n_paths=n_paths)
     else:
-        all_paths = PathSampler(load_pi(pi) if isinstance(pi, str) else pi)
+        all_paths = PathSampler(load_probs(probs) if isinstance(probs, str) else probs)
     if all_paths.n_paths != n_paths:
         raise ValueError(
-            f"Invalid pi: {all_paths.n_paths} probabilities; expected one for each of {n_paths} paths, also "
+            f"Invalid probs: {all_paths.n_paths} entries; expected one for each of {n_paths} paths, also "
             "for those that are not drawn."
         )
     return PathSampler(all_paths.probs, paths=drawn, min_prob_frac=min_prob_frac).probs

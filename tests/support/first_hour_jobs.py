@@ -71,7 +71,7 @@ def find_important_paths(encoder: nn.Module, synth: Any, sounds: Tensor) -> Any:
     jtfs = JTFSPath(N_SAMPLES, J=8, Q=(4, 1), J_fr=2, T="global", sample_rate=SAMPLE_RATE)
     found = importance(encoder, synth, JTFSPathLoss(jtfs), sounds)
     print(found)
-    return found, PathSampler(found.pi, min_prob_frac=0.25)
+    return found, PathSampler(found.probs, min_prob_frac=0.25)
 
 
 def property_test_a_sampler_and_an_estimator() -> None:

@@ -65,7 +65,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
         "unconverged": found.unconverged,
         "seconds": time.perf_counter() - started,
         "curvature": found.importance.tolist(),
-        "pi": found.pi.tolist(),
+        "pi": found.probs.tolist(),
     }
 
 

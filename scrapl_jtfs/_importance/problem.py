@@ -1,4 +1,4 @@
-"""What theta-importance is asked of, as float64 copies: encoder, synthesizer, loss and examples."""
+"""The problem of theta-importance as float64 copies: encoder, synthesizer, loss and examples."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._validation import as_dense
+from scrapl_jtfs.loss import JTFSPathLoss
+from scrapl_jtfs.taylor import PathTaylor
 from scrapl_optim._importance.problem import check_controls
-
-from .loss import JTFSPathLoss
-from .taylor import PathTaylor
 
 Derivatives = tuple[int, Tensor, Tensor]
 """Path, slope (B, U) and Hessian (B, U, U)."""

@@ -1,0 +1,1 @@
+"""The parts of theta-importance of JTFS paths; :mod:`scrapl_jtfs.importance` is what users call."""
