@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from scrapl_jtfs._deprecation import warn_renamed
 from scrapl_jtfs._transform import scattering
 from scrapl_jtfs._transform.budget import Budget, allowed_memory, first_layer_budget, second_layer_budget
 from scrapl_jtfs._transform.first_layer import FirstLayer
@@ -18,24 +18,13 @@ from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_pat
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.transform import JTFSPath
+from scrapl_optim._importance.derivatives import PathDerivatives
 
 Synth = Callable[[Tensor], Tensor]
 
 # Paths of one n2 are computed in bundles that share U1 * psi_n2. All planes that a bundle computes, chunk after
 # chunk, may take this many times the transform's memory: larger bundles share more, but leave the caches.
 _BUNDLE_OVER_MEMORY = 8
-
-
-class Curvature(NamedTuple):
-    r"""Derivatives of the loss of a path on one batch.
-
-    Attributes:
-        slope: s_bu = dL_p / dtheta_bu, (B, U).
-        hessian: H_buu' = d^2 L_p / dtheta_bu dtheta_bu', (B, U, U); nothing couples examples.
-    """
-
-    slope: Tensor
-    hessian: Tensor
 
 
 def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
@@ -153,7 +142,7 @@ class PathTaylor:
         >>> synth = lambda theta: theta[:, :1] * torch.sin((0.1 + theta[:, 1:]) * time)
         >>> theta = torch.rand(3, 2, dtype=torch.float64)
         >>> series = PathTaylor(loss_fn, synth, theta, torch.randn(3, 2048, dtype=torch.float64))
-        >>> slope, hessian = series.curvature(10)
+        >>> slope, hessian = series.derivatives(10)
         >>> slope.shape, hessian.shape
         (torch.Size([3, 2]), torch.Size([3, 2, 2]))
 
@@ -203,15 +192,15 @@ class PathTaylor:
                 average = scattering.averaged_scalogram(filters, padded, epsilon, budget, layer)
         return FirstLayer(flat.shape[:-1], groups, average, None, frozenset(ids), jtfs._settings)
 
-    def curvature(self, path_idx: int) -> Curvature:
+    def derivatives(self, path_idx: int) -> PathDerivatives:
         """Compute the slopes (B, U) and Hessians (B, U, U) of a path, in the dtype of the transform.
 
         Args:
             path_idx: path id p, one of those served.
         """
-        return self._bundle([as_path_index(path_idx, self.jtfs.n_paths, "curvatures(paths)")])[0]
+        return self._bundle([as_path_index(path_idx, self.jtfs.n_paths, "iter_derivatives(paths)")])[0]
 
-    def curvatures(self, paths: PathIndices) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def iter_derivatives(self, paths: PathIndices) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield (path_idx, slope, hessian) of several paths in the order given.
 
         Those that share their temporal modulation are computed together when the first of them is due, in bundles
@@ -221,12 +210,22 @@ class PathTaylor:
         self._layer.check_serves(self.jtfs._settings, ids)
         bundles = {p: bundle for bundle in self._bundles(sorted(set(ids))) for p in bundle}
         last = {p: i for i, p in enumerate(ids)}
-        results: dict[int, Curvature] = {}
+        results: dict[int, PathDerivatives] = {}
         for i, p in enumerate(ids):
             if p not in results:
                 results |= zip(bundles[p], self._bundle(bundles[p]), strict=True)
             slope, hessian = results.pop(p) if last[p] == i else results[p]
             yield p, slope, hessian
+
+    def curvature(self, path_idx: int) -> PathDerivatives:
+        """Return what :meth:`derivatives`, its new name, returns."""
+        warn_renamed("PathTaylor.curvature", "PathTaylor.derivatives")
+        return self.derivatives(path_idx)
+
+    def curvatures(self, paths: PathIndices) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Return what :meth:`iter_derivatives`, its new name, returns."""
+        warn_renamed("PathTaylor.curvatures", "PathTaylor.iter_derivatives")
+        return self.iter_derivatives(paths)
 
     def _bundles(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """Cut paths to bundles of one n2 that compute few planes in all."""
@@ -247,12 +246,12 @@ class PathTaylor:
         if bundle:
             yield [p.index for p in bundle]
 
-    def _bundle(self, indices: Sequence[int]) -> list[Curvature]:
+    def _bundle(self, indices: Sequence[int]) -> list[PathDerivatives]:
         """Compute paths of one n2."""
         jtfs = self.jtfs
         self._layer.check_serves(jtfs._settings, indices)
         paths = [jtfs.paths[p] for p in indices]
-        results: list[Curvature] = []
+        results: list[PathDerivatives] = []
         with full_precision(jtfs.device), torch.enable_grad():
             inputs = self._layer.items(0, self._series.n_inputs * self._batch)
             leaves = [x.requires_grad_() for x in inputs.arrays]
@@ -267,7 +266,7 @@ class PathTaylor:
                 # G = dL / dy
                 grads = torch.autograd.grad(by_order[0], leaves, gradient, retain_graph=True, allow_unused=True)
                 hessian = hessian + self._second_order_part(grads)
-                results.append(Curvature(self._by_example(slope), self._by_example(hessian)))
+                results.append(PathDerivatives(self._by_example(slope), self._by_example(hessian)))
         return results
 
     def _by_example(self, derivatives: Tensor) -> Tensor:

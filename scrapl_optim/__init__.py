@@ -23,7 +23,9 @@ from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
 from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
 from scrapl_optim.path_log import PathLog
-from scrapl_optim.probabilities import load_pi, load_probs, probabilities, save_pi, save_probs
+from scrapl_optim.probabilities import load_pi as load_pi  # deprecated, as is save_pi
+from scrapl_optim.probabilities import load_probs, probabilities, save_probs
+from scrapl_optim.probabilities import save_pi as save_pi
 from scrapl_optim.sampler import PathSampler
 
 __all__ = [
@@ -35,11 +37,9 @@ __all__ = [
     "SharedSubspace",
     "ThetaImportance",
     "load_checkpoint",
-    "load_pi",
     "load_probs",
     "probabilities",
     "save_checkpoint",
-    "save_pi",
     "save_probs",
     "theta_importance",
 ]

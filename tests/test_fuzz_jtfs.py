@@ -173,11 +173,11 @@ def test_objects_in_place_of_others(value: Any) -> None:
 def test_paths_of_taylor_series() -> None:
     theta = torch.full((2, 2), 0.5)
     series = PathTaylor(loss_fn, synth, theta, x, [1, 2])
-    expected = series.curvature(1)
+    expected = series.derivatives(1)
     for value in HOSTILE:
-        attempt(lambda value=value: series.curvature(value))
-        attempt(lambda value=value: list(series.curvatures(value)))
-    assert all(map(torch.equal, series.curvature(1), expected))
+        attempt(lambda value=value: series.derivatives(value))
+        attempt(lambda value=value: list(series.iter_derivatives(value)))
+    assert all(map(torch.equal, series.derivatives(1), expected))
 
 
 @pytest.mark.parametrize("p", [3.0, 5.0, 100.0])

@@ -32,7 +32,7 @@ def test_taylor_series_take_the_place_of_double_backward_passes() -> None:
     target = loss.prepare(synth(torch.full((2, 2), 0.4, dtype=torch.float64)))
 
     def derivatives(theta: Tensor, batch: Tensor, paths: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        return PathTaylor(loss, synth, theta, target, paths).curvatures(paths)
+        return PathTaylor(loss, synth, theta, target, paths).iter_derivatives(paths)
 
     def importance(**options: Any) -> Tensor:
         return theta_importance(

@@ -68,9 +68,9 @@ def test_several_paths_of_series(jtfs: JTFSPath, y: Tensor, paths: Any) -> None:
     loss_fn = JTFSPathLoss(jtfs)
     theta = torch.full((2, 1), 0.5)
     series = PathTaylor(loss_fn, lambda t: t * torch.sin(torch.arange(512) * t), theta, y, paths)
-    assert [p for p, *_ in series.curvatures(paths)] == [9, 2]
+    assert [p for p, *_ in series.iter_derivatives(paths)] == [9, 2]
     with pytest.raises(ValueError, match="does not serve path 3"):
-        series.curvature(3)
+        series.derivatives(3)
     assert torch.equal(loss_fn(y.flip(0), y, paths), loss_fn(y.flip(0), y, [9, 2]))
 
 
@@ -131,8 +131,8 @@ def test_several_paths_where_one_is_taken(jtfs: JTFSPath, x: Tensor, paths: Any)
     ):
         jtfs(x, paths)
     series = PathTaylor(JTFSPathLoss(jtfs), lambda t: t * x[:, :512], torch.ones(2, 1), x, [1, 2])
-    with pytest.raises(TypeError, match=r"for several paths: curvatures\(paths\)"):
-        series.curvature(paths)
+    with pytest.raises(TypeError, match=r"for several paths: iter_derivatives\(paths\)"):
+        series.derivatives(paths)
 
 
 def test_no_path_named(jtfs: JTFSPath, x: Tensor) -> None:
@@ -282,8 +282,8 @@ def test_copies_take_targets_and_first_layers(
     def synth(theta: Tensor) -> Tensor:
         return theta * torch.sin(torch.arange(512) * theta)
 
-    found = PathTaylor(other, synth, theta, loss_fn.prepare(y), paths).curvature(8)
-    assert same(list(found), list(PathTaylor(loss_fn, synth, theta, loss_fn.prepare(y), paths).curvature(8)))
+    found = PathTaylor(other, synth, theta, loss_fn.prepare(y), paths).derivatives(8)
+    assert same(list(found), list(PathTaylor(loss_fn, synth, theta, loss_fn.prepare(y), paths).derivatives(8)))
 
 
 def test_a_copied_target_serves_the_original(x: Tensor, y: Tensor) -> None:
@@ -374,7 +374,7 @@ def test_series_of_several_channels(channels: tuple[int, ...], reduction: Any, o
     for given in (target, loss_fn.prepare(target)):
         series = PathTaylor(loss_fn, synth, theta, given, [1, 8])
         for p in (1, 8):
-            slope, hessian = series.curvature(p)
+            slope, hessian = series.derivatives(p)
             controls = theta.clone().requires_grad_()
             (first,) = torch.autograd.grad(loss_fn(synth(controls), target, p), controls, create_graph=True)
             rows = [torch.autograd.grad(first[:, u].sum(), controls, retain_graph=True)[0] for u in range(2)]

@@ -111,7 +111,7 @@ def test_derivatives_on_meta_have_the_shapes_of_real_ones(options: dict[str, Any
 
     loss_fn = JTFSPathLoss(meta)
     series = PathTaylor(loss_fn, synth, torch.ones(3, 2, device="meta"), empty, [1, 4])
-    slope, hessian = series.curvature(4)
+    slope, hessian = series.derivatives(4)
     assert like(slope) == ((3, 2), torch.float32)
     assert like(hessian) == ((3, 2, 2), torch.float32)
 
@@ -191,7 +191,7 @@ def everything(loss_fn: JTFSPathLoss) -> list[Tensor]:
     time = torch.arange(512, device="cpu", dtype=torch.float32)
     theta = torch.full((2, 2), 0.5, device="cpu", dtype=torch.float32)
     series = PathTaylor(loss_fn, lambda t: t[:, :1] * torch.sin((0.1 + t[:, 1:]) * time), theta, y, [3, 5])
-    results += [number for _, *numbers in series.curvatures([3, 5]) for number in numbers]
+    results += [number for _, *numbers in series.iter_derivatives([3, 5]) for number in numbers]
     moved = copy.deepcopy(loss_fn).double()
     results += [moved(x.detach().double(), y.double(), 3), moved.float()(x.detach(), y, 3)]
     pi = torch.full((jtfs.n_paths,), 1 / jtfs.n_paths, device="cpu", dtype=torch.float64)

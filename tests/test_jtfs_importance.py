@@ -42,7 +42,7 @@ def explicit() -> Any:
     loss = copy.deepcopy(LOSS).double()
 
     def derivatives(theta: Tensor, batch: Tensor, paths: Any) -> Iterator[tuple[int, Tensor, Tensor]]:
-        return PathTaylor(loss, synth, theta, batch, paths).curvatures(paths)
+        return PathTaylor(loss, synth, theta, batch, paths).iter_derivatives(paths)
 
     return theta_importance(
         encoder, lambda theta, x: synth(theta), loss, [x], encoder.parameters(), JTFS.n_paths,

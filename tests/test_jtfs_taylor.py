@@ -56,10 +56,10 @@ def assert_agrees(
     target = noise(theta.shape[0], N, seed=3) if target is None else target
     prepared = loss_fn.prepare(target)
     series = PathTaylor(loss_fn, sounds, theta, prepared, paths)
-    bundled = {p: (slope, hessian) for p, slope, hessian in series.curvatures(paths)}
+    bundled = {p: (slope, hessian) for p, slope, hessian in series.iter_derivatives(paths)}
     for p in paths:
         expected = path_derivatives(lambda t, p=p: loss_fn(sounds(t), prepared, p), theta)
-        slope, hessian = series.curvature(p)
+        slope, hessian = series.derivatives(p)
         assert_near(slope, expected.slope, tolerance)
         assert_near(hessian, expected.hessian, tolerance)
         assert_near(bundled[p][0], slope, 1e-11)
@@ -125,7 +125,7 @@ def test_agrees_on_the_synthesizers_of_the_benchmark(name: str) -> None:
 
 def test_agrees_with_finite_differences() -> None:
     loss_fn, theta, y, h = JTFSPathLoss(transform()), controls(1), noise(1, N, seed=3), 1e-5
-    slope, hessian = PathTaylor(loss_fn, synth, theta, y).curvature(12)
+    slope, hessian = PathTaylor(loss_fn, synth, theta, y).derivatives(12)
 
     def loss(*steps: float) -> float:
         return loss_fn(synth(theta + torch.tensor([steps], dtype=torch.float64)), y, 12).item()
@@ -178,10 +178,10 @@ def test_raw_target_and_other_order_of_paths() -> None:
     wanted = [30, 2, 31, 2, 14, 0]
     raw = PathTaylor(loss_fn, synth, theta, y, wanted)
     prepared = PathTaylor(loss_fn, synth, theta, loss_fn.prepare(y))
-    found = list(raw.curvatures(wanted))
+    found = list(raw.iter_derivatives(wanted))
     assert [p for p, _, _ in found] == wanted
     for p, slope, hessian in found:
-        expected = prepared.curvature(p)
+        expected = prepared.derivatives(p)
         assert_near(slope, expected.slope, 1e-12)
         assert_near(hessian, expected.hessian, 1e-12)
         assert torch.equal(hessian, hessian.mT)
@@ -208,7 +208,7 @@ def test_silence_and_float32_are_finite() -> None:
     for dtype in (torch.float64, torch.float32):
         jtfs = JTFSPath(N, **BASIC).to(dtype)
         series = PathTaylor(JTFSPathLoss(jtfs), pulse, controls().to(dtype), noise(2, N, dtype=dtype))
-        for _, slope, hessian in series.curvatures(range(0, jtfs.n_paths, 5)):
+        for _, slope, hessian in series.iter_derivatives(range(0, jtfs.n_paths, 5)):
             assert slope.dtype == hessian.dtype == dtype
             assert bool(slope.isfinite().all())
             assert bool(hessian.isfinite().all())
@@ -218,21 +218,21 @@ def test_silence_and_float32_are_finite() -> None:
 
 def test_float32_is_close() -> None:
     theta, y = controls(), noise(2, N, seed=3)
-    exact = PathTaylor(JTFSPathLoss(transform()), synth, theta, y).curvature(12)
+    exact = PathTaylor(JTFSPathLoss(transform()), synth, theta, y).derivatives(12)
     single = JTFSPathLoss(JTFSPath(N, **BASIC).float())
-    found = PathTaylor(single, synth, theta.float(), y.float()).curvature(12)
+    found = PathTaylor(single, synth, theta.float(), y.float()).derivatives(12)
     assert_near(found.slope.double(), exact.slope, 1e-2)
     assert_near(found.hessian.double(), exact.hessian, 5e-2)
 
 
 def test_control_that_does_not_act() -> None:
     loss_fn, y = JTFSPathLoss(transform()), noise(2, N, seed=3)
-    slope, hessian = PathTaylor(loss_fn, lambda t: synth(t[:, :2]), controls(2, 3), y).curvature(7)
-    expected = PathTaylor(loss_fn, synth, controls(2, 3)[:, :2], y).curvature(7)
+    slope, hessian = PathTaylor(loss_fn, lambda t: synth(t[:, :2]), controls(2, 3), y).derivatives(7)
+    expected = PathTaylor(loss_fn, synth, controls(2, 3)[:, :2], y).derivatives(7)
     assert_near(hessian[:, :2, :2], expected.hessian, 1e-12)
     assert not slope[:, 2].any()
     assert not hessian[:, 2].any()
-    still = PathTaylor(loss_fn, lambda t: y + 1, controls(), y).curvature(7)
+    still = PathTaylor(loss_fn, lambda t: y + 1, controls(), y).derivatives(7)
     assert not still.slope.any()
     assert not still.hessian.any()
 
@@ -240,9 +240,9 @@ def test_control_that_does_not_act() -> None:
 def test_does_not_depend_on_grad_mode_and_leaves_theta_alone() -> None:
     loss_fn, y = JTFSPathLoss(transform()), noise(2, N, seed=3)
     theta = controls().requires_grad_()
-    expected = PathTaylor(loss_fn, synth, theta, y).curvature(7)
+    expected = PathTaylor(loss_fn, synth, theta, y).derivatives(7)
     with torch.no_grad():
-        found = PathTaylor(loss_fn, synth, theta, y).curvature(7)
+        found = PathTaylor(loss_fn, synth, theta, y).derivatives(7)
     assert torch.equal(found.hessian, expected.hessian)
     assert not found.hessian.requires_grad
     assert not found.slope.requires_grad
@@ -326,22 +326,36 @@ def test_errors_of_paths() -> None:
     series = PathTaylor(JTFSPathLoss(jtfs), synth, controls(), noise(2, N), [3, 4])
     for bad in (-1, jtfs.n_paths):
         with pytest.raises(IndexError, match=str(bad)):
-            series.curvature(bad)
+            series.derivatives(bad)
     with pytest.raises(TypeError, match="path_idx"):
-        series.curvature(1.5)  # type: ignore[arg-type]
+        series.derivatives(1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="does not serve path 5"):
-        series.curvature(5)
+        series.derivatives(5)
     with pytest.raises(ValueError, match="does not serve path 5"):
-        next(series.curvatures([3, 5]))
+        next(series.iter_derivatives([3, 5]))
     jtfs.float()
     with pytest.raises(ValueError, match="moved"):
-        series.curvature(3)
+        series.derivatives(3)
 
 
 def test_hessian_of_zero_distance_is_finite() -> None:
     theta = controls()
     for squared in (True, False):
         loss_fn = JTFSPathLoss(transform(), squared=squared)
-        slope, hessian = PathTaylor(loss_fn, synth, theta, synth(theta)).curvature(7)
+        slope, hessian = PathTaylor(loss_fn, synth, theta, synth(theta)).derivatives(7)
         assert math.isfinite(hessian.sum().item())
         assert float(slope.abs().max()) < 1e-9 * float(hessian.abs().max()) or not squared
+
+
+def test_old_names_of_derivatives() -> None:
+    loss_fn = JTFSPathLoss(transform())
+    theta = controls()
+    series = PathTaylor(loss_fn, synth, theta, synth(theta + 0.1))
+    with pytest.warns(DeprecationWarning, match=r"use PathTaylor\.derivatives") as one:
+        slope, hessian = series.curvature(7)
+    with pytest.warns(DeprecationWarning, match=r"use PathTaylor\.iter_derivatives") as several:
+        found = list(series.curvatures([7]))
+    assert {warning.filename for warning in [*one, *several]} == {__file__}
+    expected = series.derivatives(7)
+    assert torch.equal(slope, expected.slope)
+    assert torch.equal(found[0][2], hessian)

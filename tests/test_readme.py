@@ -87,7 +87,10 @@ VARIANTS = {
         ("\nencoder = encoder.double().eval()\n", "\n"),
         ("\nfound = ", "\nimport copy\nencoder = copy.deepcopy(encoder).double().eval()\nfound = "),
     ],
-    "one path after the other": [('method="shared_subspace"', 'method="exact"')],
+    "one path after the other": [
+        ("SharedSubspace(split_batch=lambda x: x.split(1), ", "Arnoldi("),
+        ("PathSampler, SharedSubspace", "Arnoldi, PathSampler"),
+    ],
 }
 
 
@@ -106,7 +109,7 @@ def test_importance_is_that_of_the_synthesizer(
     assert found.residual.max() <= 0.01
     assert names["x"].dtype == torch.float64
     near = torch.tensor([4 / 2**0.5 <= path.rate <= 12 * 2**0.5 for path in paths])
-    assert found.pi[near].sum() / near.double().mean() > 1.5  # over uniform
+    assert found.probs[near].sum() / near.double().mean() > 1.5  # over uniform
     assert "copy.deepcopy(encoder).double().eval()" in TEXTS["notebooks/pages/theta_importance.md"]
 
 

@@ -91,7 +91,7 @@ class Ours:
         """Path, s and H of each path on a batch."""
         target = self._targets[batch.first]
         taylor = PathTaylor(self.loss, lambda t: self.synth(t, batch.shift), theta, target, paths)
-        yield from taylor.curvatures(paths)
+        yield from taylor.iter_derivatives(paths)
 
     def pieces(self, paths: Sequence[int], n_products: int) -> dict[str, Any]:
         """Seconds of the first layer's Taylor series, of s and H of each path, of products of single examples."""
@@ -106,7 +106,7 @@ class Ours:
         derivatives = []
         for path in paths:
             started = time.perf_counter()
-            taylor.curvature(path)
+            taylor.derivatives(path)
             derivatives.append(time.perf_counter() - started)
         encoder = EncoderDerivatives(self._encode, list(self.encoder.parameters()), 1)
         example = Example(_examples(batch)[0], 0)

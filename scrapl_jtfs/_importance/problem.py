@@ -247,7 +247,7 @@ class KnownDerivatives:
         if missing:
             problem = self._problem
             series = PathTaylor(problem.loss_fn, lambda t: problem.sounds(t, batch), theta, batch.target, missing)
-            for found in series.curvatures(missing):
+            for found in series.iter_derivatives(missing):
                 known[found[0]] = found
                 self._advance(found[0])
         return iter([known[p] for p in paths])

@@ -34,9 +34,8 @@ class AdaptivePathSampler:
     .. math:: \pi_p = \frac{f}{S} + (1 - f) \, \frac1U \sum_u \frac{q_{up}}{\sum_{p'} q_{up'}} ,
 
     with :math:`f` = ``min_prob_frac`` and :math:`S` the number of paths to draw from, over which the sum goes; a
-    path not seen yet takes the mean of those seen. The path of a step is
-    a function of :math:`\pi`, the seed and the step, as :class:`PathSampler`'s; :math:`\pi` is state, which
-    :meth:`state_dict` keeps.
+    path not seen yet takes the mean of those seen. The path of a step is a function of :math:`\pi`, the seed and
+    the step, as :class:`scrapl_optim.PathSampler`'s; :math:`\pi` is state, which :meth:`state_dict` keeps.
 
     With the norm of the gradient, :math:`\pi` is the distribution of least variance of the *unbiased*
     estimator, the gradient times ``weight(p)``. Without the weight it favours paths with large gradients.
@@ -47,9 +46,9 @@ class AdaptivePathSampler:
         rate: :math:`\rho` in (0, 1]: weight of the newest value in the mean of its path.
         min_prob_frac: :math:`f` in (0, 1]: no probability falls below ``f / S``, so that every path is seen
             again and its mean can recover.
-        paths: ids to draw from, each once, as :class:`PathSampler` takes them; all if ``None``. Others have
-            probability zero, and neither ids nor P change.
-        seed: of the draws, as :class:`PathSampler`'s.
+        paths: ids to draw from, each once, as :class:`scrapl_optim.PathSampler` takes them; all if ``None``.
+            Others have probability zero, and neither ids nor P change.
+        seed: of the draws, as :class:`scrapl_optim.PathSampler`'s.
         cover_first: whether the first steps visit every path to draw from once.
 
     Raises:
