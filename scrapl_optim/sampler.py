@@ -285,7 +285,7 @@ class PathSampler:
         return (self._probs.tobytes(), self._seed, self._cover_first)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both draw the same paths at every step."""
+        """Return whether both draw the same paths at every step."""
         if not isinstance(other, PathSampler):
             return NotImplemented
         return self._identity() == other._identity()

@@ -94,22 +94,30 @@ def test_what_is_not_finite_is_no_estimate() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: assert_unbiased(lambda p: [1.0, 2.0], [1.0], 1.0), ValueError, r"shapes \[\(2,\)\], expected"),
+        (lambda: assert_unbiased(lambda p: [1.0, 2.0], [1.0], 1.0), ValueError, r"shapes \[\(2,\)\]; expected"),
         (lambda: assert_unbiased(lambda p: [None], [1.0], 1.0), TypeError, "in place of None put"),  # type: ignore
         (lambda: assert_unbiased(lambda p: [torch.ones(1), None], [1.0], 1.0), TypeError, "NoneType"),  # type: ignore
         (lambda: assert_unbiased(lambda p: 1.0, [0.5, 0.4], 1.0), ValueError, "sum 0.9; .* normalise"),
         (lambda: assert_unbiased(lambda p: 1.0, [1.5, -0.5], 1.0), ValueError, "numbers >= 0"),
         (lambda: assert_unbiased(lambda p: 1.0, [[1.0]], 1.0), ValueError, r"shape \(1, 1\)"),
         (lambda: assert_unbiased(lambda p: 1.0, [1.0], np.nan), ValueError, "expected finite numbers"),
-        (lambda: assert_draws_follow(lambda k: 0, [1.0], 0), ValueError, "n_steps=0"),
-        (lambda: assert_draws_follow(lambda k: 0, [1.0], 1, false_alarm=0.0), ValueError, "false_alarm=0.0"),
+        (lambda: assert_draws_follow(lambda k: 0, [1.0], 0), ValueError, "n_steps, first_step: 0, 0"),
+        (
+            lambda: assert_draws_follow(lambda k: 0, [1.0], 1, false_alarm=0.0),
+            ValueError,
+            "false_alarm: 0.0",
+        ),
         (lambda: assert_draws_follow(lambda k: 0.5, [1.0], 9), TypeError, "must be an integer"),  # type: ignore
-        (lambda: distributions(0, 2), ValueError, "min_paths=0 and max_paths=2"),
-        (lambda: distributions(1, 4, smallest=0.5), ValueError, "smallest=0.5"),
-        (lambda: path_losses(2, 1), ValueError, "min_paths=2 and max_paths=1"),
+        (lambda: distributions(0, 2), ValueError, "min_paths, max_paths: 0, 2"),
+        (lambda: distributions(1, 4, smallest=0.5), ValueError, "Invalid smallest: 0.5"),
+        (lambda: path_losses(2, 1), ValueError, "min_paths, max_paths: 2, 1"),
         (lambda: path_losses(max_weights=1.5), TypeError, "max_weights must be an integer"),  # type: ignore
-        (lambda: path_sequences(5, max_size=3, every_path=True), ValueError, "n_paths=5 with max_size=3"),
-        (lambda: path_sequences(0), ValueError, "n_paths=0"),
+        (
+            lambda: path_sequences(5, max_size=3, every_path=True),
+            ValueError,
+            "n_paths: 5, with max_size=3",
+        ),
+        (lambda: path_sequences(0), ValueError, "Invalid n_paths: 0"),
         (lambda: PathLosses(((0,), (1, 2)), ((1,), (1, 1))), ValueError, "P rows of W"),
         (lambda: PathLosses(((0,),), ((-1,),)), ValueError, "numbers >= 0"),
         (lambda: LOSSES.loss(START, 3), IndexError, r"\[0, 3\), got 3"),
@@ -254,7 +262,7 @@ def test_the_first_step_that_differs_is_reported() -> None:
         )
     with pytest.raises(ValueError, match="1 gradients for 2 paths"):
         assert_matches_twin(lambda w: torch.optim.SGD(w, lr=0.1), Descent, [[1.0]], [0, 0], step=plain)
-    with pytest.raises(ValueError, match=r"the gradient of step 1 has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"gradient of step 1: shape \(2,\)"):
         assert_matches_twin(lambda w: torch.optim.SGD(w, lr=0.1), Descent, LOSSES, [0], step=plain, start=[1.0])
     with pytest.raises(TypeError, match="path_idx"):
         assert_matches_twin(lambda w: torch.optim.SGD(w, lr=0.1), Descent, LOSSES, [0])

@@ -135,11 +135,11 @@ def test_stratified_draws_of_several_paths_are_unbiased() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"n_draws": 50}, ValueError, "n_draws=50 cannot show any bias .* at least 246"),
-        ({"n_draws": 20, "bounds": (0, 1)}, ValueError, "n_draws=20 cannot show any bias .* at least 38"),
+        ({"n_draws": 50}, ValueError, "n_draws: 50 cannot show any bias .* at least 246"),
+        ({"n_draws": 20, "bounds": (0, 1)}, ValueError, "n_draws: 20 cannot show any bias .* at least 38"),
         ({"bounds": (1, 0)}, ValueError, "low <= high"),
         ({"bounds": (0.5, 1)}, ValueError, r"draw \d+ is 0.\d+ in the value, expected a number in the bounds"),
-        ({"false_alarm": 2.0}, ValueError, "false_alarm=2.0"),
+        ({"false_alarm": 2.0}, ValueError, "Invalid false_alarm: 2.0"),
         ({"n_draws": 2.5}, TypeError, "n_draws must be an integer"),
         (
             {"draw": lambda i: float(i == 3)},
@@ -150,7 +150,7 @@ def test_stratified_draws_of_several_paths_are_unbiased() -> None:
         (
             {"draw": lambda i: [0.5]},
             ValueError,
-            r"draw\(0\) has shapes \[\(1,\)\], expected the target's \[\(\)\]",
+            r"draw\(0\): shapes \[\(1,\)\]; expected the target's \[\(\)\]",
         ),
     ],
 )

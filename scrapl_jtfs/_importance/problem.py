@@ -293,7 +293,7 @@ def _copied(function: Any, name: str) -> Any:
 
 
 def _takes_examples(synth: Any) -> bool:
-    """Whether a synthesizer is called with the examples, too.
+    """Return whether a synthesizer is called with the examples, too.
 
     Raises:
         TypeError: it takes neither one nor two arguments.
@@ -313,7 +313,7 @@ def _called(function: Any) -> Any:
 
 
 def _binds(function: Any, n_arguments: int) -> bool:
-    """Whether a function can be called with so many arguments by position, as far as it tells."""
+    """Return whether a function can be called with so many arguments by position, as far as it tells."""
     try:
         inspect.signature(_called(function), follow_wrapped=False).bind(*[None] * n_arguments)
     except ValueError:  # a function of C tells nothing

@@ -213,7 +213,7 @@ class Subspace:
 
     @property
     def n_paths(self) -> int:
-        """How many matrices there are."""
+        """Number of matrices."""
         return len(self._c.slope)
 
     def grow(self) -> Iterator[float]:

@@ -11,11 +11,11 @@ except ImportError as error:
         "scrapl_optim.testing needs hypothesis, which is not installed: pip install 'scrapl-jtfs[testing]'"
     ) from error
 
-from scrapl_optim.testing.draws import assert_draws_follow
-from scrapl_optim.testing.statistical import assert_statistically_unbiased
-from scrapl_optim.testing.strategies import PathLosses, distributions, path_losses, path_sequences, seeds, steps
-from scrapl_optim.testing.twins import assert_matches_twin
-from scrapl_optim.testing.unbiasedness import assert_unbiased
+from scrapl_optim.testing._draws import assert_draws_follow
+from scrapl_optim.testing._statistical import assert_statistically_unbiased
+from scrapl_optim.testing._strategies import PathLosses, distributions, path_losses, path_sequences, seeds, steps
+from scrapl_optim.testing._twins import assert_matches_twin
+from scrapl_optim.testing._unbiasedness import assert_unbiased
 
 __all__ = [
     "PathLosses",

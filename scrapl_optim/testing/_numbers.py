@@ -1,4 +1,6 @@
-"""What the assertions share: reading tensors and distributions, naming coordinates, showing numbers."""
+"""The parts that the assertions share: reading tensors, naming coordinates, showing numbers."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -70,7 +72,7 @@ def _as_tensor(value: Any, name: str) -> Tensor:
     array = np.array(value)  # a copy: torch warns of read-only memory
     if array.dtype.kind not in "biufc":
         raise TypeError(
-            f"{name} holds {value!r} of type {type(value).__name__}, expected numbers, tensors or arrays; "
+            f"Invalid {name}: {value!r} of type {type(value).__name__}; expected numbers, tensors or arrays; "
             "in place of None put zeros"
         )
     return torch.from_numpy(array)
@@ -85,7 +87,7 @@ def read_target(target: Any) -> Numbers:
     """
     numbers = read(target, "target")
     if not bool(numbers.flat.isfinite().all()):
-        raise ValueError(f"target = {show(numbers.flat)}, expected finite numbers; no estimate has such a mean")
+        raise ValueError(f"Invalid target: {show(numbers.flat)}; expected finite numbers, as means are")
     return numbers
 
 
@@ -98,7 +100,7 @@ def read_like(value: Any, name: str, target: Numbers) -> Numbers:
     numbers = read(value, name)
     if numbers.shapes != target.shapes:
         raise ValueError(
-            f"{name} has shapes {list(numbers.shapes)}, expected the target's {list(target.shapes)}; "
+            f"Invalid {name}: shapes {list(numbers.shapes)}; expected the target's {list(target.shapes)}; "
             "return the same tensors in the same order"
         )
     return numbers
@@ -114,14 +116,14 @@ def as_array(values: Tensor | npt.ArrayLike) -> npt.NDArray[np.float64]:
 def check_false_alarm(false_alarm: float) -> None:
     """Raise ValueError unless it is a rate that a test can have."""
     if not 0.0 < as_number(false_alarm, "false_alarm") <= 0.5:
-        raise ValueError(f"false_alarm={false_alarm}, expected a probability in (0, 0.5], such as 1e-6")
+        raise ValueError(f"Invalid false_alarm: {false_alarm}; expected a probability in (0, 0.5], such as 1e-6")
 
 
 def check_tolerances(rtol: float | None, atol: float = 0.0) -> None:
     """Raise ValueError unless they are numbers of at least 0, or None for a default."""
     for name, value in (("rtol", 0.0 if rtol is None else rtol), ("atol", atol)):
         if not as_number(value, name) >= 0.0:
-            raise ValueError(f"{name}={value}, expected a number >= 0")
+            raise ValueError(f"Invalid {name}: {value}; expected a number >= 0")
 
 
 def show(values: Tensor | npt.NDArray[Any]) -> str:

@@ -150,17 +150,17 @@ def _check_enough(n_draws: int, log_term: float, bounded: bool, false_alarm: flo
     least = 2 + 7 * log_term / 3 if bounded else 1 + max(threshold, threshold**3 / _DOMINANCE**2)
     if n_draws < least:
         raise ValueError(
-            f"n_draws={n_draws} cannot show any bias at false_alarm={false_alarm:g}, expected at least "
+            f"Invalid n_draws: {n_draws} cannot show any bias at false_alarm={false_alarm:g}; expected at least "
             f"{math.ceil(least)}; take more draws, many times that to see a small bias"
         )
 
 
 def _read_bounds(bounds: Bounds, wanted: Numbers) -> tuple[Tensor, Tensor]:
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise ValueError(f"bounds={bounds!r}, expected a pair (low, high)")
+        raise ValueError(f"Invalid bounds: {bounds!r}; expected a pair (low, high)")
     low, high = (_read_bound(bound, wanted) for bound in bounds)
     if not bool(((low <= high) & (high - low).isfinite()).all()):
-        raise ValueError(f"bounds={bounds}, expected finite numbers with low <= high")
+        raise ValueError(f"Invalid bounds: {bounds}; expected finite numbers with low <= high")
     return low, high
 
 

@@ -50,15 +50,15 @@ class PathLosses:
     def __post_init__(self) -> None:
         for name, rows in (("centers", self.centers), ("curvatures", self.curvatures)):
             if not isinstance(rows, (tuple, list)) or not all(isinstance(row, (tuple, list)) for row in rows):
-                raise TypeError(f"{name}={rows!r}, expected P rows of W numbers")
+                raise TypeError(f"Invalid {name}: {rows!r}; expected P rows of W numbers")
             for row in rows:
                 for number in row:
                     as_number(number, name)
         sizes = [[len(row) for row in rows] for rows in (self.centers, self.curvatures)]
         if not sizes[0] or sizes[0] != sizes[1] or len(set(sizes[0])) != 1 or sizes[0][0] == 0:
-            raise ValueError(f"centers and curvatures have rows of {sizes} numbers, expected P rows of W each")
+            raise ValueError(f"Invalid centers, curvatures: rows of {sizes} numbers; expected P rows of W each")
         if not all(curvature >= 0 for row in self.curvatures for curvature in row):
-            raise ValueError(f"curvatures={self.curvatures}, expected numbers >= 0")
+            raise ValueError(f"Invalid curvatures: {self.curvatures}; expected numbers >= 0")
 
     @property
     def n_paths(self) -> int:
@@ -97,7 +97,7 @@ class PathLosses:
 def _check_sizes(name: str, smallest: int, largest: int, least: int = 1) -> None:
     if not least <= as_int(smallest, f"min_{name}") <= as_int(largest, f"max_{name}"):
         raise ValueError(
-            f"min_{name}={smallest} and max_{name}={largest}, expected integers with {least} <= min <= max"
+            f"Invalid min_{name}, max_{name}: {smallest}, {largest}; expected integers, {least} <= min <= max"
         )
 
 
@@ -133,7 +133,7 @@ def distributions(
     _check_sizes("paths", min_paths, max_paths)
     if not 0.0 <= as_number(smallest, "smallest") <= 1 / max_paths:
         raise ValueError(
-            f"smallest={smallest}, expected a number in [0, 1 / max_paths] = [0, {1 / max_paths:.6g}]"
+            f"Invalid smallest: {smallest}; expected a number in [0, 1 / max_paths] = [0, {1 / max_paths:.6g}]"
         )
     return _distributions(min_paths, max_paths, smallest)
 
@@ -259,8 +259,8 @@ def path_sequences(
     _check_sizes("size", min_size, max_size, least=0)
     if as_int(n_paths, "n_paths") < 1 or (every_path and max_size < n_paths):
         raise ValueError(
-            f"n_paths={n_paths} with max_size={max_size}, expected at least 1 path, and no more than steps if "
-            "every_path"
+            f"Invalid n_paths: {n_paths}, with max_size={max_size}; expected at least 1 path, and no more than "
+            "steps if every_path"
         )
     return _path_sequences(n_paths, min_size, max_size, every_path)
 

@@ -116,11 +116,11 @@ def assert_matches_twin(
     check_tolerances(rtol, atol)
     for name, values in (("losses", losses), ("path_sequence", path_sequence)):
         if not hasattr(values, "gradient") and not hasattr(values, "__len__"):
-            raise TypeError(f"{name} is a {type(values).__name__}, expected a sequence")
+            raise TypeError(f"Invalid {name}: a {type(values).__name__}; expected a sequence")
     given = None if hasattr(losses, "gradient") else losses
     if given is not None and len(given) != len(path_sequence):  # type: ignore[arg-type]
         raise ValueError(
-            f"{len(given)} gradients for {len(path_sequence)} paths, expected one for each"  # type: ignore[arg-type]
+            f"Invalid losses: {len(given)} gradients for {len(path_sequence)} paths; expected one for each"  # type: ignore[arg-type]
         )
     w = torch.from_numpy(_start(losses, start)).to(dtype)
     params = _parameters(w, shapes)
@@ -130,7 +130,7 @@ def assert_matches_twin(
         gradient = losses.gradient(w, path) if given is None else torch.from_numpy(as_array(given[k]))  # type: ignore
         if gradient.shape != w.shape:
             raise ValueError(
-                f"the gradient of step {k + 1} has shape {tuple(gradient.shape)}, expected that of the weights, "
+                f"Invalid gradient of step {k + 1}: shape {tuple(gradient.shape)}; expected that of the weights, "
                 f"{tuple(w.shape)}"
             )
         gradient = gradient.detach().to(dtype)
@@ -142,7 +142,7 @@ def assert_matches_twin(
         w = torch.cat([param.detach().flatten() for param in params]).reshape(w.shape)
         expected, found = as_array(twin.w), as_array(w)
         if expected.shape != found.shape:
-            raise ValueError(f"the twin's w has shape {expected.shape}, expected {found.shape}")
+            raise ValueError(f"Invalid w of the twin: shape {expected.shape}; expected {found.shape}")
         largest = max(largest, float(np.abs(expected).max(initial=0.0)))
         allowed = atol + rtol * largest
         if not np.all(np.abs(found - expected) <= allowed):

@@ -1,4 +1,4 @@
-"""What a sampler of paths must do: draw from its distribution, as a function of the step."""
+"""The contract of a sampler of paths: it draws from its distribution, as a function of the step."""
 
 # Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
 from __future__ import annotations
@@ -76,7 +76,7 @@ def assert_draws_follow(
     pi = as_distribution(probs)
     n_steps, first_step = as_int(n_steps, "n_steps"), as_int(first_step, "first_step")
     if n_steps < 1 or first_step < 0:
-        raise ValueError(f"n_steps={n_steps} and first_step={first_step}, expected at least 1 and at least 0")
+        raise ValueError(f"Invalid n_steps, first_step: {n_steps}, {first_step}; expected at least 1, at least 0")
     draws = [_draw(sampler, first_step + i, pi.size) for i in range(n_steps)]
     for i in np.random.default_rng(0).permutation(n_steps).tolist():
         step = first_step + i
