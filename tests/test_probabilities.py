@@ -138,7 +138,7 @@ def test_old_names_of_probs(tmp_path: Path) -> None:
         "use load_probs": lambda: torch.equal(load_pi(file), probs),
         r"use probabilities\(importance=...\)": lambda: torch.equal(probabilities(**old_c), probs),
         r"use draw_distribution\(probs=...\)": lambda: draw_distribution(Figure().subplots(), places, **old_pi),
-        "pi is called probs now": lambda: SCRAPL(128, 4, 1, 2, pi=one),
+        "pi is deprecated .* use probs": lambda: SCRAPL(128, 4, 1, 2, pi=one),
     }
     for message, call in calls.items():
         with pytest.warns(DeprecationWarning, match=message) as caught:
