@@ -50,9 +50,6 @@ napoleon_attr_annotations = False
 # time, hence names of other projects are shown without a link.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(torch|numpy|matplotlib|hypothesis|xarray)\..*")]
-nitpick_ignore_regex += [
-    ("py:.*", r"scrapl_optim\.(eigenvalue|encoder_curvature|shared_subspace)\..*")
-]
 
 
 def link_top_level_pages(app: Sphinx, docname: str, source: list[str]) -> None:
