@@ -58,7 +58,7 @@ def test_a_run_killed_at_random_ends_where_an_uninterrupted_one_ends(folder: Pat
 def test_kills_hit_steps_and_saves(folder: Path, storage: str) -> None:
     """Otherwise the test above would prove little."""
     report = json.loads((folder / "report.json").read_text())[storage]
-    assert report["killed"] == 8
+    assert report["killed"] >= 8
     assert report["while_saving"] >= 1
     assert report["status"] == 0
     assert report["files"] == 1  # what killed saves left behind is gone
