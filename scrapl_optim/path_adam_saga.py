@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, SupportsIndex, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -12,26 +12,20 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim import _validation as checks
-from scrapl_optim._path_adam_saga import buckets, clocks, hyperparameters, rows, state_dict, updates
+from scrapl_optim._path_adam_saga import buckets, chunks, clocks, hyperparameters, rows, state_dict
 from scrapl_optim._path_adam_saga.buckets import Bucket, Members
-from scrapl_optim._path_adam_saga.chunks import Scratch
+from scrapl_optim._path_adam_saga.chunks import CompiledUpdate, Scratch, Update
 from scrapl_optim._path_adam_saga.clocks import ClockId, Visit
 from scrapl_optim._path_adam_saga.gradients import Gradients
 from scrapl_optim._path_adam_saga.offload import RowFetcher
 from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
 from scrapl_optim._path_adam_saga.state_dict import check_structure
-from scrapl_optim._path_adam_saga.updates import CompiledUpdate, Update
 from scrapl_optim._validation import refuse_paths
 
 __all__ = ["PathAdamSAGA"]
 
 PathIdx = SupportsIndex | Tensor
 _Loss = TypeVar("_Loss")
-
-
-class _Announced(NamedTuple):
-    path: int
-    weight: float | None
 
 
 class PathAdamSAGA(Optimizer):
@@ -148,7 +142,7 @@ class PathAdamSAGA(Optimizer):
 
     def _start(self) -> None:
         # A list, since wrappers of trainers copy attributes and must see the same announcement.
-        self._announced: list[_Announced] = []
+        self._announced: list[Draw] = []
         self._added: list[Draw] = []
         self._fetcher = RowFetcher()
         self._scratch = Scratch()
@@ -312,7 +306,7 @@ class PathAdamSAGA(Optimizer):
         """
         path = checks.as_path_idx(path_idx, self.defaults["n_paths"])
         hyperparameters.check_weight(weight, self.param_groups)
-        self._announced[:] = [_Announced(path, weight)]
+        self._announced[:] = [Draw(path, weight)]
         self._fetcher.forget()
         for members in self._members:
             for bucket in members.buckets:
@@ -367,18 +361,18 @@ class PathAdamSAGA(Optimizer):
             >>> optimizer.state[weight]["step"], weight.detach()
             (tensor([1, 0, 1]), tensor([-0.1000, -0.1000]))
         """
-        path, weight = self._resolve_path(path_idx, weight)
+        draw = self._resolve_path(path_idx, weight)
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not params:
             raise RuntimeError(
-                f"Invalid gradient: none for path {path}; expected those of its loss; call backward() before "
+                f"Invalid gradient: none for path {draw.path}; expected those of its loss; call backward() before "
                 "add_path()"
             )
         Gradients(self.param_groups)  # refuses what no step could take
-        check_draw(self._added, path, weight)
+        check_draw(self._added, draw)
         # Copies: DDP and trainers write the next gradients into the same memory.
         grads = {p: p.grad.clone() for p in params if p.grad is not None}
-        self._added = with_draw(self._added, path, weight, grads)
+        self._added = with_draw(self._added, draw._replace(grads=grads))
         for p in params:
             p.grad = None
         self._announced.clear()
@@ -393,7 +387,7 @@ class PathAdamSAGA(Optimizer):
     def _draws(self, added: list[Draw], path_idx: PathIdx | None, weight: float | None) -> list[Draw]:
         """Return the path of this step, or those that :meth:`add_path` took, completed by zeros."""
         if not added:
-            return [Draw(*self._resolve_path(path_idx, weight))]
+            return [self._resolve_path(path_idx, weight)]
         if path_idx is not None or weight is not None or self._announced:
             raise RuntimeError(
                 f"Invalid path_idx: {path_idx!r} after add_path; expected step() alone, since the paths of the "
@@ -406,18 +400,18 @@ class PathAdamSAGA(Optimizer):
             )
         return completed(added)
 
-    def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> _Announced:
+    def _resolve_path(self, path_idx: PathIdx | None, weight: float | None) -> Draw:
         n_paths = self.defaults["n_paths"]
         if weight is not None:
             hyperparameters.check_weight(weight, self.param_groups)
         path = None if path_idx is None else checks.as_path_idx(path_idx, n_paths)
         if self._announced and path in (None, self._announced[0].path):
             announced = self._announced[0]
-            return announced if weight is None else _Announced(announced.path, weight)
+            return announced if weight is None else announced._replace(weight=weight)
         if path is not None:
-            return _Announced(path, weight)
+            return Draw(path, weight)
         if n_paths == 1:
-            return _Announced(0, weight)
+            return Draw(0, weight)
         raise RuntimeError(
             f"Invalid path_idx: no path for this step; expected one of n_paths={n_paths}; call "
             "step(path_idx=...), or set_path(...) once before each step"
@@ -495,12 +489,12 @@ class PathAdamSAGA(Optimizer):
         steps = self._prepare(path_idx, weight)  # check, visit, rows, tick
         if torch.compiler.is_compiling():
             compiled = self._for_compiler(steps)
-            updates.run_compiled(compiled)
+            chunks.run_compiled(compiled)
             self._finish_compiled(steps, compiled)
         else:
             for update in steps:
-                updates.run(update, self._scratch)
-        self._finish(steps)
+                chunks.run(update, self._scratch)
+        chunks.finish(steps, self._fetcher)
         return loss
 
     @torch._disable_dynamo
@@ -514,7 +508,7 @@ class PathAdamSAGA(Optimizer):
         all_buckets = [bucket for in_group in groups for bucket in in_group]
         visits = [self._visit(draw, sizes, all_buckets) for draw, sizes in zip(draws, gradients, strict=True)]
         steps = [
-            updates.make_update(group, bucket, visit[bucket.clock_id], draw, self._fetcher)
+            chunks.make_update(group, bucket, visit[bucket.clock_id], draw, self._fetcher)
             for draw, visit in zip(draws, visits, strict=True)
             for group, in_group in zip(self.param_groups, groups, strict=True)
             for bucket in in_group
@@ -523,9 +517,10 @@ class PathAdamSAGA(Optimizer):
         for draw, visit in zip(draws, visits, strict=True):
             for bucket in all_buckets:
                 clocks.tick(bucket.clocks, draw.path, visit[bucket.clock_id])
+        self._announced.clear()
         for update in steps:
             if update.unit_change != 1.0:
-                updates.change_unit(update)
+                chunks.change_unit(update)
         return steps
 
     def _check(self, path_idx: PathIdx | None, weight: float | None) -> tuple[list[Draw], list[Gradients]]:
@@ -611,19 +606,13 @@ class PathAdamSAGA(Optimizer):
     def _for_compiler(self, steps: list[Update]) -> list[CompiledUpdate]:
         """Return what the compiler computes: all of a step of one path, nothing of one of several."""
         if all(update.is_alone for update in steps):
-            return [updates.for_compiler(update) for update in steps]
+            return [chunks.for_compiler(update) for update in steps]
         for update in steps:  # each starts from the weights that the last one left
-            updates.run(update, self._scratch)
+            chunks.run(update, self._scratch)
         return []
 
     @torch._disable_dynamo
     def _finish_compiled(self, steps: list[Update], compiled: list[CompiledUpdate]) -> None:
         if compiled:
             for update, result in zip(steps, compiled, strict=True):
-                updates.copy_back(update, result)
-
-    @torch._disable_dynamo
-    def _finish(self, steps: list[Update]) -> None:
-        """Keep what the updates leave to keep."""
-        updates.finish(steps, self._fetcher)
-        self._announced.clear()
+                chunks.copy_back(update, result)

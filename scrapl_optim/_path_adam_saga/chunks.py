@@ -1,4 +1,4 @@
-"""Cuts the parameters of a bucket into chunks of a good size, on which the update runs.
+"""One update: the parameters of a bucket with the row and the numbers of one path, in chunks of a good size.
 
 On a CPU, each operation on a tensor costs a few microseconds to call, and passes over large tensors wait for
 memory. Chunks of a few hundred thousand entries keep both small: many small parameters share one set of calls,
@@ -16,15 +16,141 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scrapl_optim._path_adam_saga.algorithm import Chunk
+from scrapl_optim._path_adam_saga import rows
+from scrapl_optim._path_adam_saga.algorithm import (
+    Chunk,
+    Coefficients,
+    algorithm_1,
+    as_tensors,
+    coefficients,
+    update_in_place,
+)
 from scrapl_optim._path_adam_saga.buckets import Bucket
-from scrapl_optim._path_adam_saga.offload import Row
+from scrapl_optim._path_adam_saga.clocks import Visit
+from scrapl_optim._path_adam_saga.offload import Row, RowFetcher
+from scrapl_optim._path_adam_saga.several_paths import Draw
 
 # In entries. Formats of few bits have more intermediate results.
 _CHUNK = 2**18
 _ROUNDED_CHUNK = 2**16
 _LARGEST_GATHERED = 2**16
 _MOST_VIEWS = 1024
+
+
+class Update(NamedTuple):
+    """The update of a bucket with the gradients of one path.
+
+    Attributes:
+        bucket: where the rows and sums of the parameters are.
+        params: parameters, as real tensors of this rank.
+        grads: their gradients.
+        row: row of the path, on the device.
+        host_row: the same row on the host, if that is its place.
+        unit_change: factor that brings the root of the row into the unit of this step.
+        coefficients: numbers of the update.
+        foreach: ``False`` for one parameter at a time.
+        is_alone: True if the step has no other path.
+        refreshing: True if the sum is to be summed again afterwards.
+    """
+
+    bucket: Bucket
+    params: list[Tensor]
+    grads: list[Tensor]
+    row: Row
+    host_row: Row | None
+    unit_change: float
+    coefficients: Coefficients
+    foreach: bool | None
+    is_alone: bool
+    refreshing: bool
+
+
+def make_update(group: dict[str, Any], bucket: Bucket, visit: Visit, draw: Draw, fetcher: RowFetcher) -> Update:
+    """Return the update of a bucket of ``group``, whose row then exists."""
+    row, host_row = bucket.row(draw.path), None
+    if bucket.layout.formats.host and row:
+        row, host_row = fetcher.take((id(bucket), draw.path), row, bucket.device), row
+    params, grads = bucket.tensors(draw.grads)
+    n_paths = group["n_paths"]
+    refresh_due = draw.last and n_paths <= rows.MOST_REFRESHED and visit.k % rows.REFRESH_EVERY == 0
+    return Update(
+        bucket=bucket,
+        params=params,
+        grads=grads,
+        row=row,
+        host_row=host_row,
+        unit_change=visit.unit_change,
+        coefficients=coefficients(group, visit, bucket.layout.dtype, draw),
+        foreach=group["foreach"],
+        is_alone=draw.first and draw.last,
+        refreshing=refresh_due and bucket.saga_sum() is not None,
+    )
+
+
+def change_unit(update: Update) -> None:
+    """Bring the root of the row into the unit of this step."""
+    layout = update.bucket.layout
+    if len(layout.tensors) == 2:
+        form, root = layout.formats.rms, _parts(update.row, "rms")
+        form.encode(root, form.decode(root, layout.dtype).mul_(update.unit_change), 0)
+
+
+def run(update: Update, scratch: Scratch) -> None:
+    """Update the parameters, the row and the sum."""
+    dtype = update.bucket.layout.dtype
+    if update.foreach is False:
+        for chunk in _single_parameters(update):
+            two = torch.empty_like(chunk.grad, dtype=dtype), torch.empty_like(chunk.grad, dtype=dtype)
+            update_in_place(chunk, dtype, update.coefficients, two)
+    else:
+        for chunk in _chunks(update, scratch):
+            update_in_place(chunk, dtype, update.coefficients, scratch.pair(chunk.param, dtype))
+
+
+class CompiledUpdate(NamedTuple):
+    """The arguments of :func:`run_compiled`."""
+
+    chunk: Chunk
+    dtype: torch.dtype
+    coefficients: Any
+
+
+def for_compiler(update: Update) -> CompiledUpdate:
+    """Return an update as tensors, for the compiler: one chunk, of copies if the bucket joins its parameters."""
+    bucket, dtype = update.bucket, update.bucket.layout.dtype
+    params, grads = [param.detach() for param in update.params], update.grads
+    if bucket.is_joined:
+        params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
+    row, rms = _parts(update.row, "update"), _parts(update.row, "rms")
+    chunk = Chunk(params[0], grads[0], row, rms, bucket.layout.formats, bucket.saga_sum())
+    return CompiledUpdate(chunk, dtype, as_tensors(update.coefficients, dtype))
+
+
+def run_compiled(updates: list[CompiledUpdate]) -> None:
+    """Update what :func:`for_compiler` returned: this is what the compiler sees."""
+    for chunk, dtype, numbers in updates:
+        algorithm_1(chunk, dtype, numbers)
+
+
+def copy_back(update: Update, compiled: CompiledUpdate) -> None:
+    """Give the parameters their values."""
+    bucket = update.bucket
+    if bucket.is_joined:
+        torch._foreach_copy_(update.params, bucket.split(compiled.chunk.param))
+
+
+@torch._disable_dynamo
+def finish(updates: list[Update], fetcher: RowFetcher) -> None:
+    """Send rows back to the host, drop others that were fetched, and sum the memory again where it is time."""
+    for update in updates:
+        if update.host_row is not None:
+            fetcher.put(update.host_row, update.row, update.bucket.device)
+    fetcher.forget()
+    for update in updates:
+        if update.refreshing:
+            fetcher.wait()
+            for state in update.bucket.states:
+                rows.refresh_sum(state, update.bucket.layout)
 
 
 class Neighbours(NamedTuple):
@@ -77,63 +203,46 @@ class Scratch:
         return buffer[:size]
 
 
-def chunks(
-    bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row, scratch: Scratch
-) -> Iterator[Chunk]:
-    """Yield chunks that cover ``bucket``; each must be updated before the next is asked for."""
-    formats = bucket.layout.formats
+def _chunks(update: Update, scratch: Scratch) -> Iterator[Chunk]:
+    """Yield chunks that cover the bucket; each must be updated before the next is asked for."""
+    bucket, params, grads = update.bucket, update.params, update.grads
+    formats, dtype = bucket.layout.formats, bucket.layout.dtype
     size = _CHUNK if formats.update.whole else _ROUNDED_CHUNK
     if bucket.device.type != "cpu":
         size = max(1, sum(param.numel() for param in params))
-    update, rms = parts(row, "update"), parts(row, "rms")
-    saga_sum = bucket.saga_sum()
+    row, rms, saga_sum = _parts(update.row, "update"), _parts(update.row, "rms"), bucket.saga_sum()
     if not bucket.is_joined:
-        yield from _cut(Chunk(params[0], grads[0], update, rms, formats, saga_sum), size)
+        yield from _cut(Chunk(params[0], grads[0], row, rms, formats, saga_sum), size)
         return
-    dtype = bucket.layout.dtype
     for at in _neighbours(bucket.shapes, size):
-        some, their_grads, entries = (
-            params[at.first : at.last],
-            grads[at.first : at.last],
-            slice(at.start, at.stop),
-        )
-        views = None
+        some, their_grads = params[at.first : at.last], grads[at.first : at.last]
+        entries, views = slice(at.start, at.stop), None
         if len(some) == 1 and some[0].is_contiguous() and their_grads[0].is_contiguous():
             param, grad = some[0].view(-1), their_grads[0].view(-1)
         else:
             param, views = scratch.gather("params", some, at, dtype)
             grad, _ = scratch.gather("grads", their_grads, at, dtype)
         own_sum = None if saga_sum is None else saga_sum[entries]
-        chunk = Chunk(param, grad, [t[entries] for t in update], [t[entries] for t in rms], formats, own_sum)
-        if param.numel() <= size:
-            yield chunk
-        else:
-            yield from _cut(chunk, size)
+        yield from _cut(
+            Chunk(param, grad, [t[entries] for t in row], [t[entries] for t in rms], formats, own_sum), size
+        )
         if views is not None:
             torch._foreach_copy_(some, views)
 
 
-def single_parameters(bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row) -> Iterator[Chunk]:
-    """Yield a chunk for each parameter of ``bucket``."""
-    formats, saga_sum = bucket.layout.formats, bucket.saga_sum()
-    update = [bucket.split(part) for part in parts(row, "update")]
-    rms = [bucket.split(part) for part in parts(row, "rms")]
+def _single_parameters(update: Update) -> Iterator[Chunk]:
+    """Yield a chunk for each parameter of the bucket."""
+    bucket, saga_sum = update.bucket, update.bucket.saga_sum()
+    row = [bucket.split(part) for part in _parts(update.row, "update")]
+    rms = [bucket.split(part) for part in _parts(update.row, "rms")]
     sums = None if saga_sum is None else bucket.split(saga_sum)
-    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+    for i, (param, grad) in enumerate(zip(update.params, update.grads, strict=True)):
         own_sum = None if sums is None else sums[i]
-        yield Chunk(param, grad, [part[i] for part in update], [part[i] for part in rms], formats, own_sum)
+        parts = [part[i] for part in row], [part[i] for part in rms]
+        yield Chunk(param, grad, *parts, bucket.layout.formats, own_sum)
 
 
-def whole(bucket: Bucket, params: list[Tensor], grads: list[Tensor], row: Row) -> Chunk:
-    """Return ``bucket`` as one chunk; its parameters are copies if the bucket joins them."""
-    params = [param.detach() for param in params]
-    if bucket.is_joined:
-        params, grads = ([torch.cat([t.reshape(-1) for t in tensors])] for tensors in (params, grads))
-    update, rms = parts(row, "update"), parts(row, "rms")
-    return Chunk(params[0], grads[0], update, rms, bucket.layout.formats, bucket.saga_sum())
-
-
-def parts(row: Row, name: str) -> list[Tensor]:
+def _parts(row: Row, name: str) -> list[Tensor]:
     """Return the parts of ``update`` or ``rms`` of a row."""
     return [part for key, part in row.items() if key.startswith(name)]
 

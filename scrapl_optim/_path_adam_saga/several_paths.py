@@ -51,25 +51,25 @@ def _hold(grads: Grads) -> Iterator[None]:
             p.grad = None
 
 
-def check_draw(draws: list[Draw], path: int, weight: float | None) -> None:
-    """Raise ValueError if ``path`` was added before with another weight: a path has one in a step."""
+def check_draw(draws: list[Draw], new: Draw) -> None:
+    """Raise ValueError if the path of ``new`` was added before with another weight: a path has one in a step."""
     for draw in draws:
-        if draw.path == path and draw.weight != weight:
+        if draw.path == new.path and draw.weight != new.weight:
             raise ValueError(
-                f"Invalid weight: {weight} for path {path}; expected {draw.weight}, as for its earlier draw in "
-                "this step"
+                f"Invalid weight: {new.weight} for path {new.path}; expected {draw.weight}, as for its earlier "
+                "draw in this step"
             )
 
 
-def with_draw(draws: list[Draw], path: int, weight: float | None, grads: Grads) -> list[Draw]:
-    """Return ``draws`` with one more of ``path``, whose gradients are added to those of its earlier draws."""
-    others = [draw for draw in draws if draw.path != path]
+def with_draw(draws: list[Draw], new: Draw) -> list[Draw]:
+    """Return ``draws`` and ``new``, whose gradients are added to those of earlier draws of its path."""
+    others = [draw for draw in draws if draw.path != new.path]
     for draw in draws:
-        if draw.path == path:
-            earlier = draw.grads or {}
+        if draw.path == new.path:
+            earlier, grads = draw.grads or {}, new.grads or {}
             both = {p: earlier[p] + grads[p] for p in earlier if p in grads}
-            return [*others, Draw(path, weight, earlier | grads | both, draw.n_draws + 1)]
-    return [*others, Draw(path, weight, grads)]
+            new = new._replace(grads=earlier | grads | both, n_draws=draw.n_draws + 1)
+    return [*others, new]
 
 
 def completed(draws: list[Draw]) -> list[Draw]:

@@ -21,7 +21,7 @@ from torch.nn import Parameter
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
-from scrapl_optim._path_adam_saga import algorithm, updates
+from scrapl_optim._path_adam_saga import algorithm, chunks
 from scrapl_optim.reference import ReferencePathAdamSAGA
 from scrapl_optim.testing import (
     PathLosses,
@@ -184,13 +184,13 @@ def weight_forgotten() -> AbstractContextManager[Any]:
 
 def mean_over(count: Callable[[Any, int], int]) -> Callable[[], AbstractContextManager[Any]]:
     """The memory is divided by ``count(visit, P)``."""
-    original = updates.coefficients
+    original = chunks.coefficients
 
     def mutated(group: dict[str, Any], visit: Any, *rest: Any) -> Any:
         n_counted = max(1, count(visit, group["n_paths"]))
         return original(group, visit, *rest)._replace(saga_over_n=group["saga"] / n_counted)
 
-    return lambda: mock.patch.object(updates, "coefficients", mutated)
+    return lambda: mock.patch.object(chunks, "coefficients", mutated)
 
 
 def clock_one_early() -> AbstractContextManager[Any]:
@@ -255,7 +255,7 @@ def gradient_of_the_target() -> AbstractContextManager[Any]:
 
 @contextmanager
 def memory_updated_first() -> Iterator[None]:
-    original = updates.update_in_place
+    original = chunks.update_in_place
 
     def mutated(slot: Any, *rest: Any) -> None:
         if slot.saga_sum is not None and not slot.rms:
@@ -263,7 +263,7 @@ def memory_updated_first() -> Iterator[None]:
             slot.update[0].copy_(slot.grad)
         original(slot, *rest)
 
-    with mock.patch.object(updates, "update_in_place", mutated):
+    with mock.patch.object(chunks, "update_in_place", mutated):
         yield
 
 
