@@ -308,6 +308,7 @@ class JTFSPathLoss(nn.Module):
             f"reduction={self.reduction!r}"
         )
 
+    @torch._disable_dynamo
     def forward(
         self,
         x: Tensor,
@@ -329,13 +330,10 @@ class JTFSPathLoss(nn.Module):
         """
         indices = self._named_paths(path_idx)
         factors = _factors(weights, len(indices))
-        return self._reduce(self._weighted_sum(x, target, indices, factors) / len(indices))
-
-    @torch._disable_dynamo
-    def _weighted_sum(self, x: Any, target: Any, indices: list[int], factors: list[float | Tensor]) -> Tensor:
         # One after the other, since coefficients of all paths may not fit into memory.
-        distances = (self._distance(a, b) for a, b in self._pairs(x, target, indices))
-        return reduce(operator.add, (w * d for w, d in zip(factors, distances, strict=True)))
+        pairs = zip(factors, self._pairs(x, target, indices), strict=True)
+        total = reduce(operator.add, (weight * self._distance(a, b) for weight, (a, b) in pairs))
+        return self._reduce(total / len(indices))
 
     def full(
         self,

@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import torch
@@ -580,7 +581,7 @@ class JTFSPath(nn.Module):
     def _coefficients(self, layer: FirstLayer, ids: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) of paths by ascending id, computed in bundles that share one n2."""
         paths = [self.paths[p] for p in sorted(set(ids))]
-        bundles = [list(bundle) for _, bundle in itertools.groupby(paths, lambda path: path.n2)]
+        bundles = [list(bundle) for _, bundle in itertools.groupby(paths, attrgetter("n2"))]
         for bundle in bundles:
             for path, phi in zip(bundle, self._bundle(layer, bundle, len(bundles)), strict=True):
                 yield path.index, phi

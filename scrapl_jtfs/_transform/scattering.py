@@ -18,7 +18,8 @@ U is ever held for all rows at once. Rows of U1 and Y run from low to high frequ
 
     layer 1   A = psi_n1     B = ^, cut to low bins, or phi_T     :func:`scalogram`, :func:`averaged_scalogram`
     layer 2   A = psi_nfr    B = phi_T, of y = Y2 or S1           :func:`joint`, :func:`first_order`
-              and phi_F                                           :func:`average`
+
+The average along log-frequency, * phi_F, comes last, where a path has few numbers left.
 
 Strides are kymatio's: capped by those of T and F where these average locally; a compact transform has fewer
 samples in t. Source: paper, Equation 1 and section 4.1; Anden, Lostanlen & Mallat, Joint time-frequency
@@ -179,8 +180,8 @@ def joint(
         rows = u.shape[1] // len(together)
         for i, path in enumerate(together):
             parts[path.index].append(u[:, i * rows : (i + 1) * rows])
-    # phi_p = U * Phi_{T,F}
-    return [average(filters, _joined(parts[path.index]), path) for path in paths]
+    # phi_p = U * phi_T * phi_F
+    return [filters.psi_fr[path.n_fr].average(_joined(parts[path.index]), path.n_rows) for path in paths]
 
 
 def first_order(
@@ -203,12 +204,7 @@ def first_order(
     # phi_p = U * phi_F, averaged in time already but for the mean over the signal
     if filters.geometry.time.averaging == "global":
         moduli = tuple(u.mean(-1, keepdim=True) for u in moduli)
-    return [average(filters, u, path) for u, path in zip(moduli, paths, strict=True)]
-
-
-def average(filters: Filters, u: Tensor, path: Path) -> Tensor:
-    """Compute U * phi_F (batch, rows out, frames) of U, averaged in time already."""
-    return filters.psi_fr[path.n_fr].average(u, path.n_rows)
+    return [filters.psi_fr[path.n_fr].average(u, path.n_rows) for u, path in zip(moduli, paths, strict=True)]
 
 
 def plane_size(filters: Filters, path: Path, first_order_frames: int) -> int:
