@@ -7,10 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapl_optim._importance.eigenvalue import dominant_eigenvalue
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.support.jtfs_helpers import noise
 
 
 def with_eigenvalues(values: list[complex], seed: int) -> torch.Tensor:

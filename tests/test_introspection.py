@@ -21,9 +21,9 @@ import scrapl_optim
 import scrapl_optim.testing
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
-from tests.support.jtfs_helpers import noise
+from tests.support.jtfs_helpers import SMALL, noise
 
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, sample_rate=8000.0)
+IN_HERTZ: dict[str, Any] = SMALL | {"sample_rate": 8000.0}
 ATTRIBUTES = {
     "JTFSPath": {"geometry", "sample_rate", "samples_per_bandwidth", "smoothing", "memory", "paths"},
     "JTFSPathLoss": {"jtfs", "p", "squared", "log1p_eps", "path_scale", "reduction"},
@@ -38,7 +38,7 @@ def float32(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: JTFSPath(**SMALL), lambda: JTFSPathLoss(JTFSPath(**SMALL)), lambda: SCRAPL(**SMALL)]
+    "make", [lambda: JTFSPath(**IN_HERTZ), lambda: JTFSPathLoss(JTFSPath(**IN_HERTZ)), lambda: SCRAPL(**IN_HERTZ)]
 )
 def test_tab_completion_shows_methods_and_the_table(make: Callable[[], nn.Module]) -> None:
     module = make()
@@ -51,7 +51,7 @@ def test_tab_completion_shows_methods_and_the_table(make: Callable[[], nn.Module
 
 def test_what_users_look_for_is_there() -> None:
     expected = {"paths", "n_paths", "full", "select", "stream", "features", "scalogram", "describe", "for_sounds"}
-    assert expected <= set(dir(JTFSPath(**SMALL)))
+    assert expected <= set(dir(JTFSPath(**IN_HERTZ)))
 
 
 # --- moves of the constants ---
@@ -87,16 +87,16 @@ def moved(jtfs: JTFSPath, name: str) -> JTFSPath:
 @pytest.mark.parametrize("options", [dict(), dict(orders=(1, 2), samples_per_bandwidth=2, T=0)])
 def test_every_move_keeps_the_numbers(name: str, options: dict[str, Any]) -> None:
     x = float32(2, 512)
-    expected = JTFSPath(**SMALL, **options).full(x)
-    jtfs = moved(JTFSPath(**SMALL, **options), name)
+    expected = JTFSPath(**IN_HERTZ, **options).full(x)
+    jtfs = moved(JTFSPath(**IN_HERTZ, **options), name)
     assert (jtfs.dtype, jtfs.device.type) == (torch.float32, "cpu")
     assert all(map(torch.equal, jtfs.full(x), expected))
-    exact = JTFSPath(**SMALL, **options).double().full(x.double())
+    exact = JTFSPath(**IN_HERTZ, **options).double().full(x.double())
     assert all(map(torch.equal, jtfs.double().full(x.double()), exact))
 
 
 def test_a_copy_moves_by_itself() -> None:
-    jtfs = JTFSPath(**SMALL)
+    jtfs = JTFSPath(**IN_HERTZ)
     other = copy.deepcopy(jtfs).double()
     assert (jtfs.dtype, other.dtype) == (torch.float32, torch.float64)
     mine, theirs = ({b.data_ptr() for b in module.buffers()} for module in (jtfs, copy.deepcopy(jtfs)))
@@ -104,15 +104,15 @@ def test_a_copy_moves_by_itself() -> None:
 
 
 def test_no_state_dict_holds_them() -> None:
-    model = nn.ModuleDict({"loss": JTFSPathLoss(JTFSPath(**SMALL)), "linear": nn.Linear(2, 2)})
+    model = nn.ModuleDict({"loss": JTFSPathLoss(JTFSPath(**IN_HERTZ)), "linear": nn.Linear(2, 2)})
     assert set(model.state_dict()) == {"linear.weight", "linear.bias"}
-    assert not JTFSPath(**SMALL).state_dict()
+    assert not JTFSPath(**IN_HERTZ).state_dict()
     assert not list(model["loss"].parameters())
     model.load_state_dict(model.state_dict(), strict=True)
 
 
 def test_functional_calls_take_other_constants() -> None:
-    jtfs, x = JTFSPath(**SMALL), float32(512)
+    jtfs, x = JTFSPath(**IN_HERTZ), float32(512)
     own = dict(jtfs.named_buffers())
     assert len(own) > 10
     assert torch.equal(torch.func.functional_call(jtfs, own, (x, 3)), jtfs(x, 3))
@@ -123,7 +123,7 @@ def test_functional_calls_take_other_constants() -> None:
 
 def test_replicas_have_constants_of_their_own() -> None:
     """As torch.nn.parallel.replicate makes them, which needs GPUs: modules first, then their parts and buffers."""
-    jtfs, x = JTFSPath(**SMALL), float32(512)
+    jtfs, x = JTFSPath(**IN_HERTZ), float32(512)
     modules = list(jtfs.modules())
     copies = [module._replicate_for_data_parallel() for module in modules]
     for module, replica in zip(modules, copies, strict=True):
@@ -139,14 +139,14 @@ def test_replicas_have_constants_of_their_own() -> None:
 
 
 def test_repr_of_a_transform_is_a_line_of_its_settings() -> None:
-    shown = repr(JTFSPath(**SMALL, T="global"))
+    shown = repr(JTFSPath(**IN_HERTZ, T="global"))
     assert "\n" not in shown
     assert re.search(r"n_samples=512, J=5, Q=\(4, 1\), J_fr=2, Q_fr=1, T='global', .*sample_rate=8000, ", shown)
     assert not re.search("filter|buffer|psi", shown, re.IGNORECASE)
 
 
 def test_repr_of_a_loss_shows_its_options() -> None:
-    shown = repr(JTFSPathLoss(JTFSPath(**SMALL), p=1, log1p_eps=1e-3, reduction="sum"))
+    shown = repr(JTFSPathLoss(JTFSPath(**IN_HERTZ), p=1, log1p_eps=1e-3, reduction="sum"))
     assert "p=1, squared=True, log1p_eps=0.001, path_scale=True, reduction='sum'" in shown
     assert "sample_rate=8000" in shown
     assert shown.count("\n") == 3
@@ -155,7 +155,7 @@ def test_repr_of_a_loss_shows_its_options() -> None:
 def test_repr_shows_the_parts_of_a_subclass() -> None:
     class Learned(JTFSPath):
         def __init__(self) -> None:
-            super().__init__(**SMALL)
+            super().__init__(**IN_HERTZ)
             self.gain = nn.Linear(1, 1)
 
     shown = repr(Learned())

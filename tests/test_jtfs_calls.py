@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, taylor_signals
-from tests.support.jtfs_helpers import assert_near, noise
+from tests.support.jtfs_helpers import OPTIONS, SMALL, assert_near, noise
 
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
-OPTIONS: dict[str, Any] = dict(orders=(1, 2), samples_per_bandwidth=2, smoothing=1e-4, memory=100_000)
 PATHS: list[Any] = [
     [9, 2, 2],
     (9, 2, 2),

@@ -10,14 +10,12 @@ import torch
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_jtfs.experimental import GraphedPathLoss
 from scrapl_jtfs.experimental.cuda_graphs import check_call
-from tests.support.jtfs_helpers import noise
-
-SETTINGS: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)
+from tests.support.jtfs_helpers import LOCAL, noise
 
 
 @pytest.fixture(scope="module")
 def loss_fn() -> JTFSPathLoss:
-    return JTFSPathLoss(JTFSPath(**SETTINGS))
+    return JTFSPathLoss(JTFSPath(**LOCAL))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_old_names_warn() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_graphs_equal_eager_steps() -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**SETTINGS).cuda())
+    loss_fn = JTFSPathLoss(JTFSPath(**LOCAL).cuda())
     graphed = GraphedPathLoss(loss_fn, batch_shape=(2,))
     generator = torch.Generator().manual_seed(0)
     for path_idx in (3, 5, 3, 8, 5):

@@ -22,7 +22,7 @@ from scrapl_jtfs._describe import step_times
 from scrapl_jtfs._describe.long_average import consequence
 from scrapl_jtfs._describe.settings_for_sounds import FREQUENTIAL, OCTAVES, SECOND_ORDER
 from scrapl_optim import PathAdamSAGA
-from tests.support.jtfs_helpers import noise
+from tests.support.jtfs_helpers import SMALL, noise
 
 PAPER: dict[str, Any] = dict(n_samples=32768, J=12, Q=(8, 2), J_fr=3, Q_fr=2, T=4096, F=8, sample_rate=8192)
 
@@ -340,8 +340,6 @@ def test_what_cannot_be_is_named(change: dict[str, Any], error: type[Exception],
 
 
 # --- seconds of a step beside a spectrogram loss ---
-
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
 
 
 class Clock:

@@ -21,13 +21,10 @@ from torch import Tensor
 import scrapl_jtfs
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor, draw_distribution
 from tests.support.foreign_defaults import default_device, every_foreign_default
-from tests.support.jtfs_helpers import noise
+from tests.support.jtfs_helpers import OPTIONS, SMALL, noise
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
-
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
-OPTIONS: dict[str, Any] = dict(orders=(1, 2), samples_per_bandwidth=2, smoothing=1e-4, memory=100_000)
 
 
 @st.composite

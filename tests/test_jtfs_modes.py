@@ -17,6 +17,8 @@ from scrapl_jtfs._transform.layer import Layer, scattering_layer
 from scrapl_jtfs._transform.linear.filters_and_averages import Identity, RowFilter
 from scrapl_jtfs._transform.modulus import modulus
 from tests.support.jtfs_helpers import (
+    BOTH_ORDERS,
+    TINY,
     assert_all_near,
     assert_near,
     distance,
@@ -26,11 +28,9 @@ from tests.support.jtfs_helpers import (
     value_and_gradient,
 )
 
-TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, T=32, F=2, orders=(1, 2))
 LARGE: dict[str, Any] = dict(n_samples=4096, J=9, Q=(8, 1), J_fr=3, T=512, F=8)
 
 
@@ -48,7 +48,7 @@ def test_memory_changes_neither_values_nor_gradients(
     x = noise(3, 512)
     results = []
     for memory in (None, 1, 10_000, 300_000, 2**40):
-        jtfs = JTFSPath(**{**SMALL, **options}, memory=memory).double()
+        jtfs = JTFSPath(**{**BOTH_ORDERS, **options}, memory=memory).double()
         ids = range(jtfs.n_paths) if wanted is None else wanted
         results.append(value_and_gradient(partial(jtfs.select, path_indices=ids), x))
     for values, gradient in results[1:]:
@@ -61,7 +61,7 @@ def test_memory_changes_neither_values_nor_gradients(
 def test_any_memory_and_batch_for_pairs(memory: int, batch: int, smooth: bool) -> None:
     options: dict[str, Any] = dict(smoothing=1e-3 if smooth else 0.0)
     x, y = noise(batch, 512), noise(batch, 512, seed=1)
-    roomy, tight = (JTFSPath(**SMALL, **options, memory=m).double() for m in (2**40, memory))
+    roomy, tight = (JTFSPath(**BOTH_ORDERS, **options, memory=m).double() for m in (2**40, memory))
     expected = value_and_gradient(lambda s: [torch.stack(p) for p in roomy.select_pairs(s, y, [1, 8, 9])], x)
     actual = value_and_gradient(lambda s: [torch.stack(p) for p in tight.select_pairs(s, y, [1, 8, 9])], x)
     assert_all_near(actual[0], expected[0], 1e-12)
@@ -183,7 +183,7 @@ def test_smoothed_modulus_is_its_closed_form(epsilon: float, scale: float) -> No
 @pytest.mark.parametrize("smoothing", [0.0, 1e-5, 0.1])
 @pytest.mark.parametrize("factor", [1e-3, 1e3, -1.0, 2.0**-30, 2.0**30])
 def test_scaling_the_signal_scales_the_coefficients(smoothing: float, factor: float) -> None:
-    jtfs = JTFSPath(**SMALL, smoothing=smoothing).double()
+    jtfs = JTFSPath(**BOTH_ORDERS, smoothing=smoothing).double()
     x = noise(2, 512)
     values, gradient = value_and_gradient(jtfs.full, x)
     scaled, scaled_gradient = value_and_gradient(jtfs.full, factor * x)
@@ -201,15 +201,17 @@ def test_smoothed_derivatives() -> None:
 
 def test_no_smoothing_is_the_limit() -> None:
     x = noise(1, 512)
-    plain = JTFSPath(**SMALL).double().full(x)
-    errors = [distance(JTFSPath(**SMALL, smoothing=s).double().full(x), plain) for s in (1e-1, 1e-3, 1e-5, 1e-9)]
+    plain = JTFSPath(**BOTH_ORDERS).double().full(x)
+    errors = [
+        distance(JTFSPath(**BOTH_ORDERS, smoothing=s).double().full(x), plain) for s in (1e-1, 1e-3, 1e-5, 1e-9)
+    ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-7
 
 
 @pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-5), dict(smoothing=1e-5, samples_per_bandwidth=2)])
 def test_silence_and_its_neighbours(options: dict) -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**SMALL, **options), reduction="none")
+    loss_fn = JTFSPathLoss(JTFSPath(**BOTH_ORDERS, **options), reduction="none")
     jtfs, signal = loss_fn.jtfs, noise(2, 512, dtype=torch.float32)
     silence = torch.zeros(1, 512)
     mixed = torch.cat([signal[:1], silence, signal[1:]]).requires_grad_()
@@ -232,7 +234,7 @@ def test_silence_and_its_neighbours(options: dict) -> None:
 
 @pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-4), dict(T="global", F=0)])
 def test_pairs_are_two_selections(options: dict) -> None:
-    jtfs = JTFSPath(**{**SMALL, **options}).double()
+    jtfs = JTFSPath(**{**BOTH_ORDERS, **options}).double()
     x, y = noise(2, 2, 512).requires_grad_(), noise(2, 2, 512, seed=1).requires_grad_()
     ids = [9, 0, 9, 14]
     pairs = jtfs.select_pairs(x, y, ids)
@@ -246,7 +248,7 @@ def test_pairs_are_two_selections(options: dict) -> None:
 
 
 def test_pairs_of_different_precision() -> None:
-    jtfs = JTFSPath(**SMALL)
+    jtfs = JTFSPath(**BOTH_ORDERS)
     x, y = noise(2, 512, dtype=torch.float32), noise(2, 512, seed=1, dtype=torch.float32)
     for a, b in ((x.half(), y), (x, y.bfloat16()), (x.bfloat16(), y.half())):
         ((phi, target),) = jtfs.select_pairs(a.requires_grad_(), b, [7])
@@ -260,7 +262,7 @@ def test_pairs_of_different_precision() -> None:
 
 @pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-4, samples_per_bandwidth=2), dict(orders=(2,))])
 def test_first_layers_stand_for_the_signal(options: dict) -> None:
-    jtfs = JTFSPath(**{**SMALL, **options}).double()
+    jtfs = JTFSPath(**{**BOTH_ORDERS, **options}).double()
     x = noise(2, 3, 512)
     layer = jtfs.first_layer(x)
     assert_near(jtfs(layer, 7), jtfs(x, 7), 1e-13)
@@ -278,7 +280,7 @@ def test_first_layers_stand_for_the_signal(options: dict) -> None:
 
 
 def test_first_layers_refuse_what_they_cannot_serve() -> None:
-    jtfs = JTFSPath(**SMALL)
+    jtfs = JTFSPath(**BOTH_ORDERS)
     layer = jtfs.first_layer(noise(512, dtype=torch.float32), [8, 9])
     assert torch.equal(jtfs(layer, 9), jtfs(noise(512, dtype=torch.float32), 9))
     for call in (partial(jtfs, path_idx=3), jtfs.full, partial(jtfs.select, path_indices=[8, 0])):
@@ -289,19 +291,19 @@ def test_first_layers_refuse_what_they_cannot_serve() -> None:
 
 
 def test_first_layers_are_refused_by_another_transform() -> None:
-    layer = JTFSPath(**SMALL).first_layer(noise(512, dtype=torch.float32))
+    layer = JTFSPath(**BOTH_ORDERS).first_layer(noise(512, dtype=torch.float32))
     with pytest.raises(ValueError, match="transform"):
-        JTFSPath(**{**SMALL, "smoothing": 0.1})(layer, 9)
+        JTFSPath(**{**BOTH_ORDERS, "smoothing": 0.1})(layer, 9)
 
 
 def test_first_layers_are_refused_where_path_ids_mean_other_paths() -> None:
-    layer = JTFSPath(**SMALL).first_layer(noise(512, dtype=torch.float32))
+    layer = JTFSPath(**BOTH_ORDERS).first_layer(noise(512, dtype=torch.float32))
     with pytest.raises(ValueError, match="another transform"):
-        JTFSPath(**{**SMALL, "orders": (2,)})(layer, 3)
+        JTFSPath(**{**BOTH_ORDERS, "orders": (2,)})(layer, 3)
 
 
 def test_prepared_targets_follow_the_dtype() -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**SMALL, smoothing=1e-5, samples_per_bandwidth=2))
+    loss_fn = JTFSPathLoss(JTFSPath(**BOTH_ORDERS, smoothing=1e-5, samples_per_bandwidth=2))
     x, y = noise(2, 512), noise(2, 512, seed=1)
     prepared = loss_fn.prepare(y.float())
     single = [loss_fn(x.float(), prepared, p) for p in (3, 9)]
@@ -321,7 +323,7 @@ def test_fast_modulations_beyond_a_compact_rate_are_zero(Q: tuple[int, int], sam
 
 
 def test_paths_left_out_of_a_bundle_get_no_gradient() -> None:
-    jtfs = JTFSPath(**SMALL).double()
+    jtfs = JTFSPath(**BOTH_ORDERS).double()
     x = noise(512).requires_grad_()
     (expected,) = torch.autograd.grad(jtfs(x, 9).square().sum(), x)
     bundle = jtfs.full(x)
@@ -330,14 +332,14 @@ def test_paths_left_out_of_a_bundle_get_no_gradient() -> None:
 
 
 def test_outputs_may_be_changed_in_place() -> None:
-    jtfs = JTFSPath(**{**SMALL, "F": 0})
+    jtfs = JTFSPath(**{**BOTH_ORDERS, "F": 0})
     x = noise(2, 512, dtype=torch.float32).requires_grad_()
     for coefficients in (*jtfs.full(x), jtfs.select_pairs(x, x.detach(), [4])[0][0]):
         coefficients.mul_(2.0)
 
 
 def test_wrong_signals_are_named() -> None:
-    jtfs = JTFSPath(**SMALL)
+    jtfs = JTFSPath(**BOTH_ORDERS)
     x = noise(2, 512, dtype=torch.float32)
     layer = jtfs.first_layer(x)
     with pytest.raises(TypeError, match="Invalid x: a FirstLayer"):

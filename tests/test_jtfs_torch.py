@@ -16,13 +16,11 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs import SCRAPL, JTFSPath, JTFSPathLoss
-from tests.support.jtfs_helpers import assert_all_near, assert_near, noise, value_and_gradient
+from tests.support.jtfs_helpers import BOTH_ORDERS, TINY, assert_all_near, assert_near, noise, value_and_gradient
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 
-TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
-SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, T=32, F=2, orders=(1, 2))
 OPTIONS: dict[str, Any] = dict(smoothing=1e-5, samples_per_bandwidth=2, memory=100_000)
 
 
@@ -140,7 +138,7 @@ def test_vmap_of_gradients_of_the_full_tree(tiny: JTFSPath) -> None:
 
 
 def test_autocast_does_not_change_values() -> None:
-    jtfs = JTFSPath(**SMALL, **OPTIONS)
+    jtfs = JTFSPath(**BOTH_ORDERS, **OPTIONS)
     x = noise(2, 512, dtype=torch.float32)
     expected, gradient = value_and_gradient(jtfs.full, x)
     x.requires_grad_()
@@ -157,7 +155,7 @@ def test_autocast_does_not_change_values() -> None:
 
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_autocast_does_not_change_gradients(create_graph: bool) -> None:
-    jtfs = JTFSPath(**SMALL)
+    jtfs = JTFSPath(**BOTH_ORDERS)
     x = noise(2, 512, dtype=torch.float32).requires_grad_()
     for path_idx in (0, 9):
         loss = jtfs(x, path_idx).square().sum()
@@ -172,7 +170,7 @@ def test_autocast_does_not_change_gradients(create_graph: bool) -> None:
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("options", [dict(), dict(smoothing=1e-5)], ids=["plain", "smoothed"])
 def test_compiled_loss_steps(backend: str, options: dict) -> None:
-    loss_fn = JTFSPathLoss(JTFSPath(**SMALL, **options))
+    loss_fn = JTFSPathLoss(JTFSPath(**BOTH_ORDERS, **options))
     model = torch.nn.Linear(512, 512)
     x, y = noise(2, 512, dtype=torch.float32), noise(2, 512, seed=1, dtype=torch.float32)
     parameters = list(model.parameters())
@@ -219,14 +217,14 @@ def test_compiled_calls(method: str) -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_copies_keep_their_options(copied: Callable[[JTFSPath], JTFSPath]) -> None:
-    jtfs = JTFSPath(**SMALL, **OPTIONS)
+    jtfs = JTFSPath(**BOTH_ORDERS, **OPTIONS)
     x = noise(2, 512, dtype=torch.float32)
     jtfs(x, 3)
     other = copied(jtfs)
     assert (other.smoothing, other.samples_per_bandwidth, other.memory) == (1e-5, 2, 100_000)
     assert repr(other) == repr(jtfs)
     assert all(torch.equal(a, b) for a, b in zip(other.full(x), jtfs.full(x), strict=True))
-    fresh = JTFSPath(**SMALL, **OPTIONS).double()
+    fresh = JTFSPath(**BOTH_ORDERS, **OPTIONS).double()
     # A copy is a module of its own: what becomes of one leaves the other as it was.
     if copied is not copy.copy:
         moved = other.double()

@@ -6,7 +6,6 @@ import copy
 import math
 import pickle
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -16,34 +15,25 @@ from hypothesis import strategies as st
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_jtfs._transform.filters import TimeAverage
 from scrapl_jtfs._transform.linear.filters_and_averages import Matrix, SpectralAverage
+from tests.support.jtfs_helpers import LOCAL, TINY, noise
 
 # Short signals on purpose, whose averages hear reflections.
 pytestmark = pytest.mark.filterwarnings("ignore:T = .* is more than an eighth")
 
-SETTINGS: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T=32, F=2)
-
 
 @pytest.fixture(scope="module")
 def jtfs() -> JTFSPath:
-    return JTFSPath(**SETTINGS)
+    return JTFSPath(**LOCAL)
 
 
 @pytest.fixture(scope="module")
 def jtfs64() -> JTFSPath:
-    return JTFSPath(**SETTINGS).double()
-
-
-def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-
-
-# Tiny: the numerical Jacobian has a row for each sample.
-TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, Q_fr=1, F=2, orders=(1, 2))
+    return JTFSPath(**LOCAL).double()
 
 
 @pytest.mark.parametrize("T", [2, 8, 0, "global"])
 def test_first_and_second_derivatives(T) -> None:
-    tiny = JTFSPath(**TINY, T=T).double()
+    tiny = JTFSPath(**TINY | {"T": T}).double()
     x = noise(2, 48).requires_grad_()
     for path_idx in (0, tiny.n_paths // 2, tiny.n_paths - 1):
         assert torch.autograd.gradcheck(partial(tiny, path_idx=path_idx), x, fast_mode=True, check_forward_ad=True)
@@ -51,7 +41,7 @@ def test_first_and_second_derivatives(T) -> None:
 
 
 def test_third_derivative() -> None:
-    tiny = JTFSPath(**TINY, T=8).double()
+    tiny = JTFSPath(**TINY).double()
     x, v = noise(48).requires_grad_(), noise(48, seed=1)
 
     def second(signal: torch.Tensor) -> torch.Tensor:
@@ -68,9 +58,9 @@ def test_third_derivative() -> None:
 
 def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     for T in (1, 4, 32):
-        by_matrix = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
+        by_matrix = JTFSPath(**{**LOCAL, "T": T}, orders=(1, 2)).double()
         monkeypatch.setattr("scrapl_jtfs._transform.filters._LARGEST_MATRIX", 0)
-        by_fft = JTFSPath(**{**SETTINGS, "T": T}, orders=(1, 2)).double()
+        by_fft = JTFSPath(**{**LOCAL, "T": T}, orders=(1, 2)).double()
         monkeypatch.undo()
         for jtfs, kind in ((by_matrix, Matrix), (by_fft, SpectralAverage)):
             modules = [module for module in jtfs.modules() if isinstance(module, TimeAverage)]
@@ -97,7 +87,7 @@ def test_sum_over_paths_equals_the_full_tree(jtfs64: JTFSPath) -> None:
 @given(st.lists(st.integers(0, 20), max_size=6))
 @settings(max_examples=20, deadline=None)
 def test_any_selection_equals_single_paths(wanted: list[int]) -> None:
-    jtfs64 = JTFSPath(**SETTINGS).double()
+    jtfs64 = JTFSPath(**LOCAL).double()
     x = noise(512)
     for path_idx, coefficients in zip(wanted, jtfs64.select(x, wanted), strict=True):
         torch.testing.assert_close(coefficients, jtfs64(x, path_idx), rtol=1e-13, atol=1e-16)
@@ -181,7 +171,7 @@ def test_silence_has_finite_gradients_of_both_orders(jtfs: JTFSPath, name: str) 
 @given(st.lists(st.integers(1, 3), max_size=3))
 @settings(max_examples=10, deadline=None)
 def test_any_leading_batch_shape(shape: list[int]) -> None:
-    jtfs64 = JTFSPath(**SETTINGS).double()
+    jtfs64 = JTFSPath(**LOCAL).double()
     x = noise(*shape, 512)
     batched = jtfs64(x, 5)
     one_by_one = [jtfs64(row, 5) for row in x.reshape(-1, 512)]
@@ -195,7 +185,7 @@ def test_copies_compute_the_same(jtfs: JTFSPath, copied) -> None:
     other = copied(jtfs)
     assert other.paths == jtfs.paths
     assert torch.equal(other(x, 3), jtfs(x, 3))
-    assert torch.equal(copied(other.double())(x.double(), 3), JTFSPath(**SETTINGS).double()(x.double(), 3))
+    assert torch.equal(copied(other.double())(x.double(), 3), JTFSPath(**LOCAL).double()(x.double(), 3))
 
 
 def test_state_dict_holds_no_filters(jtfs: JTFSPath) -> None:
@@ -206,9 +196,9 @@ def test_state_dict_holds_no_filters(jtfs: JTFSPath) -> None:
 
 def test_conversion_to_float64_restores_full_precision(jtfs64: JTFSPath) -> None:
     x = noise(512)
-    there_and_back = JTFSPath(**SETTINGS).half().float().to(torch.float64)
+    there_and_back = JTFSPath(**LOCAL).half().float().to(torch.float64)
     assert torch.equal(there_and_back(x, 3), jtfs64(x, 3))
-    assert JTFSPath(**SETTINGS).half().dtype == torch.float32
+    assert JTFSPath(**LOCAL).half().dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -218,21 +208,21 @@ def test_conversion_to_float64_restores_full_precision(jtfs64: JTFSPath) -> None
 def test_built_under_another_default_dtype(default: torch.dtype, expected: torch.dtype) -> None:
     torch.set_default_dtype(default)
     try:
-        assert JTFSPath(**SETTINGS).dtype == expected
+        assert JTFSPath(**LOCAL).dtype == expected
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def test_built_on_the_meta_device_and_materialized(jtfs: JTFSPath) -> None:
     with torch.device("meta"):
-        module = torch.nn.ModuleDict({"jtfs": JTFSPath(**SETTINGS), "linear": torch.nn.Linear(2, 2)})
+        module = torch.nn.ModuleDict({"jtfs": JTFSPath(**LOCAL), "linear": torch.nn.Linear(2, 2)})
     assert module["jtfs"].device.type == "meta"  # type: ignore[union-attr]
     x = noise(512, dtype=torch.float32)
     assert torch.equal(module.to_empty(device="cpu")["jtfs"](x, 3), jtfs(x, 3))
 
 
 def test_shared_memory_is_shared() -> None:
-    assert all(buffer.is_shared() for buffer in JTFSPath(**SETTINGS).share_memory().buffers())
+    assert all(buffer.is_shared() for buffer in JTFSPath(**LOCAL).share_memory().buffers())
 
 
 def test_autocast_and_half_input_compute_in_float32(jtfs: JTFSPath) -> None:
@@ -289,7 +279,7 @@ def test_rates_scales_and_costs() -> None:
 )
 def test_bad_settings(change: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        JTFSPath(**{**SETTINGS, **change})
+        JTFSPath(**{**LOCAL, **change})
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""What the tests of the transform's maps and modes share: seeded noise, inner products, literal DFTs."""
+"""What the tests of the transform share: its settings, seeded noise, inner products, literal DFTs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,14 @@ from torch import Tensor
 from scrapl_jtfs._transform.linear.autograd import LinearMap
 from scrapl_jtfs._transform.linear.filters_and_averages import RowFilter, SpinPair
 from scrapl_jtfs._transform.linear.spectra import Subbands
+
+SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1), J_fr=2)
+# Averages that are local along both axes
+LOCAL: dict[str, Any] = SMALL | dict(T=32, F=2)
+BOTH_ORDERS: dict[str, Any] = LOCAL | dict(orders=(1, 2))
+# For numerical Jacobians, which have a row for each sample
+TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), J_fr=1, T=8, F=2, orders=(1, 2))
+OPTIONS: dict[str, Any] = dict(orders=(1, 2), samples_per_bandwidth=2, smoothing=1e-4, memory=100_000)
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
