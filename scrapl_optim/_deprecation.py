@@ -52,14 +52,18 @@ def rename_arguments(**new_names: str) -> Callable[[_Function], _Function]:
 
 
 def rename_fields(**new_names: str) -> Callable[[_Class], _Class]:
-    """Return a decorator of a record that keeps old names of its attributes, also as arguments.
+    """Return a decorator of a record that keeps old names of its attributes, as arguments and in pickles, too.
 
     Args:
         new_names: the new name under each old one.
     """
 
+    def restore(self: Any, state: dict[str, Any]) -> None:
+        self.__dict__.update({new_names.get(name, name): value for name, value in state.items()})
+
     def decorate(cls: _Class) -> _Class:
         cls.__init__ = rename_arguments(**new_names)(cls.__init__)
+        cls.__setstate__ = restore  # type: ignore[attr-defined]
         for old, new in new_names.items():
             setattr(cls, old, renamed_property(cls.__name__, old, new))
         return cls

@@ -139,10 +139,7 @@ def load_probs(path: str | Path, n_paths: int | None = None) -> Tensor:
 
     Source: SCRAPL, equation (10).
     """
-    path = Path(as_path(path))
-    n_paths = None if n_paths is None else as_n_paths(n_paths)
-    pi = _from_folder(path, n_paths) if path.is_dir() else _tensor(path)
-    return torch.from_numpy(as_distribution(pi, n_paths, f"probabilities of {path}"))
+    return _load(path, n_paths)
 
 
 def save_probs(probs: Tensor, path: str | Path) -> None:
@@ -159,15 +156,28 @@ def save_probs(probs: Tensor, path: str | Path) -> None:
 
 
 def load_pi(path: str | Path, n_paths: int | None = None) -> Tensor:
-    """Return what :func:`load_probs`, its new name, returns."""
+    """Return what :func:`load_probs`, its new name, returns; probabilities of any sum are divided by it."""
     warn_renamed("load_pi", "load_probs")
-    return load_probs(path, n_paths)
+    return _load(path, n_paths, divide=True)
 
 
 def save_pi(pi: Tensor, path: str | Path) -> None:
-    """Write what :func:`save_probs`, its new name, writes."""
+    """Write what :func:`save_probs`, its new name, writes; probabilities of any sum are divided by it."""
     warn_renamed("save_pi", "save_probs")
-    save_probs(pi, path)
+    save_probs(_divided(pi) if isinstance(pi, Tensor) else pi, path)
+
+
+def _load(path: str | Path, n_paths: int | None, divide: bool = False) -> Tensor:
+    path = Path(as_path(path))
+    n_paths = None if n_paths is None else as_n_paths(n_paths)
+    pi = _from_folder(path, n_paths) if path.is_dir() else _tensor(path)
+    return torch.from_numpy(as_distribution(_divided(pi) if divide else pi, n_paths, f"probabilities of {path}"))
+
+
+def _divided(pi: Tensor) -> Tensor:
+    """Return ``pi`` divided by its sum, as files were read before there was one check for all distributions."""
+    total = float(pi.double().sum()) if pi.is_floating_point() else 0.0
+    return pi.double() / total if 0 < total < math.inf else pi
 
 
 def _tensor(path: Path) -> Tensor:

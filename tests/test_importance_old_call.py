@@ -1,6 +1,8 @@
 """The call of theta_importance with names of methods and loose options, which works for one release."""
 
+import copy
 import json
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from scrapl_jtfs import Importance
 from scrapl_optim import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from tests.support.importance_toy import P, Toy
 
@@ -135,3 +138,26 @@ def test_a_folder_of_an_older_version_goes_on(method: Any, tmp_path: Path) -> No
     again = toy.importance(method, folder=tmp_path, check=False)
     assert computed == []
     torch.testing.assert_close(again.importance, found.importance, rtol=1e-6, atol=0)
+
+
+def test_results_pickled_under_old_names() -> None:
+    """A pickle holds the attributes by name: those of the version before are found under the new names."""
+    c = torch.tensor([[1.0, 3.0]], dtype=torch.float64)
+    rest = {"residual": c * 0, "tolerance": 1e-3}
+    state = {"curvature": c, "n_products": c, "method": "exact", **rest}
+    found = _unpickled(ThetaImportance, state)
+    assert found.importance is c
+    assert found.probs.tolist() == [0.25, 0.75]
+    for again in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert torch.equal(again.importance, c)
+    of_jtfs = _unpickled(Importance, {"pi": c[0] / 4, "curvature": c, "n_examples": 2, "halves": None, **rest})
+    assert of_jtfs.importance is c
+    assert of_jtfs.probs.tolist() == [0.25, 0.75]
+    assert not of_jtfs.unconverged
+
+
+def _unpickled(cls: type, state: dict[str, Any]) -> Any:
+    """Return an object as pickle makes one, without a call of its constructor."""
+    found = object.__new__(cls)
+    found.__setstate__(state)
+    return found

@@ -144,3 +144,18 @@ def test_old_names_of_probs(tmp_path: Path) -> None:
         with pytest.warns(DeprecationWarning, match=message) as caught:
             assert call() is not False
         assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("ignore:(load|save)_pi is deprecated")
+def test_old_names_still_take_any_sum(tmp_path: Path) -> None:
+    """Files that the version before wrote need not sum to one; ``load_pi`` divides them by their sum as it did."""
+    theirs, file = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64), tmp_path / "pi.pt"
+    torch.save(theirs, file)
+    assert load_pi(file, 3).tolist() == [0.125, 0.25, 0.625]
+    save_pi(theirs * 3, file)
+    assert load_probs(file).tolist() == [0.125, 0.25, 0.625]
+    for bad in ([1.0, -0.5], [1.0, torch.nan], [0.0, 0.0], [1.0, torch.inf]):
+        with pytest.raises(ValueError, match="Invalid probs"):
+            save_pi(torch.tensor(bad), file)
+    with pytest.raises(ValueError, match=r"3 entries; expected .* n_paths=4"):
+        load_pi(file, 4)
