@@ -12,6 +12,7 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
@@ -26,7 +27,7 @@ author = PROJECT["authors"][0]["name"]
 copyright = f"2026, {author}"
 version = release = PROJECT["version"]
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_math_renderer = "mathml"  # browsers draw it without a script or the network
 html_theme = "furo"
 html_title = f"{project} {version}"
@@ -38,7 +39,7 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
-autodoc_type_aliases = {"npt.ArrayLike": "ArrayLike"}
+autodoc_type_aliases = {"npt.ArrayLike": "ArrayLike", "Estimate": "Estimate"}
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -91,7 +92,8 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Link code that is a name of ours, such as `scrapl_optim.PathSampler`, to its entry."""
     objects = app.env.domains.python_domain.objects
     for literal in list(doctree.findall(nodes.literal)):
-        entry = objects.get(literal.astext())
+        name = literal.astext()
+        entry = objects.get(name) or objects.get(f"{docname.removeprefix('api/')}.{name}")
         if entry is not None and not isinstance(literal.parent, nodes.reference):
             link = make_refnode(
                 app.builder, docname, entry.docname, entry.node_id, literal.deepcopy()
@@ -106,12 +108,16 @@ def skip_field(
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
-def name_aliases(
+def simplify_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any
 ) -> tuple[str | None, Any]:
-    """Write aliases in unions by their names."""
-    pattern = r"TypeAliasForwardRef\('(\w+)'\)"
-    return signature and re.sub(pattern, r"\1", signature), returned
+    """Write aliases in unions by their names, and leave out arguments under former names."""
+    if signature:
+        signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
+        signature = re.sub(
+            r", \w+: [^=]*\bUnset\b[^=]*= unset|, \*\*deprecated: Any", "", signature
+        )
+    return signature, returned
 
 
 def show_annotation(
@@ -124,10 +130,25 @@ def show_annotation(
     return contnode if parent is not None else None
 
 
+class Docstring(GoogleDocstring):
+    """A docstring in which those of properties have sections, as those of functions have.
+
+    Napoleon reads what precedes a colon in the first line of a property as its type; in our
+    docstrings it is part of a sentence.
+    """
+
+    def _parse_attribute_docstring(self) -> list[str]:
+        self._what = "method"
+        self._parse()
+        lines, self._parsed_lines = self._parsed_lines, []
+        return lines
+
+
 def setup(app: Sphinx) -> None:
-    # Napoleon reads what precedes a colon in the first line of a property as its type; in our
-    # docstrings it is part of a sentence.
-    GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+    GoogleDocstring._parse_attribute_docstring = Docstring._parse_attribute_docstring
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # in place of "Variables"
     app.add_html_math_renderer(
         "mathml",
         inline_renderers=(lambda translator, node: write_mathml(translator, node, False), None),
@@ -135,6 +156,6 @@ def setup(app: Sphinx) -> None:
     )
     app.connect("source-read", link_top_level_pages)
     app.connect("autodoc-skip-member", skip_field)
-    app.connect("autodoc-process-signature", name_aliases)
+    app.connect("autodoc-process-signature", simplify_signature)
     app.connect("doctree-resolved", link_names)
     app.connect("missing-reference", show_annotation)

@@ -1,15 +1,15 @@
 """Joint time-frequency scattering, one differentiable path at a time.
 
-The equations of the SCRAPL paper in this package; those of the optimizer and of theta-importance are in
-``scrapl_optim``.
+These equations of the SCRAPL paper are in this package, once literally and once fast; those of the optimizer and
+of theta-importance are in ``scrapl_optim``.
 
-=====  =====================  ================================  ========================================
-paper  symbol                 reads as the paper                runs fast
-=====  =====================  ================================  ========================================
-(1)    phi_p(x)               ``reference.ReferenceJTFS``       ``JTFSPath``: ``_transform.scattering``
-(3)    L_p                    ``reference.ReferenceJTFS.loss``  ``JTFSPathLoss``, ``path_distance``
-(11)   s, H of each control   ``taylor.PathTaylor``, docstring  ``_transform.taylor_layer``
-=====  =====================  ================================  ========================================
+=====================  ================================  ===================================================
+Paper                  Reads as the paper                Runs fast
+=====================  ================================  ===================================================
+(1): phi_p(x)          ``reference.ReferenceJTFS``       ``JTFSPath``, in ``_transform.scattering``
+(2), (3): L_p, L       ``reference.ReferenceJTFS.loss``  ``JTFSPathLoss``, ``path_distance``
+(11): s and its slope  ``taylor.PathTaylor``, docstring  ``_transform.taylor_layer``
+=====================  ================================  ===================================================
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def as_signal(
 
     Args:
         x: signals (..., n_samples).
-        n_samples: N.
+        n_samples: the number N of samples.
         dtype: of the transform.
         device: of the transform.
         name: what the caller calls ``x``, for messages.
@@ -135,7 +135,7 @@ def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
 
     Args:
         path_idx: path id p.
-        n_paths: P.
+        n_paths: the number P of paths.
         several: what takes several paths where this call takes one, for messages.
 
     Raises:

@@ -40,7 +40,7 @@ class Importance:
             paths that were not asked for.
         residual: relative residual of each, shape ``(U, P)``.
         tolerance: residual that was asked for.
-        n_examples: E.
+        n_examples: the number E of examples.
         halves: pi of either half of the examples alone, shape ``(2, P)``; None where there are no halves.
         paths: the table of paths that were asked for.
     """

@@ -52,7 +52,7 @@ class PathLog:
     a time, or when they are asked for: no step waits for them.
 
     Args:
-        n_paths: P.
+        n_paths: the number P of paths.
         probs: probability of each path, such as ``sampler.probs``, where it is not the same for all: paths of
             probability 0 are never missed.
         window: visits whose losses :meth:`rising` compares with as many before.

@@ -66,6 +66,17 @@ def test_mathematics_and_references_are_rendered(site: Path) -> None:
     assert not re.search(r":(?:class|func|meth|math):`", re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL))
 
 
+def test_docstrings_are_read_as_they_are_meant(site: Path) -> None:
+    """No "(9)" or "P." becomes a list, properties have sections, former names of arguments are not shown."""
+    for path in (site / "api").glob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        assert "<ol" not in page, path.name
+        assert "Raises:</p>" not in page, path.name
+        assert "Raises: " not in re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL), path.name
+        assert "unset" not in re.sub(r"<[^>]+>", "", page), path.name
+        assert "[source]" in page, path.name
+
+
 def test_every_page_is_in_a_table_of_contents(site: Path) -> None:
     listed = re.findall(r"^([\w/]+)$", (FOLDER / "index.md").read_text(), flags=re.MULTILINE)
     pages = [path for path in PAGES if FOLDER in path.parents] + sorted(FOLDER.glob("*.ipynb"))

@@ -45,7 +45,7 @@ def choose_probabilities(
     """Return the probability of each of the P paths; those that are drawn share all of it.
 
     Args:
-        n_paths: P.
+        n_paths: the number P of paths.
         probs: probability of each path, a file of them, or None for the uniform distribution.
         drawn: ids of the paths that are drawn.
         min_prob_frac: of :class:`scrapl_optim.PathSampler`.

@@ -66,7 +66,7 @@ def wavelet_bank(J: int, filters_per_octave: int) -> tuple[Wavelet, ...]:
 
     Args:
         J: octaves, i.e. log2 of the largest support.
-        filters_per_octave: Q.
+        filters_per_octave: the number Q of filters in an octave.
 
     Source: Anden & Mallat, Deep scattering spectrum (2014), section II; kymatio ``anden_generator``.
     """

@@ -64,7 +64,7 @@ def scattering_layer(
     of the smallest normal number (1e-19 in float32): there squares underflow and z's direction is rounding noise.
 
     Args:
-        first: C.
+        first: the coefficients C.
         layers: A_i and B_i.
         budget: memory that may be used.
         xs: the arguments of C, batched along their first axes.

@@ -36,7 +36,7 @@ class TaylorSeries(NamedTuple):
     control 0, 1, ..., then those with respect to the pairs (0, 0), (0, 1), ..., (1, 1), ...
 
     Attributes:
-        controls: U.
+        controls: the number U of controls.
         second_order: whether second derivatives of the inputs are given, K = 1 + U + U (U + 1) / 2; without, they
             are taken for zero and left out of the inputs, K = 1 + U.
     """

@@ -34,7 +34,7 @@ class Length(NamedTuple):
     """Length of the signals.
 
     Attributes:
-        n_samples: N.
+        n_samples: the number N of samples.
         sample_rate: in Hz; 1 stands for an unknown one.
     """
 

@@ -14,7 +14,7 @@ def make_jtfs(n_samples: int, sample_rate: int, invariant: bool) -> JTFSPath:
     """Return a transform that hears textures: its wavelets last up to half a second, eight to an octave of pitch.
 
     Args:
-        n_samples: N.
+        n_samples: the number N of samples.
         sample_rate: in Hz.
         invariant: True to average over the whole signal, False over half a second.
     """

@@ -25,7 +25,7 @@ class Problem(NamedTuple):
         path_loss: maps the sound, the batch and a path to a scalar, a mean or sum over examples.
         batches: the data; anything that the three understand.
         params: weights of the encoder.
-        n_paths: P.
+        n_paths: the number P of paths.
     """
 
     encoder: Callable[[Any], Tensor]

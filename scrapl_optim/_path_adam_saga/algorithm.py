@@ -54,8 +54,8 @@ class Chunk(NamedTuple):
     """The real tensors of one shape that an update works on: a parameter, a part of one, or several joined.
 
     Attributes:
-        param: w.
-        grad: g.
+        param: the weights w.
+        grad: the gradient g.
         update: parts of the path's memory g-hat, as their format keeps them; empty without P-Adam and P-SAGA.
         rms: parts of the path's root; empty without P-Adam.
         formats: formats of the two.

@@ -27,7 +27,7 @@ from torch import Tensor
 _BLOCK = 256
 # Smaller tensors and vectors stay in full: they hardly count, and a block needs entries to share its scale.
 _SMALLEST_QUANTIZED = 4096
-SHORTEST__BLOCK = 16
+_SHORTEST_BLOCK = 16
 
 _ROUNDED = {"bfloat16": True, "bfloat16-nearest": False, "int8": True, "int8-nearest": False}
 STABLE_STORAGES = ("float32", "bfloat16", "int8")
@@ -194,7 +194,7 @@ def row_format(storage: str, shape: tuple[int, ...]) -> RowFormat:
     """Return the formats in which ``storage`` keeps rows of a (real) parameter of this shape."""
     name = storage.removesuffix("-host")
     length = math.prod(shape[1:])
-    if name.startswith("int8") and (math.prod(shape) < _SMALLEST_QUANTIZED or length < SHORTEST__BLOCK):
+    if name.startswith("int8") and (math.prod(shape) < _SMALLEST_QUANTIZED or length < _SHORTEST_BLOCK):
         name = "float32"
     return RowFormat(*_ROW_FORMATS[name], host=storage.endswith("-host"))
 

@@ -18,7 +18,7 @@ class Draw(NamedTuple):
     """A path of a step.
 
     Attributes:
-        path: p.
+        path: the path p.
         weight: importance weight of the path, if the caller gave one.
         grads: gradients by parameter, added up over ``n_draws``; ``None`` for those that the parameters hold.
         n_draws: number of times that the path was drawn in this step.

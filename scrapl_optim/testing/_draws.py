@@ -48,7 +48,7 @@ def assert_draws_follow(
     Args:
         sampler: returns the path of a step, with its seed in it; :class:`scrapl_optim.PathSampler` is one.
         probs: :math:`\pi`, shape ``(n_paths,)``: what it is to draw from, any floor included.
-        n_steps: n.
+        n_steps: the number n of steps.
         first_step: the first of the steps; past the cover-first steps of a sampler that has them.
         twin: a sampler that must draw the same: a copy, one out of a checkpoint, one of the same seed.
         false_alarm: :math:`\alpha`.

@@ -84,7 +84,7 @@ def assert_statistically_unbiased(
         draw: returns the i-th draw, i = 0, ..., n_draws - 1: tensors or arrays of the target's shapes. Draws must
             be independent; seed them by i, and the test passes or fails for good.
         target: what the estimator is to be on average.
-        n_draws: n.
+        n_draws: the number n of draws.
         bounds: low and high, numbers or like the target: a weighted path estimate lies within the largest
             :math:`|g_p| / (P \pi_p)`.
         rtol: bias to overlook, relative to the largest entry of the target's tensor, for roundings; by default

@@ -62,12 +62,12 @@ class PathLosses:
 
     @property
     def n_paths(self) -> int:
-        """P."""
+        """The number P of paths."""
         return len(self.centers)
 
     @property
     def n_weights(self) -> int:
-        """W."""
+        """The number W of weights."""
         return len(self.centers[0])
 
     def loss(self, w: Tensor, p: int) -> Tensor:
