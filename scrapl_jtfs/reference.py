@@ -1,7 +1,19 @@
 r"""Equation 1 of the paper from top to bottom: literal, slow, float64, and independent of the rest of the package.
 
+The paper writes the transform for any filterbank, with :math:`\lambda` for log-frequency:
+
 .. math::
-    \phi_p(x) = \left| |x * \psi_{n_1}| *_t \psi_{n_2} *_{n_1} \psi_{n_{fr}} \right| * \Phi_{T,F}
+    \Phi x(p, t, \lambda) = \rho \big( (|\mathbf W x| \circledast \Psi_p) \circledast \Psi_0 \big) (t, \lambda) .
+
+For the joint time-frequency scattering transform, W is the wavelet transform with :math:`\psi_{n_1}`, whose index
+:math:`n_1` is :math:`\lambda`; :math:`\Psi_p` is a wavelet along time times one along log-frequency,
+:math:`\psi_{n_2} \otimes \psi_{n_{fr}}`; and :math:`\Psi_0` is the low-pass :math:`\Phi_{T,F}`:
+
+.. math::
+    \phi_p(x) = \left| |x * \psi_{n_1}| *_t \psi_{n_2} *_{n_1} \psi_{n_{fr}} \right| * \Phi_{T,F} .
+
+The outer modulus, which the paper's general form leaves out, is that of kymatio and scrapl-loss: without it the
+low-pass would remove what the wavelets let through. :math:`\rho` is left to the loss (``log1p_eps``).
 
 Every convolution is a product of full Fourier transforms, every stride a slice. :class:`scrapl_jtfs.JTFSPath`
 computes the same numbers fast; the tests hold it to this file, and this file to kymatio.

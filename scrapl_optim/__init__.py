@@ -1,18 +1,18 @@
 """Path-wise stochastic optimisation: draw one path per step, remember every path's gradient.
 
-The equations of the SCRAPL paper are in these modules:
+The equations of the SCRAPL paper are in these modules, once literally and once fast:
 
-==================  ======================================  =====================================
-Paper               Reads as the paper                      Runs fast
-==================  ======================================  =====================================
-Algorithm 1         ``reference.Algorithm1``                ``path_adam_saga.PathAdamSAGA``
-(6), (7), (8)       ``reference.Algorithm1.p_adam``         ``_path_adam_saga.algorithm``
-(9)                 ``reference.Algorithm1.step``           ``_path_adam_saga.algorithm``
-draw of p from pi   ``sampler.PathSampler``                 the same
-(10), pi            ``probabilities.probabilities``         the same
-(11), s and H       ``_importance.derivatives``             ``scrapl_jtfs.taylor``
-(12), M and C       ``_importance.encoder``                 ``_importance.shared_subspace``
-==================  ======================================  =====================================
+======================  ======================================  ===================================================
+Paper                   Reads as the paper                      Runs fast
+======================  ======================================  ===================================================
+Algorithm 1             ``reference.Algorithm1``                ``path_adam_saga.PathAdamSAGA``
+(6), (7), (8): P-Adam   ``reference.Algorithm1.p_adam``         ``_path_adam_saga.algorithm.update_in_place``
+(9): P-SAGA             ``reference.Algorithm1.step``           ``_path_adam_saga.algorithm.update_in_place``
+draw of p from pi       ``sampler.PathSampler``                 the same
+(10): pi                ``probabilities.probabilities``         the same
+(11): s                 ``reference.importance_matrix``         ``_importance.derivatives``, ``scrapl_jtfs.taylor``
+(12): C                 ``reference.importances``               ``importance.theta_importance``
+======================  ======================================  ===================================================
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def theta_importance(
               s_{pbu} = \frac{\partial L_p}{\partial \theta_{bu}} .
 
     Synthesizer and transform are differentiated twice, once for each path and control; the eigenvalue is then
-    found by products with M that touch the encoder alone.
+    found by products with M that touch the encoder alone. The examples b are added up within M, as in scrapl-loss;
+    the paper prints the mean over examples of the eigenvalues, which is the same for one example.
+    :func:`scrapl_optim.reference.importances` is this equation, literally.
 
     Args:
         encoder: maps a batch to controls of shape ``(B, U)``.
@@ -109,7 +111,7 @@ def theta_importance(
             that is a mean over examples, let batches be of one size. Encoder, synthesizer and loss must give the
             same for the same batch each time.
         params: weights of the encoder to consider, all of one dtype and device.
-        n_paths: P.
+        n_paths: the number P of paths.
         method: how the eigenvalues are found, with its options: :class:`Arnoldi`, each value by itself, or
             :class:`SharedSubspace`, the same values to the same tolerance from one subspace for all paths of a
             control, much faster where paths are many and examples few.

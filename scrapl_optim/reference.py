@@ -1,17 +1,21 @@
-"""Algorithm 1 of the SCRAPL paper as it stands there, in float64: what ``PathAdamSAGA`` must equal.
+"""Algorithm 1 and theta-importance as they stand in the SCRAPL paper, in float64.
 
-Read :class:`Algorithm1` first. The symbols and the equation numbers are the paper's. Nothing is optimised and
-nothing is shared with the optimizer, so that tests, benchmarks and readers can hold one against the other.
+:class:`Algorithm1` is what ``PathAdamSAGA`` must equal, :func:`importance_matrix` and :func:`importances` are what
+``theta_importance`` must equal. The symbols and the equation numbers are the paper's. Nothing is optimised and
+nothing is shared with the fast code, so that tests, benchmarks and readers can hold one against the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-__all__ = ["Algorithm1", "ReferencePathAdamSAGA"]
+__all__ = ["Algorithm1", "ReferencePathAdamSAGA", "importance_matrix", "importances"]
 
 _Array = npt.NDArray[np.float64]
 
@@ -153,3 +157,81 @@ class ReferencePathAdamSAGA(Algorithm1):
     def mean(self) -> _Array:
         """Return the mean of the memory, over all paths with ``unbiased``."""
         return self.g_hat.sum(0) / self.P if self.unbiased else super().mean()
+
+
+def importance_matrix(
+    encoder: Callable[[Any], Tensor],
+    synth: Callable[[Tensor, Any], Any],
+    path_loss: Callable[[Any, Any, int], Tensor],
+    batches: Sequence[Any],
+    params: Iterable[Tensor],
+    p: int,
+    u: int,
+) -> Tensor:
+    r"""Form the matrix of equation (12), whose largest eigenvalue is the importance of a path for a control.
+
+    .. math:: M_{u,p} = \nabla_w \sum_x s_{x,u,p}(w) \, \nabla_w E_{x,u}(w) , \qquad
+              s_{x,u,p}(w) = \frac{\partial (L_x^{\phi_p} \circ D)}{\partial \theta_u} (E_x(w))
+
+    The paper writes one example x and takes the mean of the eigenvalues over examples. As in scrapl-loss, the
+    examples of all batches are added up within the matrix here; with one example both are the same.
+
+    Args:
+        encoder: E, maps a batch to controls of shape ``(B, U)``.
+        synth: D, ``synth(theta, batch)``.
+        path_loss: L, ``path_loss(sound, batch, p)``, a scalar.
+        batches: the examples x.
+        params: w, n weights in all, float64.
+        p: id of the path.
+        u: index of the control.
+
+    Returns:
+        M, shape ``(n, n)``; it is not symmetric.
+
+    Source: SCRAPL, equations (11) and (12).
+    """
+    params = list(params)
+    total = torch.zeros(sum(param.numel() for param in params), dtype=torch.float64)
+    for batch in batches:
+        theta = encoder(batch)
+        loss = path_loss(synth(theta, batch), batch, p)
+        (s,) = torch.autograd.grad(loss, theta, create_graph=True)  # (11)
+        total = total + _flat_gradient(theta[:, u], params, s[:, u])
+    return torch.stack([_flat_gradient(entry, params) for entry in total]).detach()
+
+
+def importances(
+    encoder: Callable[[Any], Tensor],
+    synth: Callable[[Tensor, Any], Any],
+    path_loss: Callable[[Any, Any, int], Tensor],
+    batches: Sequence[Any],
+    params: Iterable[Tensor],
+    n_paths: int,
+) -> Tensor:
+    r"""Compute :math:`C_{u,p} = |\lambda_{max}(M_{u,p})|` of each control and path, shape ``(U, P)``.
+
+    The arguments are those of :func:`importance_matrix` and the number of paths P. Equation (10) makes
+    probabilities of C: ``scrapl_optim.probabilities(C)``.
+
+    Example:
+        >>> encoder, x = torch.nn.Linear(1, 1, bias=False).double(), torch.ones(1, 1, dtype=torch.float64)
+        >>> importances(  # s = 2 (p + 1) theta and theta = w x, so that M = 2 (p + 1) x^2
+        ...     encoder, lambda theta, x: theta, lambda sound, x, p: (p + 1) * sound.square().sum(),
+        ...     [x], encoder.parameters(), n_paths=3)
+        tensor([[2., 4., 6.]], dtype=torch.float64)
+
+    Source: SCRAPL, equation (12).
+    """
+    params = list(params)
+    n_controls = encoder(batches[0]).shape[1]
+    matrices = [
+        [importance_matrix(encoder, synth, path_loss, batches, params, p, u) for p in range(n_paths)]
+        for u in range(n_controls)
+    ]
+    return torch.stack([torch.linalg.eigvals(torch.stack(row)).abs().amax(-1) for row in matrices])
+
+
+def _flat_gradient(values: Tensor, params: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
+    """Return the gradient of the weighted sum of some values in all weights, shape ``(n,)``."""
+    gradients = torch.autograd.grad(values, params, weights, create_graph=True, materialize_grads=True)
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from scrapl_optim import Arnoldi, ThetaImportance, theta_importance
+from scrapl_optim.reference import importances
 
 P, U, B = 4, 2, 3
 EXACT = Arnoldi(tolerance=1e-10, max_products=500)
@@ -39,20 +38,6 @@ class Toy:
             self.encoder, self.synth, self.loss, self.batches, weights, P, method=method, **options
         )
 
-    def dense(self, path: int, u: int) -> np.ndarray:
-        """M of equation (12), literally: the Jacobian of grad_w theta_u weighted by the slope s_u(w)."""
-        shapes = {name: param.shape for name, param in self.encoder.named_parameters()}
-
-        def weighted(w: Tensor) -> Tensor:
-            sizes = [shape.numel() for shape in shapes.values()]
-            weights = {k: part.view(s) for (k, s), part in zip(shapes.items(), w.split(sizes), strict=True)}
-            total = torch.zeros_like(w)
-            for batch in self.batches:
-                theta = functional_call(self.encoder, weights, (batch,))
-                loss = self.loss(self.synth(theta, batch), batch, path)
-                (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
-                total = total + torch.autograd.grad(theta[:, u], w, slope[:, u], create_graph=True)[0]
-            return total
-
-        w = torch.cat([param.detach().reshape(-1) for param in self.encoder.parameters()]).requires_grad_()
-        return torch.autograd.functional.jacobian(weighted, w).numpy()  # type: ignore[union-attr]
+    def reference(self) -> Tensor:
+        """C of equation (12) from matrices that are formed, shape (U, P)."""
+        return importances(self.encoder, self.synth, self.loss, self.batches, self.encoder.parameters(), P)
