@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
+from benchmarks.harness.records import format_table
 from scrapl_optim import PathAdamSAGA, PathSampler
 
 _RATES = {
@@ -152,13 +153,11 @@ def measure(n_seeds: int, steps: int) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """For the terminal."""
-    width = max(len(arm["description"]) for arm in results["arms"].values())
-    lines = [f"Relative error after {results['steps']} steps: median over {results['seeds']} seeds (worst)"]
+    rows = [[f"Relative error after {results['steps']} steps, {results['seeds']} seeds", "median", "worst", "lr"]]
     for arm in results["arms"].values():
         errors = [math.inf if error is None else error for error in arm["errors"][str(arm["best_lr"])]]
-        found = f"{median(errors):8.2g} ({max(errors):.2g}) at lr={arm['best_lr']:g}"
-        lines.append(f"{arm['description']:<{width}}  {found}")
-    return "\n".join(lines)
+        rows.append([arm["description"], f"{median(errors):.2g}", f"{max(errors):.2g}", f"{arm['best_lr']:g}"])
+    return format_table(rows)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

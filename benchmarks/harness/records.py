@@ -79,6 +79,13 @@ def mean_error(values: Sequence[float]) -> dict[str, float | int | None]:
     return {"n": len(values), "mean": mean(values), "std": deviation, "standard_error": error}
 
 
+def plus_minus(values: dict[str, Any], key: str, sign: str = "") -> str:
+    """Format what :func:`mean_error` returned as its mean and its "std" or "standard_error", where it has one."""
+    if not values["n"]:
+        return "-"
+    return f"{values['mean']:{sign}.1f}" + ("" if values[key] is None else f" ± {values[key]:.1f}")
+
+
 def relative_distance(found: ArrayLike, expected: ArrayLike) -> float:
     """Return ||found - expected|| / ||expected|| in double precision; zero over zero is zero."""
     b = np.asarray(expected, dtype=np.float64)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.importance.problem import Batch, Scale, make_batches, make_encoder, make_synth
+from benchmarks.speed.contenders import unpadded
 from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
 from scrapl_optim import Arnoldi, Progress, SharedSubspace, theta_importance
 from scrapl_optim._importance.encoder import EncoderDerivatives, Example
@@ -238,16 +239,9 @@ class Peer:
         return self._synth(theta, shift)
 
     def _unpadded_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
-        difference = self._unpadded(sound.to(self.dtype), path) - self._unpadded(batch.audio.to(self.dtype), path)
+        a, b = (unpadded(self.loss, x.to(self.dtype), path) for x in (sound, batch.audio))
+        difference = a - b
         return difference.square().sum((1, 2)).sqrt().mean()
-
-    def _unpadded(self, x: Tensor, path: int) -> Tensor:
-        """Its coefficients at the rows and frames that are of the sound, not of its reflections."""
-        jtfs = self.loss.jtfs
-        found = jtfs.scattering_singlepath(x[:, None], *(int(n) for n in self.loss.scrapl_keys[path]))
-        rows = -(-int(found["n1_max"]) // int(found["n1_stride"]))
-        frames = slice(jtfs.ind_start[jtfs.log2_stride], jtfs.ind_end[jtfs.log2_stride])
-        return found["coef"].squeeze(-1).reshape(len(x), *found["coef"].shape[-3:-1])[:, :rows, frames]
 
     def _path_loss(self, sound: Tensor, batch: Batch, path: int) -> Tensor:
         return self.loss.calc_dist(batch.audio.to(self.dtype)[:, None], sound.to(self.dtype)[:, None], path)[0]

@@ -4,25 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from benchmarks.harness.records import AnswersDiffer, relative_distance
+from benchmarks.harness.worker import Workers
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import OURS
-
-
-class Answering(Protocol):
-    """A worker, which is asked for answers."""
-
-    def ask(self, **request: Any) -> dict[str, Any]: ...
-
-
-class Asked(Protocol):
-    """Workers by contender."""
-
-    def __getitem__(self, contender: str, /) -> Answering: ...
 
 
 @dataclass(frozen=True)
@@ -85,22 +74,14 @@ def compare(
             raise AnswersDiffer(
                 f"{where}: {contender} and {reference} differ by {largest:.1e}, more than {allowed:.0e} (relative)"
             )
-        differences.append(
-            Difference(
-                contender,
-                reference,
-                what,
-                len(distances),
-                largest,
-                float(np.median(list(distances.values()))),
-                where,
-                allowed,
-            )
-        )
+        median, n = float(np.median(list(distances.values()))), len(distances)
+        differences.append(Difference(contender, reference, what, n, largest, median, where, allowed))
     return differences
 
 
-def compare_contenders(workers: Asked, contender: str, reference: str, case: Case) -> list[Difference]:
+def compare_contenders(
+    workers: Workers | Mapping[str, Any], contender: str, reference: str, case: Case
+) -> list[Difference]:
     """Ask two workers for the answers to a case and compare them.
 
     Raises:

@@ -12,6 +12,7 @@ from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
 from benchmarks.speed.cases import PAPER_SETTINGS, Case
 from benchmarks.speed.contenders import OURS, build, work
+from scrapl_jtfs._transform.layer import _ScatteringLayer
 
 _GROUPS = {
     "FFT": ("aten::_fft_c2r", "aten::_fft_r2c"),
@@ -21,7 +22,7 @@ _GROUPS = {
         *("aten::add", "aten::add_", "aten::sub", "aten::threshold_", "aten::sum"),
     ),
     "fills and copies": ("aten::fill_", "aten::copy_", "aten::cat", "aten::flip"),
-    "autograd functions in Python": ("_Modulate", "_ModulateBackward"),
+    "autograd functions in Python": (_ScatteringLayer.__name__, f"{_ScatteringLayer.__name__}Backward"),
 }
 
 

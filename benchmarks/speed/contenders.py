@@ -8,7 +8,7 @@ import importlib
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,26 +28,29 @@ _SEED = 20260101
 _STREAMS = ("signal", "target", "direction")
 
 
-class Contender(Protocol):
-    """A loss between signals (batch, n_samples)."""
+class Contender:
+    """A loss between signals (batch, n_samples).
 
-    paths: list[tuple[int, int]]
-    """(n2, n_fr) of each path, none where there are no paths."""
+    Attributes:
+        paths: (n2, n_fr) of each path, none where there are no paths.
+    """
+
+    paths: Sequence[tuple[int, int]] = ()
 
     def loss(self, x: Tensor, target: Tensor, paths: Sequence[int]) -> Tensor:
-        """As its users compute it; the target is not differentiated."""
-        ...
+        """Compute it as its users do; the target is not differentiated."""
+        raise NotImplementedError(f"{type(self).__name__} is timed on the whole tree only")
 
     def coefficients(self, x: Tensor, path: int) -> Tensor:
-        """(batch, rows, frames) of one path without what padding added."""
-        ...
+        """Compute (batch, rows, frames) of one path without what padding added."""
+        raise NotImplementedError(f"{type(self).__name__} has no single paths")
 
     def tree(self, x: Tensor) -> dict[str, Tensor]:
-        """Every coefficient by "n2_nfr" (order 2), or whatever name it has."""
-        ...
+        """Compute every coefficient by "n2_nfr" (order 2), or whatever name it has."""
+        raise NotImplementedError(f"{type(self).__name__} has no tree")
 
 
-class Ours:
+class Ours(Contender):
     """scrapl_jtfs, exact or with compact bands.
 
     The whole tree includes order 1, since kymatio computes it too.
@@ -77,7 +80,7 @@ class Ours:
         return dict(zip(self.keys, self.jtfs.full(x), strict=True))
 
 
-class ScraplLoss:
+class ScraplLoss(Contender):
     """The authors' package: 2-norm over coefficients that still have their padding."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
@@ -96,20 +99,20 @@ class ScraplLoss:
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def coefficients(self, x: Tensor, path: int) -> Tensor:
-        jtfs = self.distance.jtfs
-        found = jtfs.scattering_singlepath(x[:, None], *self.paths[path])
-        rows = -(-int(found["n1_max"]) // int(found["n1_stride"]))
-        frames = slice(jtfs.ind_start[jtfs.log2_stride], jtfs.ind_end[jtfs.log2_stride])
-        return found["coef"].squeeze(-1).reshape(len(x), *found["coef"].shape[-3:-1])[:, :rows, frames]
-
-    def tree(self, x: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError("scrapl-loss computes single paths only")
+        return unpadded(self.distance, x, path)
 
 
-class Kymatio:
+def unpadded(loss: Any, x: Tensor, path: int) -> Tensor:
+    """Return SCRAPLLoss's coefficients at the rows and frames that are of the sound, not of its reflections."""
+    jtfs = loss.jtfs
+    found = jtfs.scattering_singlepath(x[:, None], *(int(n) for n in loss.scrapl_keys[path]))
+    rows = -(-int(found["n1_max"]) // int(found["n1_stride"]))
+    frames = slice(jtfs.ind_start[jtfs.log2_stride], jtfs.ind_end[jtfs.log2_stride])
+    return found["coef"].squeeze(-1).reshape(len(x), *found["coef"].shape[-3:-1])[:, :rows, frames]
+
+
+class Kymatio(Contender):
     """The full transform of the kymatio that scrapl-loss carries (0.3 on the package index lacks it)."""
-
-    paths: list[tuple[int, int]] = []  # noqa: RUF012
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         importlib.import_module("scrapl")  # puts its kymatio on the path
@@ -128,12 +131,6 @@ class Kymatio:
             out_type="list",
         ).to(device)
 
-    def loss(self, x: Tensor, target: Tensor, paths: Sequence[int]) -> Tensor:
-        raise NotImplementedError("kymatio is timed on the whole tree only")
-
-    def coefficients(self, x: Tensor, path: int) -> Tensor:
-        raise NotImplementedError("kymatio is timed on the whole tree only")
-
     def tree(self, x: Tensor) -> dict[str, Tensor]:
         found = self.jtfs(x)
         return {
@@ -142,10 +139,8 @@ class Kymatio:
         }
 
 
-class Spectrograms:
+class Spectrograms(Contender):
     """auraloss's multi-resolution STFT loss, log + linear, as the sound-matching benchmark trains with it."""
-
-    paths: list[tuple[int, int]] = []  # noqa: RUF012
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         auraloss: Any = importlib.import_module("auraloss.freq")
@@ -156,12 +151,6 @@ class Spectrograms:
 
     def loss(self, x: Tensor, target: Tensor, paths: Sequence[int]) -> Tensor:
         return self.distance(x[:, None], target[:, None])
-
-    def coefficients(self, x: Tensor, path: int) -> Tensor:
-        raise NotImplementedError("a spectrogram loss has no paths")
-
-    def tree(self, x: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError("a spectrogram loss has no paths")
 
 
 def build(name: str, settings: Settings, device: torch.device, *, whole: bool = False) -> Contender:

@@ -32,10 +32,6 @@ class Section:
     threads: int = 1
     warm: bool = True
 
-    @property
-    def n_turns(self) -> int:
-        return len(self.cases) * sum(self.rounds.values())
-
 
 @dataclass(frozen=True)
 class Plan:

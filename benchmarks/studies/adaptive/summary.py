@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.harness.records import format_table, mean_error
+from benchmarks.harness.records import format_table, mean_error, plus_minus
 from benchmarks.harness.runs import by_arm, paired
 
 Runs = Sequence[dict[str, Any]]
@@ -13,6 +13,7 @@ Runs = Sequence[dict[str, Any]]
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom: one less than there are seeds.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 MAX_SEEDS = len(_T95) + 1
+_MEASURED = ("test", "last_val", "best_val", "steps", "seconds", "entropy", "effective_paths")
 
 
 def interval95(differences: dict[str, Any]) -> list[float] | None:
@@ -53,24 +54,12 @@ def _brief(run: dict[str, Any]) -> dict[str, Any]:
             for measure in run["test"]
         },
     }
-    kept = (
-        "seed",
-        "hash",
-        "date",
-        "test",
-        "last_val",
-        "best_val",
-        "steps",
-        "seconds",
-        "entropy",
-        "effective_paths",
-    )
     found = run["importance"]
     if found is not None:
         found = {key: value for key, value in found.items() if key not in ("pi", "curvature")}
     pi = [round(p, 6) for p in run["pi"]]
     return {
-        **{key: run[key] for key in kept},
+        **{key: run[key] for key in ("seed", "hash", "date", *_MEASURED)},
         "importance": found,
         "history": history,
         "pi": pi,
@@ -99,25 +88,18 @@ def summarize(runs: Runs, controls: Sequence[str], reference: str) -> dict[str, 
     return summaries
 
 
-def _plus_minus(values: dict[str, Any], key: str, sign: str = "") -> str:
-    if not values["n"]:
-        return "-"
-    spread_of = values[key]
-    return f"{values['mean']:{sign}.1f}" + ("" if spread_of is None else f" ± {spread_of:.1f}")
-
-
 def _lines(arms: dict[str, Any], controls: Sequence[str]) -> list[list[str]]:
     lines = []
     for name, arm in arms.items():
-        errors = [_plus_minus(arm["test"][measure], "std") for measure in ("mean", *controls)]
-        line = [name, str(arm["test"]["mean"]["n"]), *errors, _plus_minus(arm["best_val"], "std")]
+        errors = [plus_minus(arm["test"][measure], "std") for measure in ("mean", *controls)]
+        line = [name, str(arm["test"]["mean"]["n"]), *errors, plus_minus(arm["best_val"], "std")]
         line.append(f"{arm['effective_paths']['mean']:.0f}")
         if "minus_reference" not in arm:
             lines.append([*line, "", "", ""])
             continue
         difference = arm["minus_reference"]["mean"]
         interval = difference["interval95"]
-        line.append(_plus_minus(difference, "standard_error", "+"))
+        line.append(plus_minus(difference, "standard_error", "+"))
         line.append("-" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}")
         lines.append([*line, arm["verdict"]])
     return lines

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.harness.records import format_table, mean_error
+from benchmarks.harness.records import format_table, mean_error, plus_minus
 from benchmarks.harness.runs import by_arm, paired
 
 MEASURES = ("mean", "density", "slope")
@@ -27,21 +27,17 @@ def summarize_arms(runs: Runs, reference: str) -> dict[str, Any]:
     }
 
 
-def _with_error(values: dict[str, Any], sign: str = "") -> str:
-    if not values["n"]:
-        return "-"
-    error = values["standard_error"]
-    return f"{values['mean']:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")
-
-
 def training_table(arms: dict[str, Any], reference: str) -> str:
     head = ["arm", "seeds", *MEASURES, f"minus {reference}: mean", "density", "slope", "bytes/parameter"]
     lines = [
         [
             name,
             str(arm["test"]["mean"]["n"]),
-            *(_with_error(arm["test"][measure]) for measure in MEASURES),
-            *("" if name == reference else _with_error(arm["minus_reference"][m], "+") for m in MEASURES),
+            *(plus_minus(arm["test"][measure], "standard_error") for measure in MEASURES),
+            *(
+                "" if name == reference else plus_minus(arm["minus_reference"][m], "standard_error", "+")
+                for m in MEASURES
+            ),
             f"{arm['state_bytes_per_parameter']:.1f}",
         ]
         for name, arm in arms.items()
