@@ -61,6 +61,10 @@ class PathAdamSAGA(Optimizer):
     Hyperparameters are read from the groups and checked at each step; ``path_adam``, ``storage`` and ``n_paths``
     cannot change.
 
+    **Unlike losses.** Every path has an equal vote, whatever the size of its gradient. A few unlike terms, such as
+    the residuals of a physics-informed network, lose their proportions by that: use Adam on their sum, or
+    ``path_adam=False, weight_decay=0`` with a learning rate as for gradient descent.
+
     **Tiny gradients.** Scattering losses often have gradients below 1e-10, whose squares underflow in float32. The
     second moment of each path is therefore stored relative to a power of two that its first gradient sets
     (``state["scale"]``), and ``eps`` is 0 by default. So multiplying the loss by a constant changes nothing, and a
