@@ -35,6 +35,7 @@ from scrapl_jtfs.scrapl import SCRAPL
 from scrapl_jtfs.sweep import Sweep, sweep_control
 from scrapl_jtfs.taylor import PathTaylor, taylor_signals
 from scrapl_jtfs.transform import JTFSPath
+from scrapl_optim._deprecation import moved
 
 __all__ = [
     "SCRAPL",
@@ -65,10 +66,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "GraphedPathLoss":
-        from scrapl_jtfs._deprecation import warn_renamed
-        from scrapl_jtfs.experimental import GraphedPathLoss
-
-        warn_renamed("scrapl_jtfs.GraphedPathLoss", "scrapl_jtfs.experimental.GraphedPathLoss")
-        return GraphedPathLoss
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return moved(__name__, name, {"GraphedPathLoss": "scrapl_jtfs.experimental"})

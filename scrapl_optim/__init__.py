@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scrapl_optim._deprecation import moved
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
 from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
@@ -46,10 +47,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AdaptivePathSampler":
-        from scrapl_optim._deprecation import warn_renamed
-        from scrapl_optim.experimental import AdaptivePathSampler
-
-        warn_renamed("scrapl_optim.AdaptivePathSampler", "scrapl_optim.experimental.AdaptivePathSampler")
-        return AdaptivePathSampler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return moved(__name__, name, {"AdaptivePathSampler": "scrapl_optim.experimental"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,6 +26,25 @@ def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
         DeprecationWarning,
         stacklevel=stacklevel,
     )
+
+
+def moved(module: str, name: str, places: dict[str, str]) -> Any:
+    """Return what a module had under a name before it moved, and warn; for a module's ``__getattr__``.
+
+    Args:
+        module: the module, as its ``__name__``.
+        name: the name that was looked up.
+        places: the module that each name has moved to.
+
+    Raises:
+        AttributeError: if no such name has moved.
+    """
+    if name not in places:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    # ``from package import name`` looks the name up twice, at first from within the import system.
+    if "importlib._bootstrap" not in sys._getframe(2).f_code.co_filename:
+        warn_renamed(f"{module}.{name}", f"{places[name]}.{name}", stacklevel=4)
+    return getattr(importlib.import_module(places[name]), name)
 
 
 def rename_arguments(**new_names: str) -> Callable[[_Function], _Function]:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scrapl_optim._deprecation import warn_renamed
+from scrapl_optim._deprecation import moved
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AdaptivePathSampler":
-        from scrapl_optim.experimental.adaptive import AdaptivePathSampler
-
-        warn_renamed("scrapl_optim.adaptive.AdaptivePathSampler", "scrapl_optim.experimental.AdaptivePathSampler")
-        return AdaptivePathSampler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return moved(__name__, name, {"AdaptivePathSampler": "scrapl_optim.experimental"})

@@ -95,7 +95,7 @@ def test_old_places_work_and_name_the_new_one() -> None:
         from scrapl_optim import AdaptivePathSampler as OfThePackage
     with pytest.warns(DeprecationWarning, match=new_name) as of_module:
         from scrapl_optim.adaptive import AdaptivePathSampler as OfTheModule
-    assert {warning.filename for warning in [*of_package, *of_module]} == {__file__}
+    assert [[warning.filename for warning in caught] for caught in (of_package, of_module)] == [[__file__]] * 2
     assert OfThePackage is OfTheModule is AdaptivePathSampler
 
 

@@ -66,6 +66,10 @@ def test_old_names_warn() -> None:
         assert [one.filename for one in caught] == [__file__]
         with pytest.raises(AttributeError, match="has no attribute 'graphed'"):
             _ = module.graphed
+    with pytest.warns(DeprecationWarning, match=r"use scrapl_jtfs\.experimental") as caught:
+        from scrapl_jtfs import GraphedPathLoss as OfThePackage
+    assert OfThePackage is GraphedPathLoss
+    assert [one.filename for one in caught] == [__file__]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -505,3 +505,9 @@ def test_paths_of_the_table_and_of_another() -> None:
     assert make(paths=table[3:5]).kept == (3, 4)
     with pytest.raises(ValueError, match=r"of another transform; path 3 here has rate=.*, not"):
         make(paths=other[3:5])
+
+
+def test_an_old_storage_warns_at_the_callers_line() -> None:
+    with pytest.warns(DeprecationWarning, match=r'use nearest\("int8"\)') as caught:
+        make().optimizer(model().parameters(), storage="int8-nearest")
+    assert [warning.filename for warning in caught] == [__file__]

@@ -23,7 +23,7 @@ _NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
 _NAMES = (*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
 _values = operator.itemgetter(*_NAMES)
 _NONE = (object(),)
-_BETWEEN = ("scrapl_optim", "torch")  # modules between a caller and the check of an argument
+_BETWEEN = ("scrapl_jtfs", "scrapl_optim", "torch")  # packages between a caller and the check of an argument
 
 
 def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_storage(group: dict[str, Any]) -> None:
-    """Warn of an experimental storage under its plain name; the warning names the first line outside of torch."""
+    """Warn of an experimental storage under its plain name; the warning names the caller's line."""
     storage = group.get("storage")
     is_plain = isinstance(storage, str) and not isinstance(storage, ExperimentalStorage)
     if not is_plain or storage not in STORAGES or storage in STABLE_STORAGES:
