@@ -14,7 +14,7 @@ from benchmarks.sound_matching.train import Experiment, checkpoint_path
 from scrapl_jtfs.commands import progress
 from scrapl_jtfs.commands._match import fit
 from scrapl_jtfs.commands.progress import Progress, rough_duration
-from tests.test_sound_matching_train import TINY
+from tests.support.tiny_preset import TINY
 
 
 class Clock:

@@ -528,7 +528,7 @@ def warned() -> Iterator[list[warnings.WarningMessage]]:
 @pytest.mark.parametrize("options", [dict(T=65), dict(T=64.5), dict(J=7), dict(T=512)])
 def test_a_long_local_average_warns_once_where_it_is_made(options: dict[str, Any]) -> None:
     with warned() as caught:
-        jtfs = JTFSPath(**{**dict(n_samples=512, J=5, Q=(4, 1), J_fr=2), **options})
+        jtfs = JTFSPath(**SMALL | options)
     (warning,) = caught
     assert warning.category is UserWarning
     assert Path(warning.filename) == Path(__file__)
@@ -554,7 +554,7 @@ def test_it_points_at_the_caller_of_whatever_makes_one() -> None:
 @pytest.mark.parametrize("options", [dict(T=64), dict(), dict(J=6), dict(J=7, T="global"), dict(J=7, T=0)])
 def test_no_other_average_warns(options: dict[str, Any]) -> None:
     with warned() as caught:
-        JTFSPath(**{**dict(n_samples=512, J=5, Q=(4, 1), J_fr=2), **options})
+        JTFSPath(**SMALL | options)
     assert not caught
 
 

@@ -1,4 +1,4 @@
-"""PathAdamSAGA under schedulers, mixed precision, averaging, Lightning, Fabric and Accelerate.
+"""PathAdamSAGA under schedulers, mixed precision, averaging and Accelerate.
 
 Each trainer is held to the plain loop: the same paths and gradients give the same weights, bit for bit.
 """

@@ -22,7 +22,7 @@ from benchmarks.sound_matching.figures import curve_figure, curves_of, guesses_f
 from benchmarks.sound_matching.presets import PRESETS, USUAL
 from benchmarks.sound_matching.report import format_table, verdict
 from benchmarks.sound_matching.train import Experiment, Trainer
-from tests.test_sound_matching_train import TINY
+from tests.support.tiny_preset import TINY
 
 LOSSES = ["scrapl", "mss", "p_loss"]
 

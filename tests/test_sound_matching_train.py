@@ -10,27 +10,9 @@ from torch import Tensor
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
 from benchmarks.sound_matching.losses import build_objective
-from benchmarks.sound_matching.presets import PRESETS, Preset, check_run_folder
+from benchmarks.sound_matching.presets import PRESETS, check_run_folder
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
-
-TINY: Preset = replace(
-    PRESETS["small"],
-    name="tiny",
-    n_train=24,
-    n_val=8,
-    n_test=8,
-    n_samples=4096,
-    n_grains=4,
-    grain_samples=1024,
-    max_slope=6.0,
-    channels=4,
-    dropout=0.5,  # so that resuming must restore the random state
-    J=7,
-    T=512,
-    fft_sizes=(512, 128),
-    epochs=3,
-    batch_size=8,
-)
+from tests.support.tiny_preset import TINY
 
 
 @pytest.fixture(scope="module")
