@@ -167,7 +167,7 @@ def features(
     row = None if rows == "mean" else row_axis(jtfs, ids)
     frame = None if frames == "mean" else frame_axis(jtfs, ids)
     aligned: dict[int, Tensor] = {}
-    for p, phi in jtfs._coefficients(jtfs._layer_of(x, ids), ids):
+    for p, phi in jtfs._coefficients(jtfs._as_first_layer(x, ids), ids):
         phi = phi.mean(-1, keepdim=True) if frame is None else frame.align(phi, p, -1)
         phi = phi.mean(-2, keepdim=True) if row is None else row.align(phi, p, -2)
         averaged = [dim for dim, axis in ((-2, row), (-1, frame)) if axis is None]

@@ -348,7 +348,7 @@ class JTFSPath(nn.Module):
                 "jtfs.full(x)."
             )
         index = as_path_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
-        (coefficients,) = self._bundle(self._layer_of(x, [index]), [self.paths[index]])
+        (coefficients,) = self._bundle(self._as_first_layer(x, [index]), [self.paths[index]])
         return coefficients
 
     @_eager
@@ -365,7 +365,7 @@ class JTFSPath(nn.Module):
         return self._select(x, self.paths.indices(path_indices))
 
     def _select(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> list[Tensor]:
-        coefficients = dict(self._coefficients(self._layer_of(x, ids), ids)) if ids else {}
+        coefficients = dict(self._coefficients(self._as_first_layer(x, ids), ids)) if ids else {}
         return [coefficients[p] for p in ids]
 
     def full(self, x: Tensor | FirstLayer) -> list[Tensor]:
@@ -375,7 +375,7 @@ class JTFSPath(nn.Module):
     def stream(self, x: Tensor | FirstLayer) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
         ids = range(self.n_paths)
-        yield from self._coefficients(self._layer_of(x, ids), ids)
+        yield from self._coefficients(self._as_first_layer(x, ids), ids)
 
     def row_frequencies(self, path_idx: int) -> Tensor:
         """Return the centre frequency of each row of a path's coefficients.
@@ -553,7 +553,7 @@ class JTFSPath(nn.Module):
         ids = range(self.n_paths) if path_indices is None else as_path_indices(path_indices, self.n_paths)
         return self._first_layer(*self._checked_signal(x), ids)
 
-    def _layer_of(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> FirstLayer:
+    def _as_first_layer(self, x: Tensor | FirstLayer, ids: Sequence[int]) -> FirstLayer:
         """Return the first layer of signals, or one that was computed before, checked."""
         if not isinstance(x, FirstLayer):
             return self._first_layer(*self._checked_signal(x), ids)

@@ -93,7 +93,7 @@ def scalogram(
         readers = [filters.psi2(n2) for n2, n_rows in n_rows_of.items() if n_rows > smallest_n1]
         n_bins = max(psi2.n_bins for psi2 in readers)
         spectra.append(psi1.low_spectrum(min(n_bins, psi1.length // 2)))
-    u1_hat = layer(*_first_layer(filters, x, chunks, spectra, epsilon), budget, x)
+    u1_hat = layer(*_row_layers(filters, x, chunks, spectra, epsilon), budget, x)
     groups = [RowGroup(psi1.last - rows.start, u) for (psi1, rows), u in zip(chunks, u1_hat, strict=True)]
     return tuple(_merged(groups))
 
@@ -106,7 +106,7 @@ def averaged_scalogram(
     chunks = _row_chunks(filters, filters.psi1[-1].last, x, budget)
     # S1 = U1 * phi_T
     averages = [psi1.average.map() for psi1, _ in chunks if psi1.average is not None]
-    return torch.cat(layer(*_first_layer(filters, x, chunks, averages, epsilon), budget, x), dim=-2)
+    return torch.cat(layer(*_row_layers(filters, x, chunks, averages, epsilon), budget, x), dim=-2)
 
 
 def sampled_scalogram(filters: Filters, x: Tensor, log2_hop: int, budget: Budget) -> Tensor:
@@ -120,7 +120,7 @@ def sampled_scalogram(filters: Filters, x: Tensor, log2_hop: int, budget: Budget
     for psi1, _ in chunks:
         step = lengths[psi1] // frames
         crops.append(Crop(lengths[psi1], slice(kept.start * step, kept.stop * step, step)))
-    layers = _first_layer(filters, x, chunks, crops, 0.0, lengths)
+    layers = _row_layers(filters, x, chunks, crops, 0.0, lengths)
     return torch.cat(scattering_layer(*layers, budget, x), dim=-2)
 
 
@@ -214,7 +214,7 @@ def plane_size(filters: Filters, path: Path, first_order_frames: int) -> int:
     return (rows.stop - rows.start) * 2 * frames
 
 
-def _first_layer(
+def _row_layers(
     filters: Filters,
     x: Tensor,
     chunks: Sequence[tuple[FirstOrder, slice]],
@@ -222,7 +222,7 @@ def _first_layer(
     epsilon: float,
     lengths: dict[FirstOrder, int] | None = None,
 ) -> tuple[Spectrum, list[Layer]]:
-    """Return x^ at the bins that are read, and the layers B |x * psi_n1|, of chunks of rows."""
+    """Return the map to x^ at the bins that are read, and the layers B |x * psi_n1| of chunks of rows."""
     first_bin, last_bin = min(psi1.start for psi1, _ in chunks), max(psi1.stop for psi1, _ in chunks)
     layers: list[Layer] = []
     for (psi1, rows), b in zip(chunks, synthesis, strict=True):
