@@ -105,14 +105,14 @@ def test_bad_ranges(name: str, bad: Any) -> None:
     ("pi", "error", "message"),
     [
         ([0.5, 0.5], ValueError, "2 entries; expected .* n_paths=28"),
-        (np.full((28, 1), 1 / 28), ValueError, r"Invalid pi: shape \(28, 1\)"),
-        (0.5, ValueError, r"Invalid pi: shape \(\)"),
+        (np.full((28, 1), 1 / 28), ValueError, r"Invalid probs: shape \(28, 1\)"),
+        (0.5, ValueError, r"Invalid probs: shape \(\)"),
         ([math.nan] * 28, ValueError, "entry 0 is nan"),
         ([-1.0] * 28, ValueError, "entry 0 is -1.0"),
         ([1.0] * 28, ValueError, "sum 28; expected 1 .* normalise"),
-        (["a"] * 28, TypeError, "pi .* real numbers"),
-        (None, ValueError, "Invalid pi: None"),
-        (torch.empty(28, device="meta"), TypeError, "pi .* real numbers"),
+        (["a"] * 28, TypeError, "probs.* real numbers"),
+        (None, ValueError, "Invalid probs: None"),
+        (torch.empty(28, device="meta"), TypeError, "probs.* real numbers"),
     ],
 )
 def test_bad_distributions(pi: Any, error: type[Exception], message: str) -> None:

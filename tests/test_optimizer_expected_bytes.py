@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_optim import PathAdamSAGA
-from scrapl_optim._path_adam_saga.formats import STORAGES
-from scrapl_optim.experimental import host_rows
+from scrapl_optim.experimental import host_rows, nearest
 
+ROUNDED = ("bfloat16", "int8")
+ON_DEVICE = ("float32", *ROUNDED, *map(nearest, ROUNDED))
+STORAGES = (*ON_DEVICE, *map(host_rows, ON_DEVICE))
 SHAPES = ((3,), (), (64, 64), (5, 1000), (4096, 15), (2, 3, 700), (7, 16, 257))
 CASES: dict[str, dict[str, Any]] = {
     "both": {},
