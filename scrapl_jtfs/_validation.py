@@ -158,7 +158,9 @@ def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
         remedy = f"; for several paths: {several}" if several and is_several(path_idx) else ""
         raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}{remedy}.")
     if not 0 <= index < n_paths:
-        raise IndexError(f"path_idx {index} is out of range: there are {n_paths} paths, from 0.")
+        raise IndexError(
+            f"Invalid path_idx: {index}; expected an id from 0 to {n_paths - 1}, as there are {n_paths} paths."
+        )
     return index
 
 

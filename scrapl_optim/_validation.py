@@ -33,8 +33,8 @@ def as_int(value: SupportsIndex | Tensor, name: str) -> int:
         except TypeError:
             pass
     raise TypeError(
-        f"{name} must be an integer (int, NumPy integer or 0-dim integer tensor), "
-        f"got {value!r} of type {type(value).__name__}; convert it with int(...)"
+        f"Invalid {name}: {value!r} of type {type(value).__name__}; expected an integer (int, NumPy integer or "
+        "0-dim integer tensor); convert it with int(...)"
     )
 
 
@@ -47,7 +47,7 @@ def as_n_paths(value: SupportsIndex | Tensor) -> int:
     """
     n_paths = as_int(value, "n_paths")
     if not 1 <= n_paths <= MOST_PATHS:
-        raise ValueError(f"n_paths must be at least 1, got {n_paths}; and at most {MOST_PATHS}")
+        raise ValueError(f"Invalid n_paths: {n_paths}; expected at least 1, and at most {MOST_PATHS}")
     return n_paths
 
 
@@ -58,7 +58,7 @@ def as_number(value: Any, name: str) -> float:
         TypeError: if it is not a number.
     """
     if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"Invalid {name}: {value!r} of type {type(value).__name__}; it must be a number")
+        raise TypeError(f"Invalid {name}: {value!r} of type {type(value).__name__}; expected a number")
     try:
         return float(value)
     except OverflowError:  # an integer of hundreds of digits
@@ -74,7 +74,7 @@ def as_fraction(value: Any, name: str) -> float:
     """
     number = as_number(value, name)
     if not 0.0 <= number <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
+        raise ValueError(f"Invalid {name}: {value}; expected a number in [0, 1]")
     return number
 
 
@@ -85,7 +85,7 @@ def as_switch(value: Any, name: str) -> bool:
         TypeError: if it is neither.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"Invalid {name}: {value!r} of type {type(value).__name__}; expected True or False")
     return bool(value)
 
 
@@ -107,7 +107,7 @@ def as_floats(values: Any, name: str) -> npt.NDArray[np.float64]:
             return array.astype(np.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise TypeError(f"{name} must be real numbers in a dense tensor, an array or a list, got a {kind}")
+    raise TypeError(f"Invalid {name}: a {kind}; expected real numbers in a dense tensor, an array or a list")
 
 
 def as_path(path: Any, name: str = "path") -> str:
@@ -120,7 +120,7 @@ def as_path(path: Any, name: str = "path") -> str:
         return os.fsdecode(path)
     except TypeError:
         raise TypeError(
-            f"{name} must be a string or pathlib.Path, got {path!r} of type {type(path).__name__}"
+            f"Invalid {name}: {path!r} of type {type(path).__name__}; expected a string or pathlib.Path"
         ) from None
 
 
@@ -138,7 +138,9 @@ def as_path_idx(value: SupportsIndex | Tensor, n_paths: int) -> int:
         )
     path_idx = as_int(value, "path_idx")
     if not 0 <= path_idx < n_paths:
-        raise IndexError(f"path_idx must be in [0, {n_paths}), got {path_idx}; n_paths is {n_paths}")
+        raise IndexError(
+            f"Invalid path_idx: {path_idx}; expected an id in [0, {n_paths}), since n_paths is {n_paths}"
+        )
     return path_idx
 
 
@@ -216,4 +218,4 @@ def plain_value(value: Any) -> Any:
 def check_callable(function: Any, name: str) -> None:
     """Raise TypeError if ``function`` cannot be called."""
     if not callable(function):
-        raise TypeError(f"{name} must be callable, got {function!r} of type {type(function).__name__}")
+        raise TypeError(f"Invalid {name}: {function!r} of type {type(function).__name__}; expected a callable")

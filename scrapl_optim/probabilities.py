@@ -88,18 +88,22 @@ def probabilities(importance: Tensor) -> Tensor:
         >>> probabilities(torch.tensor([[1.0, 3.0], [1.0, 1.0]]))
         tensor([0.3750, 0.6250], dtype=torch.float64)
     """
-    _check_tensor(importance, "C")
+    _check_tensor(importance, "importance")
     if importance.ndim != 2 or importance.numel() == 0:
-        raise ValueError(f"C has shape {tuple(importance.shape)}, expected (U, P), at least one of each")
+        raise ValueError(
+            f"Invalid importance: shape {tuple(importance.shape)}; expected (U, P), at least one of each"
+        )
     importance = importance.double()
     if not bool(torch.isfinite(importance).all()) or bool((importance < 0).any()):
-        raise ValueError("C has entries that are negative or not finite, expected magnitudes of eigenvalues")
+        raise ValueError(
+            "Invalid importance: an entry is negative or not finite; expected magnitudes of eigenvalues"
+        )
     totals = importance.sum(1, keepdim=True)
     idle = (totals.flatten() == 0).nonzero().flatten().tolist()
     if idle:
         raise ValueError(
-            f"no path's loss curves with controls {idle}: C vanishes for them; leave such controls out, or look "
-            "for a synthesizer that ignores them"
+            f"Invalid importance: it vanishes on all paths for controls {idle}; expected a path that depends on "
+            "each control; leave such controls out, or look for a synthesizer that ignores them"
         )
     if not bool(torch.isfinite(totals).all()):  # a sum of numbers near the largest
         importance = importance / importance.amax(1, keepdim=True)
@@ -109,11 +113,10 @@ def probabilities(importance: Tensor) -> Tensor:
 
 def _check_tensor(values: object, name: str) -> None:
     if not isinstance(values, Tensor):
-        raise TypeError(f"{name} is a {type(values).__name__}, expected a torch.Tensor; use torch.as_tensor")
+        raise TypeError(f"Invalid {name}: {type(values).__name__}; expected a torch.Tensor; use torch.as_tensor")
     if values.is_complex() or values.layout is not torch.strided or values.is_meta:
         raise TypeError(
-            f"{name} is of {values.dtype}, {values.layout}, on {values.device}; expected a dense tensor of real "
-            "numbers"
+            f"Invalid {name}: {values.dtype}, {values.layout}, on {values.device}; expected dense real numbers"
         )
 
 

@@ -390,7 +390,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         r"Invalid synth: sounds of shape \(2, 2, 256\) for targets \(2, 256\)",
     ),
     "failing synth": ({"synth": lambda t: t @ t[:1]}, ValueError, "Invalid synth: it fails on controls of shape"),
-    "random synth": ({"synth": random_synth}, RuntimeError, "synthesizer is not deterministic"),
+    "random synth": ({"synth": random_synth}, RuntimeError, "Invalid synthesizer: it is not deterministic"),
     "coupling synth": ({"synth": coupled}, RuntimeError, "couples the examples"),
     "ignored control": ({"synth": lambda t: synth(t[:, :1].expand(-1, 2))}, ValueError, r"controls \[1\]"),
     "a transform as loss": ({"loss_fn": JTFS}, TypeError, "Invalid loss_fn: JTFSPath; expected a JTFSPathLoss"),
@@ -409,9 +409,9 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "conditions nobody takes": ({"conditions": torch.ones(4)}, TypeError, "Invalid synth: .* with 1 conditions"),
     "a list of numbers": ({"conditions": [0.1] * 4}, TypeError, "Invalid conditions: list.*as_tensor"),
     "no paths": ({"paths": []}, ValueError, "Invalid paths: none"),
-    "a path too many": ({"paths": [JTFS.n_paths]}, IndexError, "out of range"),
+    "a path too many": ({"paths": [JTFS.n_paths]}, IndexError, "expected an id from 0"),
     "batch_size": ({"batch_size": 0}, ValueError, "Invalid batch_size: 0"),
-    "halves": ({"halves": 2}, TypeError, "halves must be True or False"),
+    "halves": ({"halves": 2}, TypeError, "Invalid halves: .*; expected True or False"),
     "tolerance": ({"tolerance": 0}, ValueError, "tolerance: 0"),
 }  # fmt: skip
 

@@ -56,7 +56,7 @@ NUMBERS = ("lr", "betas", "eps", "weight_decay", "saga")
     ("kwargs", "error", "message"),
     [
         ({"n_paths": 0}, ValueError, "Invalid n_paths: 0"),
-        ({"n_paths": 2.5}, TypeError, "n_paths must be an integer"),
+        ({"n_paths": 2.5}, TypeError, "Invalid n_paths: .*; expected an integer"),
         ({"lr": -1.0}, ValueError, "Invalid lr: -1.0"),
         ({"lr": math.nan}, ValueError, "Invalid lr: nan"),
         ({"lr": torch.tensor(-1e-2)}, ValueError, "Invalid lr: "),

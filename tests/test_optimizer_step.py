@@ -64,8 +64,8 @@ from tests.support.optimizer_variants import (
 )
 
 BAD_PATHS = [
-    (3, IndexError, r"\[0, 3\), got 3"),
-    (-1, IndexError, "got -1"),
+    (3, IndexError, r": 3; expected an id in \[0, 3\)"),
+    (-1, IndexError, "Invalid path_idx: -1"),
     (1.0, TypeError, "integer"),
     (True, TypeError, "integer"),
     (torch.tensor([1]), TypeError, "0-dim"),

@@ -273,7 +273,7 @@ def state(**changes: Any) -> dict[str, Any]:
         (state(curve=torch.ones(3, dtype=torch.float64)), ValueError, "Invalid curve"),
         (state(updates=-1), ValueError, "Invalid updates"),
         (state(stride=0), ValueError, "Invalid stride"),
-        (state(runs=1.5), TypeError, "runs of the state must be an integer"),
+        (state(runs=1.5), TypeError, "Invalid runs of the state: .*; expected an integer"),
     ],
 )
 def test_a_wrong_state_is_named_and_changes_nothing(wrong: Any, error: type[Exception], message: str) -> None:
@@ -287,16 +287,16 @@ def test_a_wrong_state_is_named_and_changes_nothing(wrong: Any, error: type[Exce
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda log: log.update(4, 1.0), IndexError, r"path_idx must be in \[0, 4\), got 4"),
+        (lambda log: log.update(4, 1.0), IndexError, r"Invalid path_idx: 4; expected an id in \[0, 4\)"),
         (lambda log: log.update(-1, 1.0), IndexError, "path_idx"),
-        (lambda log: log.update(0.0, 1.0), TypeError, "path_idx must be an integer"),
+        (lambda log: log.update(0.0, 1.0), TypeError, "Invalid path_idx: .*; expected an integer"),
         (lambda log: log.update([0, 1], 1.0), TypeError, "for several, call it for each"),
         (lambda log: log.update(0, "1"), TypeError, "Invalid loss: '1'"),
         (lambda log: log.update(0, torch.ones(3)), ValueError, r"Invalid loss: shape \(3,\).*mean"),
         (lambda log: log.update(0, torch.ones(1, device="meta")), TypeError, "Invalid loss: .*meta"),
         (lambda log: log.update(0, torch.ones(1) * 1j), TypeError, "Invalid loss: torch.complex64"),
         (lambda log: log.relative(4), IndexError, "path_idx"),
-        (lambda _: PathLog(0), ValueError, "n_paths must be at least 1"),
+        (lambda _: PathLog(0), ValueError, "Invalid n_paths: .*; expected at least 1"),
         (lambda _: PathLog([1, 2]), TypeError, "Invalid n_paths: a list"),  # type: ignore[arg-type]
         (lambda _: PathLog(2, probs=[1.0]), ValueError, "1 entries; expected .* n_paths=2"),
         (lambda _: PathLog(2, window=0), ValueError, "Invalid window: 0"),

@@ -392,9 +392,9 @@ OTHER = JTFSPath(512, J=6, Q=(8, 2), J_fr=3, sample_rate=RATE).paths
         (
             lambda: TABLE.bundles("rate", within=[len(TABLE)]),
             IndexError,
-            "Invalid within: .* out of range: there are",
+            "Invalid within: .*; expected an id from 0",
         ),
-        (lambda: TABLE.bundles("rate", within=[-1]), IndexError, "-1 is out of range"),
+        (lambda: TABLE.bundles("rate", within=[-1]), IndexError, "Invalid within: -1; expected an id"),
         (lambda: TABLE.bundles("rate", within=3), TypeError, "Invalid within: 3; expected a sequence"),  # type: ignore[arg-type]
         (lambda: TABLE.bundles("rate", within=[0.5]), TypeError, "Invalid within: 0.5; expected an integer"),  # type: ignore[list-item]
         (lambda: TABLE.bundles("rate", within=TABLE.bundles()), TypeError, "the tuple .* take one at a time"),  # type: ignore[arg-type]

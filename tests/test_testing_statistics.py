@@ -140,7 +140,7 @@ def test_stratified_draws_of_several_paths_are_unbiased() -> None:
         ({"bounds": (1, 0)}, ValueError, "low <= high"),
         ({"bounds": (0.5, 1)}, ValueError, r"draw \d+ is 0.\d+ in the value, expected a number in the bounds"),
         ({"false_alarm": 2.0}, ValueError, "Invalid false_alarm: 2.0"),
-        ({"n_draws": 2.5}, TypeError, "n_draws must be an integer"),
+        ({"n_draws": 2.5}, TypeError, "Invalid n_draws: .*; expected an integer"),
         (
             {"draw": lambda i: float(i == 3)},
             ValueError,

@@ -84,19 +84,23 @@ def check_controls(thetas: Sequence[Tensor]) -> None:
     """Raise unless all controls have shape (B, U) with one U, are floating and finite."""
     for theta in thetas:
         if not isinstance(theta, Tensor):
-            raise TypeError(f"the encoder returned {type(theta).__name__}, expected a tensor of shape (B, U)")
+            raise TypeError(
+                f"Invalid controls: the encoder returned {type(theta).__name__}; expected a tensor (B, U)"
+            )
         if theta.ndim != 2 or theta.shape[1] == 0 or not theta.is_floating_point():
             raise ValueError(
-                f"the encoder returned shape {tuple(theta.shape)} and {theta.dtype}, expected floating controls "
-                "of shape (B, U)"
+                f"Invalid controls: the encoder returned shape {tuple(theta.shape)}, {theta.dtype}; expected a "
+                "floating tensor of shape (B, U)"
             )
         if theta.shape[1] != thetas[0].shape[1]:
             raise ValueError(
-                f"the encoder returned {thetas[0].shape[1]} controls for the first batch and {theta.shape[1]} "
-                "for another, expected one number U for all"
+                f"Invalid controls: the encoder returned {thetas[0].shape[1]} for the first batch and "
+                f"{theta.shape[1]} for another; expected one number U for all"
             )
         if not bool(theta.isfinite().all()):
-            raise ValueError("the encoder returned an inf or a NaN; check its weights and the data")
+            raise ValueError(
+                "Invalid controls: the encoder returned an inf or a NaN; check its weights and the data"
+            )
 
 
 def check_mode(name: str, function: Callable[..., Any]) -> None:
@@ -107,8 +111,8 @@ def check_mode(name: str, function: Callable[..., Any]) -> None:
     for path, layer in module.named_modules():
         if layer.training and isinstance(layer, _RANDOM_IN_TRAINING):
             raise RuntimeError(
-                f"the {name}'s layer {path or type(module).__name__!r} ({type(layer).__name__}) is in training "
-                f"mode, in which it is random or couples examples; call .eval() on the {name} first"
+                f"Invalid {name}: its layer {path or type(module).__name__!r} ({type(layer).__name__}) is in "
+                f"training mode, in which it is random or couples examples; call .eval() on the {name} first"
             )
 
 
@@ -116,13 +120,14 @@ def check_reach(theta: Tensor, params: Sequence[Tensor]) -> None:
     """Raise if weights do not reach the controls."""
     if not theta.requires_grad:
         raise RuntimeError(
-            "the controls do not depend on any weight: the encoder ran under no_grad, was detached, or is frozen"
+            "Invalid encoder: its controls do not depend on any weight; expected a graph to params; it ran under "
+            "no_grad, was detached, or is frozen"
         )
     gradients = torch.autograd.grad(theta.sum(), params, allow_unused=True)
     idle = [i for i, gradient in enumerate(gradients) if gradient is None]
     if idle:
         shapes = ", ".join(f"{i} of shape {tuple(params[i].shape)}" for i in idle)
-        raise RuntimeError(f"weights that do not reach the controls: {shapes}; leave them out of params")
+        raise RuntimeError(f"Invalid params: weights that do not reach the controls: {shapes}; leave them out")
 
 
 def check_repeats(name: str, call: Callable[[], Any]) -> None:
@@ -132,9 +137,9 @@ def check_repeats(name: str, call: Callable[[], Any]) -> None:
         exact = a.device.type == "cpu" or not a.is_floating_point()
         if a.shape != b.shape or not (torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-4)):
             raise RuntimeError(
-                f"the {name} is not deterministic: two calls with the same input differ. Seed it inside the call "
-                "(e.g. a torch.Generator made from the batch), and switch off dropout and augmentation; curvature "
-                "of noise would be measured otherwise"
+                f"Invalid {name}: it is not deterministic, two calls with the same input differ; seed it inside "
+                "the call (e.g. a torch.Generator made from the batch), and switch off dropout and augmentation; "
+                "curvature of noise would be measured otherwise"
             )
 
 
@@ -142,9 +147,9 @@ def check_coupling(problem: Problem, batch: Any, theta: Tensor, path: int, seed:
     """Raise if the loss of a path couples examples, whose Hessian is then not block-diagonal."""
     if couples_examples(problem.loss(batch, path), theta, torch.Generator("cpu").manual_seed(seed)):
         raise RuntimeError(
-            f"the loss of path {path} couples the examples of a batch: its second derivative between different "
-            "examples does not vanish. Use a mean or sum over examples (not, say, one norm over the batch, and no "
-            "batch norm in the synthesizer), or batches of one example"
+            f"Invalid path_loss: that of path {path} couples the examples of a batch, as its second derivative "
+            "between different examples does not vanish; use a mean or sum over examples (not, say, one norm over "
+            "the batch, and no batch norm in the synthesizer), or batches of one example"
         )
 
 
