@@ -28,10 +28,10 @@ SERIES = 48
 class Importance:
     r"""Probabilities of paths and their importances, with the errors that say how far they are to be trusted.
 
-    It has two errors of unlike size. ``residual`` is that of the eigenvalue search, which ``tolerance`` bounds.
-    ``halves`` shows that of the choice of examples, which more of them make smaller: in a trial with 49 paths, pi
-    of 2 to 16 examples was off that of 64 others by 0.13 to 0.26 in total variation, half to once as much as its
-    halves lay apart, and residuals were within 0.01.
+    There are two errors, and the second is far larger. ``residual`` is the error of the eigenvalue search, which
+    ``tolerance`` bounds. ``halves`` shows the error from the choice of examples, which falls with their number. In
+    a trial with 49 paths, residuals were within 0.01, but pi of 2 to 16 examples differed from pi of 64 others by
+    0.13 to 0.26 in total variation. That was 0.5 to 1 times the distance between its own halves.
 
     Attributes:
         probs: :math:`\pi`, the probabilities of the paths, shape ``(P,)``, float64, for
@@ -134,7 +134,7 @@ def importance(
             or batches of them, or a list of sounds (N,). Start with 16, and see from ``halves_apart`` whether
             they are enough.
         targets: (E, N) sounds to be matched, where ``examples`` are something else, such as features of them.
-        conditions: a tensor, or several, with an entry for each example that the synthesizer takes beside
+        conditions: a tensor, or several, with an entry for each example that the synthesizer takes besides
             controls, such as onsets or seeds; floating ones become float64.
         paths: ids of the paths to draw from, by default all. pi of the others is 0: ids stay what they are.
         halves: also compute pi of two disjoint halves of the examples, chosen by ``seed``, from the same
@@ -148,7 +148,7 @@ def importance(
         progress: True for a bar (needs tqdm), or a callable that takes a :class:`scrapl_optim.Progress`.
 
     Returns:
-        pi, with C and what it is worth.
+        The probabilities pi of the paths, their importances C, and the errors of both.
 
     Raises:
         TypeError: the encoder is no module, the loss no JTFSPathLoss, examples are not real floating-point

@@ -53,10 +53,21 @@ class SCRAPL(nn.Module):
 
     Args:
         n_samples: N, samples of the signals.
-        J, Q, J_fr, Q_fr, T, F, sample_rate, orders: of :class:`JTFSPath`.
-        samples_per_bandwidth, smoothing, memory: of :class:`JTFSPath`.
-        p, squared, log1p_eps: of :class:`JTFSPathLoss`.
-        rates: draw only paths of these rates in Hz, (lowest, highest), of which None is no bound.
+        J: octaves in time; this and the next ten are arguments of :class:`JTFSPath`, which says more of each.
+        Q: wavelets per octave of the first and second order.
+        J_fr: octaves along log-frequency.
+        Q_fr: wavelets per octave along log-frequency.
+        T: support in samples of the average along time.
+        F: support in first-order wavelets of the average along log-frequency.
+        sample_rate: in Hz, for the rates of paths.
+        orders: orders of the paths, 1, 2 or both.
+        samples_per_bandwidth: density of the samples of sub-bands; None for kymatio's.
+        smoothing: eps of smooth moduli.
+        memory: bytes that each layer may spend on sub-bands.
+        p: order of the norm; this and the next two are arguments of :class:`JTFSPathLoss`.
+        squared: True for the square of the norm (the paper), False for the norm (scrapl-loss).
+        log1p_eps: compare log(1 + coefficients / log1p_eps); None compares the coefficients.
+        rates: (lowest, highest) rate in Hz of the paths to draw; None for a bound that is not there.
         scales: the same for scales in cycles per octave.
         spins: draw only paths of these spins: 1 (rising), -1 (falling), 0, or several.
         paths: draw only these path ids.
@@ -64,7 +75,9 @@ class SCRAPL(nn.Module):
             ``"spin"``.
         probs: (P,) :math:`\pi`, a probability for each path, or a file of :func:`scrapl_optim.save_probs`; uniform
             if None. The probability of a bundle is the sum over its paths.
-        seed, min_prob_frac, cover_first: of :class:`scrapl_optim.PathSampler`.
+        seed: of the draws; this and the next two are arguments of :class:`scrapl_optim.PathSampler`.
+        min_prob_frac: floor of the probabilities, as a fraction of the uniform one.
+        cover_first: True to draw each unit once before any is drawn again.
         unbiased: True to weight updates by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
         oversampling: the former name of ``samples_per_bandwidth``, for one more release.

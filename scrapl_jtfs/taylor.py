@@ -104,21 +104,22 @@ class PathTaylor:
         |z|_a = n \cdot z_a, \qquad
         |z|_{ab} = n \cdot z_{ab} + \frac{z_a \cdot z_b - (n \cdot z_a)(n \cdot z_b)}{|z|}.
 
-    The first layer, costly but the same for all paths, is computed once: values y, first and second derivatives
-    y_a and y_ab. Each path then computes its coefficients S, their derivatives S_a, the part of S_ab that y_ab
-    has no part in, and the gradient G of the loss L with respect to y, and has
+    The first layer is costly and the same for all paths. It is computed once, as y with its first derivatives
+    y_a and its second derivatives y_ab. The second derivatives of the coefficients S of a path need not be formed,
+    since they are linear in y_ab. A path computes S, the first derivatives S_a, the second derivatives S_ab as if
+    y_ab were zero, and the gradient G of the loss L with respect to y. Its Hessian is
 
     .. math::
         H_{ab} = \frac{\partial^2 L}{\partial S^2}[S_a, S_b]
             + \frac{\partial L}{\partial S} \cdot S_{ab}\big|_{y_{ab} = 0} + G \cdot y_{ab}.
 
-    That takes 1 + U passes forward and one backward through the second layer, where S_ab in full would take
-    1 + U + U (U + 1) / 2 forward. It agrees with double backward to rounding.
+    This takes 1 + U forward passes and one backward pass through the second layer. The full S_ab would take
+    1 + U + U (U + 1) / 2 forward passes. The result agrees with double backward to rounding.
 
-    Memory: K = 1 + U + U (U + 1) / 2 first layers of the batch are held, 24 MB for each example of the paper's
-    transform (N = 32768, U = 2, float64; 18 MB at samples_per_bandwidth=2), in addition to what the transform's
-    ``memory`` allows and, while the first layer is computed, about as much again. For many controls, K limits the
-    batch.
+    Memory: the object holds K = 1 + U + U (U + 1) / 2 first layers of the batch. With the paper's transform
+    (N = 32768, U = 2, float64) these are 24 MB for each example, or 18 MB with samples_per_bandwidth=2. The
+    transform's ``memory`` comes on top, and about as much again while the first layer is computed. With many
+    controls, K limits the size of the batch.
 
     Args:
         loss_fn: the loss, with reduction "mean" or "sum".

@@ -78,21 +78,21 @@ class JTFSPath(nn.Module):
         sample_rate: in Hz, for the rates in ``paths``; without it rates are in cycles per sample.
         orders: which orders to include; scrapl-loss has order 2 alone. Order-1 paths (no temporal modulation,
             S1 * psi_{n_fr}) come first where included.
-        samples_per_bandwidth: how densely sub-bands are sampled. ``None``: as kymatio does; coefficients agree
-            with kymatio's to 1e-5. A number s of at least 1 ("compact"): s samples for each unit of a wavelet's
-            bandwidth (ten standard deviations in frequency), never more than kymatio takes, and fewer than 512
-            only where kymatio's are fewer. On white noise, s = 2 makes a step 2.2 times as fast; coefficients
-            change by 1e-4 in the median, a path's gradient by 1e-2. s = 3: 1.6 times, 4e-5 and 8e-3. Weak paths
-            change by more. Single paths and the full tree agree with each other for every s. (Not kymatio's
-            ``oversampling``, which adds samples.)
+        samples_per_bandwidth: density of the samples of sub-bands. With ``None`` it is kymatio's, and coefficients
+            agree with kymatio's to 1e-5. A number s of at least 1 makes the transform compact: a sub-band has s
+            samples for each unit of its wavelet's bandwidth (ten standard deviations in frequency), at least 512,
+            and never more than in kymatio. On white noise, s = 2 makes a step 2.2 times as fast, coefficients
+            change by 1e-4 in the median and a path's gradient by 1e-2; with s = 3 these are 1.6 times, 4e-5 and
+            8e-3. Weak paths change by more. Single paths and the full tree agree with each other for every s.
+            This is not kymatio's ``oversampling``, which adds samples.
         smoothing: eps, in units of the signal's root mean square: moduli are ``sqrt(|z|^2 + eps^2) - eps`` in the
             first layer, with a hundredth of eps in the second. At 0, kymatio's, the gradient with respect to the
             samples of a clean sound is rounding noise in sub-bands that are empty but for rounding; 1e-4 makes it
             reproducible to 1e-3, which matters to waveforms, not to the parameters of a synthesizer.
-        memory: bytes that each layer may spend on sub-bands, by default 32 MiB on a CPU, 1 GiB on a GPU: half for
-            those kept for the backward pass, where all others are computed again, an eighth for those worked on
-            at a time, though never less than the eight longest. Inputs, spectra, FFTs' own copies, coefficients
-            and what the system's allocator holds back come on top.
+        memory: bytes that each layer may spend on sub-bands, by default 32 MiB on a CPU and 1 GiB on a GPU. Half
+            is for sub-bands that are kept for the backward pass, which computes all others again. An eighth is
+            for those computed at a time, of which there are always at least eight. Inputs, spectra, copies made by
+            FFTs, coefficients and what the system's allocator holds back come on top.
         oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
     Note:
@@ -203,9 +203,9 @@ class JTFSPath(nn.Module):
             rates: (slowest, fastest) modulation to hear, in Hz.
             n_paths: P to come near to.
             orders: of :class:`JTFSPath`, with 2 among them.
-            samples_per_bandwidth: of :class:`JTFSPath`.
-            smoothing: the same.
-            memory: the same.
+            samples_per_bandwidth: density of the samples of sub-bands, as in :class:`JTFSPath`.
+            smoothing: eps of smooth moduli, as in :class:`JTFSPath`.
+            memory: bytes that each layer may spend on sub-bands.
             oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
         Raises:

@@ -220,7 +220,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """Create an empty file beside ``path``, locked while this process works on it, and remove it at the end."""
+    """Create an empty file next to ``path``, locked while this process works on it, and remove it at the end."""
     beside, descriptor = _create_partial(path)
     try:
         yield beside

@@ -263,7 +263,7 @@ class PathLog:
         return {**state, "recent": torch.from_numpy(self._recent.copy()), **self._counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
             TypeError: if it is no dict, or an entry is of another type.

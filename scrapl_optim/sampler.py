@@ -144,7 +144,7 @@ class PathSampler:
 
     @property
     def seed(self) -> int:
-        """The Philox key."""
+        """The seed of the draws, which is the key of the Philox generator."""
         return self._seed
 
     def __call__(self, step: SupportsIndex | Tensor) -> int:

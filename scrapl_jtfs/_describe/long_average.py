@@ -1,4 +1,4 @@
-"""Warning of averages along time that are long beside the signal."""
+"""Warning of averages along time that are long compared with the signal."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Batch:
     Attributes:
         x: (B, ...) what the encoder takes.
         target: (B, ..., N) sounds to match.
-        conditions: tensors (B, ...) that the synthesizer takes beside controls.
+        conditions: tensors (B, ...) that the synthesizer takes besides controls.
     """
 
     x: Tensor
@@ -77,7 +77,7 @@ class Problem:
         encoder: a module or a method of one.
         synth: a function, a module or a method of one.
         loss_fn: the loss; the copy's is the sum over examples.
-        n_conditions: how many tensors the synthesizer takes beside controls.
+        n_conditions: how many tensors the synthesizer takes besides controls.
 
     Raises:
         TypeError: one is of another type, or takes other arguments.

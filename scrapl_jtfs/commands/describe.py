@@ -90,7 +90,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of training, to be told how often they visit each path")
     parser.add_argument("--parameters", type=int, help="of a model, to be told the memory of PathAdamSAGA")
     parser.add_argument(
-        "--measure", action="store_true", help="time a step beside one of a spectrogram loss on this machine"
+        "--measure", action="store_true", help="time a step, and one of a spectrogram loss, on this machine"
     )
     parser.add_argument("--table", action="store_true", help="print the table of paths, too")
     return parser.parse_args(argv)

@@ -162,7 +162,7 @@ def _check_not_stale(optimizer: Optimizer, saved: dict[str, Any], own: dict[str,
     """Raise if ``saved`` is a state dict of this optimizer that shares its memory but tells another time."""
     snapshots = cast(_PathOptimizer, optimizer)._snapshots
     taken = snapshots.get(saved["step"]) if isinstance(saved.get("step"), Tensor) else None
-    # Whoever loads a checkpoint into the tensors of a state dict, as torch.distributed does, writes clocks, too.
+    # What loads a checkpoint into the tensors of a state dict, as torch.distributed does, writes clocks, too.
     if taken is not None and has_started(own) and taken == _content(saved["step"]) != _content(own["step"]):
         raise RuntimeError(
             "Invalid state dict: it shares its tensors with the optimizer, which has stepped since; expected one "

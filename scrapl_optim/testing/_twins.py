@@ -1,4 +1,4 @@
-"""An optimizer beside a literal twin of its definition, step by step."""
+"""Comparison of an optimizer with a literal twin of its definition, step by step."""
 
 # Annotations stay strings: help() would else spell ArrayLike out, half a screen long.
 from __future__ import annotations
