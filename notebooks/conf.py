@@ -114,9 +114,7 @@ def simplify_signature(
     """Write aliases in unions by their names, and leave out arguments under former names."""
     if signature:
         signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
-        signature = re.sub(
-            r", \w+: [^=]*\bUnset\b[^=]*= unset|, \*\*deprecated: Any", "", signature
-        )
+        signature = signature.replace(", **deprecated: Any", "")
     return signature, returned
 
 

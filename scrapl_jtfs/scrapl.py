@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from scrapl_jtfs._deprecation import UNSET, Unset, renamed
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
 from scrapl_jtfs._transform.geometry import Support
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
+from scrapl_optim._deprecation import rename_arguments
 
 # The SCRAPL that announces its paths to an optimizer.
 _OWNERS: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
@@ -80,8 +80,9 @@ class SCRAPL(nn.Module):
         cover_first: True to draw each unit once before any is drawn again.
         unbiased: True to weight updates by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
-        oversampling: the former name of ``samples_per_bandwidth``, for one more release.
-        pi: the former name of ``probs``, for one more release.
+
+    The former names of ``samples_per_bandwidth`` and ``probs``, ``oversampling`` and ``pi``, work for one more
+    release.
 
     Attributes:
         loss_fn: the :class:`JTFSPathLoss`.
@@ -113,6 +114,7 @@ class SCRAPL(nn.Module):
     Source: SCRAPL, Algorithm 1, Equation 3.
     """
 
+    @rename_arguments(oversampling="samples_per_bandwidth", pi="probs")
     def __init__(
         self,
         n_samples: int,
@@ -141,14 +143,8 @@ class SCRAPL(nn.Module):
         min_prob_frac: float = 0.0,
         cover_first: bool = False,
         unbiased: bool = False,
-        oversampling: float | Unset | None = UNSET,
-        pi: str | Sequence[float] | Tensor | Unset | None = UNSET,
     ) -> None:
         super().__init__()
-        samples_per_bandwidth = renamed(
-            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
-        )
-        probs = renamed(probs, "probs", pi, "pi")
         if not isinstance(unbiased, bool):
             raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False.")
         jtfs = JTFSPath(

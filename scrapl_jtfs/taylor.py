@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scrapl_jtfs._deprecation import warn_renamed
 from scrapl_jtfs._transform import scattering
 from scrapl_jtfs._transform.budget import Budget, allowed_memory, first_layer_budget, second_layer_budget
 from scrapl_jtfs._transform.first_layer import FirstLayer
@@ -18,6 +17,7 @@ from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_pat
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.transform import JTFSPath
+from scrapl_optim._deprecation import warn_renamed
 from scrapl_optim._importance.derivatives import PathDerivatives
 
 Synth = Callable[[Tensor], Tensor]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs import features
-from scrapl_jtfs._deprecation import UNSET, Unset, renamed, warn_renamed
 from scrapl_jtfs._describe.description import Description, describe
 from scrapl_jtfs._describe.long_average import warn_of_long_average
 from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
@@ -38,6 +37,7 @@ from scrapl_jtfs._validation import (
 from scrapl_jtfs.features import Features, Kept, Scalogram
 from scrapl_jtfs.path_table import PathTable
 from scrapl_jtfs.paths import Path, list_paths, make_banks
+from scrapl_optim._deprecation import rename_arguments, renamed_property
 
 # eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients.
 _SECOND_SMOOTHING = 0.01
@@ -93,13 +93,14 @@ class JTFSPath(nn.Module):
             is for sub-bands that are kept for the backward pass, which computes all others again. An eighth is
             for those computed at a time, of which there are always at least eight. Inputs, spectra, copies made by
             FFTs, coefficients and what the system's allocator holds back come on top.
-        oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
         with T near ``n_samples`` hears as much of the reflection as of the signal and cannot tell the spin of a
         texture; "global" averages over the signal alone. One longer than an eighth of the signal warns, a
         UserWarning.
+
+        ``oversampling``, the former name of ``samples_per_bandwidth``, works for one more release.
 
         :meth:`for_sounds` chooses J, Q, J_fr, Q_fr and T by what is to be heard, :meth:`describe` tells what is.
 
@@ -124,6 +125,7 @@ class JTFSPath(nn.Module):
     Source: SCRAPL paper, Equation 1, sections 3 and 4.1.
     """
 
+    @rename_arguments(oversampling="samples_per_bandwidth")
     def __init__(
         self,
         n_samples: int,
@@ -139,12 +141,8 @@ class JTFSPath(nn.Module):
         samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
-        oversampling: float | Unset | None = UNSET,
     ) -> None:
         super().__init__()
-        samples_per_bandwidth = renamed(
-            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
-        )
         check_options(samples_per_bandwidth, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
@@ -174,6 +172,7 @@ class JTFSPath(nn.Module):
         warn_of_long_average(self.geometry)
 
     @classmethod
+    @rename_arguments(oversampling="samples_per_bandwidth")
     def for_sounds(
         cls,
         seconds: float,
@@ -185,7 +184,6 @@ class JTFSPath(nn.Module):
         samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
-        oversampling: float | Unset | None = UNSET,
     ) -> JTFSPath:
         """Return the transform for sounds of a length, with rates from the slowest to the fastest of a range.
 
@@ -206,7 +204,6 @@ class JTFSPath(nn.Module):
             samples_per_bandwidth: density of the samples of sub-bands, as in :class:`JTFSPath`.
             smoothing: eps of smooth moduli, as in :class:`JTFSPath`.
             memory: bytes that each layer may spend on sub-bands.
-            oversampling: the former name of ``samples_per_bandwidth``, for one more release.
 
         Raises:
             TypeError: ``n_paths`` is not an integer.
@@ -219,9 +216,6 @@ class JTFSPath(nn.Module):
             >>> jtfs.paths
             PathTable(90 paths of order 2, rates 1.37 to 700 Hz, scales 0 to 2.80 cycles/octave)
         """
-        samples_per_bandwidth = renamed(
-            samples_per_bandwidth, "samples_per_bandwidth", oversampling, "oversampling"
-        )
         chosen = settings_for_sounds(seconds, sample_rate, rates, n_paths, orders)
         return cls(
             **chosen,
@@ -292,11 +286,7 @@ class JTFSPath(nn.Module):
             self._filters._apply(fn)
         return self
 
-    @property
-    def oversampling(self) -> float | None:
-        """The former name of ``samples_per_bandwidth``, for one more release."""
-        warn_renamed("oversampling", "samples_per_bandwidth")
-        return self.samples_per_bandwidth
+    oversampling = renamed_property("JTFSPath", "oversampling", "samples_per_bandwidth")
 
     @property
     def n_paths(self) -> int:

@@ -247,15 +247,15 @@ MAKERS: list[Callable[..., JTFSPath]] = [
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_oversampling_is_the_old_name_of_samples_per_bandwidth(make: Callable[..., JTFSPath]) -> None:
-    with pytest.warns(DeprecationWarning, match="use samples_per_bandwidth") as record:
+    with pytest.warns(DeprecationWarning, match=r"use .*samples_per_bandwidth") as record:
         jtfs = make(oversampling=2)
     assert repr(jtfs) == repr(make(samples_per_bandwidth=2))
-    with pytest.warns(DeprecationWarning, match="use samples_per_bandwidth") as of_attribute:
+    with pytest.warns(DeprecationWarning, match=r"use .*samples_per_bandwidth") as of_attribute:
         assert jtfs.oversampling == 2
     assert {str(Path(w.filename)) for w in (*record, *of_attribute)} == {__file__}
-    with pytest.raises(TypeError, match="expected samples_per_bandwidth alone"):
+    with pytest.raises(TypeError, match="given with samples_per_bandwidth, its new name"):
         make(oversampling=2, samples_per_bandwidth=2)
-    with pytest.warns(DeprecationWarning, match="oversampling is deprecated"):
+    with pytest.warns(DeprecationWarning, match=r"oversampling=\.\.\.\) is deprecated"):
         assert make(oversampling=None).samples_per_bandwidth is None
 
 

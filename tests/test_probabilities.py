@@ -133,12 +133,13 @@ def test_old_names_of_probs(tmp_path: Path) -> None:
     one = [1.0] + [0.0] * (SCRAPL(128, 4, 1, 2).jtfs.n_paths - 1)
     old_c: Any = {"curvature": probs[None]}
     old_pi: Any = {"pi": probs}
+    one_path: Any = {"pi": one}
     calls: dict[str, Callable[[], Any]] = {
         "use save_probs": lambda: save_pi(probs, file),
         "use load_probs": lambda: torch.equal(load_pi(file), probs),
         r"use probabilities\(importance=...\)": lambda: torch.equal(probabilities(**old_c), probs),
         r"use draw_distribution\(probs=...\)": lambda: draw_distribution(Figure().subplots(), places, **old_pi),
-        "pi is deprecated .* use probs": lambda: SCRAPL(128, 4, 1, 2, pi=one),
+        r"use SCRAPL\(probs=...\)": lambda: SCRAPL(128, 4, 1, 2, **one_path),
     }
     for message, call in calls.items():
         with pytest.warns(DeprecationWarning, match=message) as caught:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from scrapl_jtfs._deprecation import warn_renamed
 from scrapl_jtfs._describe.long_average import consequence, is_too_long, percent
 from scrapl_jtfs._describe.step_times import StepTimes, check_computes, time_steps
 from scrapl_jtfs._transform.geometry import Averaging, positive_int
 from scrapl_jtfs.paths import Path, make_banks, number_text, rate_unit, scale_text
 from scrapl_optim import PathAdamSAGA
+from scrapl_optim._deprecation import warn_renamed
 from scrapl_optim._path_adam_saga.rows import bytes_text
 
 if TYPE_CHECKING:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 
 from scrapl_jtfs._transform.geometry import Geometry
 
 # A longer average than this share of the signal is mostly about the signal's reflection at its ends.
 LEAST_AVERAGES = 8
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGES = ("scrapl_jtfs", "scrapl_optim")  # whose frames lie between a caller and the check
 
 
 def is_too_long(geometry: Geometry) -> bool:
@@ -34,11 +33,11 @@ def percent(part: float, whole: float) -> str:
 
 
 def warn_of_long_average(geometry: Geometry) -> None:
-    """Warn of an average for which :func:`is_too_long` is true, at the line that called this package."""
+    """Warn of an average for which :func:`is_too_long` is true, at the line that called these packages."""
     if not is_too_long(geometry):
         return
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _PACKAGES:
         level, frame = level + 1, frame.f_back
     support, n_samples = geometry.time.support, geometry.n_samples
     warnings.warn(
