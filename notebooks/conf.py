@@ -128,22 +128,20 @@ def show_annotation(
     return contnode if parent is not None else None
 
 
-class Docstring(GoogleDocstring):
-    """A docstring in which those of properties have sections, as those of functions have.
+def parse_property(self: GoogleDocstring) -> list[str]:
+    """Parse the docstring of a property as that of a method, with sections.
 
     Napoleon reads what precedes a colon in the first line of a property as its type; in our
     docstrings it is part of a sentence.
     """
-
-    def _parse_attribute_docstring(self) -> list[str]:
-        self._what = "method"
-        self._parse()
-        lines, self._parsed_lines = self._parsed_lines, []
-        return lines
+    self._what = "method"
+    self._parse()
+    lines, self._parsed_lines = self._parsed_lines, []
+    return lines
 
 
 def setup(app: Sphinx) -> None:
-    GoogleDocstring._parse_attribute_docstring = Docstring._parse_attribute_docstring
+    GoogleDocstring._parse_attribute_docstring = parse_property
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"  # in place of "Variables"
