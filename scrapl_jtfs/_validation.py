@@ -47,14 +47,14 @@ def as_dense(x: Any, name: str) -> Tensor:
     """
     if not isinstance(x, Tensor):
         remedy = "; use torch.as_tensor" if isinstance(x, (np.ndarray, np.generic, list, tuple, Real)) else ""
-        raise TypeError(f"Invalid {name}: {type(x).__name__}; expected a torch.Tensor{remedy}.")
+        raise TypeError(f"Invalid {name}: {type(x).__name__}; expected a torch.Tensor{remedy}")
     if x.layout is not torch.strided or x.is_nested:
         kind = "a nested tensor" if x.is_nested else x.layout
-        raise TypeError(f"Invalid {name}: {kind}; expected a dense torch.Tensor; use x.to_dense().")
+        raise TypeError(f"Invalid {name}: {kind}; expected a dense torch.Tensor; use x.to_dense()")
     if not x.is_floating_point():
         raise TypeError(
             f"Invalid {name}: {x.dtype}; expected real floating-point numbers; convert it, e.g. "
-            + ("take its real part." if x.is_complex() else "x.to(torch.float32) / full scale.")
+            + ("take its real part" if x.is_complex() else "x.to(torch.float32) / full scale")
         )
     return x
 
@@ -79,12 +79,10 @@ def as_signal(
     if x.ndim == 0 or x.shape[-1] != n_samples:
         raise ValueError(
             f"Invalid {name}: shape {tuple(x.shape)}; expected {n_samples} samples on the last axis; "
-            f"crop or pad it, or build JTFSPath with n_samples={x.shape[-1] if x.ndim else 1}."
+            f"crop or pad it, or build JTFSPath with n_samples={x.shape[-1] if x.ndim else 1}"
         )
     if x.numel() == 0:
-        raise ValueError(
-            f"Invalid {name}: an empty batch of shape {tuple(x.shape)}; expected at least one signal."
-        )
+        raise ValueError(f"Invalid {name}: an empty batch of shape {tuple(x.shape)}; expected at least one signal")
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.to(dtype)
     if x.dtype != dtype or x.device != device:
@@ -114,7 +112,7 @@ def check_shapes(x: torch.Size, target: torch.Size) -> None:
         remedy = (
             "reshape one to the other, e.g. with squeeze(1)" if alike else "expand the target to the batch of x"
         )
-        raise ValueError(f"Invalid target: shape {tuple(target)}; expected {tuple(x)}, the shape of x; {remedy}.")
+        raise ValueError(f"Invalid target: shape {tuple(target)}; expected {tuple(x)}, the shape of x; {remedy}")
 
 
 def check_not_swapped(x: Tensor, target: Tensor) -> None:
@@ -126,7 +124,7 @@ def check_not_swapped(x: Tensor, target: Tensor) -> None:
         return
     raise ValueError(
         "Invalid target: it requires a gradient and x does not; expected the signals to differentiate as x, "
-        "which comes first, as no gradient flows to the target; swap them, or pass target.detach()."
+        "which comes first, as no gradient flows to the target; swap them, or pass target.detach()"
     )
 
 
@@ -152,14 +150,14 @@ def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
         index = None
     if index is None and hasattr(path_idx, "n2") and hasattr(path_idx, "index"):
         raise TypeError(
-            f"Invalid path_idx: '{path_idx}'; expected its id, an integer from 0 to {n_paths - 1}: path.index."
+            f"Invalid path_idx: '{path_idx}'; expected its id, an integer from 0 to {n_paths - 1}: path.index"
         )
     if index is None:
         remedy = f"; for several paths: {several}" if several and is_several(path_idx) else ""
-        raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}{remedy}.")
+        raise TypeError(f"Invalid path_idx: {path_idx!r}; expected an integer from 0 to {n_paths - 1}{remedy}")
     if not 0 <= index < n_paths:
         raise IndexError(
-            f"Invalid path_idx: {index}; expected an id from 0 to {n_paths - 1}, as there are {n_paths} paths."
+            f"Invalid path_idx: {index}; expected an id from 0 to {n_paths - 1}, as there are {n_paths} paths"
         )
     return index
 
@@ -186,7 +184,7 @@ def as_path_indices(path_indices: Any, n_paths: int) -> list[int]:
         indices: Iterable[Any] = iter(path_indices)
     except TypeError:
         raise TypeError(
-            f"Invalid path_indices: {path_indices!r}; expected a sequence of path ids, such as [0, 1]."
+            f"Invalid path_indices: {path_indices!r}; expected a sequence of path ids, such as [0, 1]"
         ) from None
     return [as_path_index(index, n_paths) for index in indices]
 
@@ -203,7 +201,7 @@ def _listed(indices: Tensor | NDArray[Any]) -> list[Any]:
     if not fit or indices.ndim != 1:
         raise TypeError(
             f"Invalid path_indices: {type(indices).__name__} of shape {tuple(indices.shape)} and {indices.dtype}; "
-            "expected path ids, which are integers, on one axis."
+            "expected path ids, which are integers, on one axis"
         )
     return indices.tolist()
 
@@ -219,15 +217,15 @@ def check_options(samples_per_bandwidth: object, smoothing: object, memory: obje
     ):
         raise ValueError(
             f"Invalid samples_per_bandwidth: {samples_per_bandwidth!r}; expected a number >= 1, at most "
-            f"{_MOST_SAMPLES_PER_BANDWIDTH:g}, or None for kymatio's sampling rates."
+            f"{_MOST_SAMPLES_PER_BANDWIDTH:g}, or None for kymatio's sampling rates"
         )
     if not (is_number(smoothing, 0, 0) or is_number(smoothing, _SMALLEST_SMOOTHING, _LARGEST_SMOOTHING)):
         raise ValueError(
             f"Invalid smoothing: {smoothing!r}; expected 0, or a number >= {_SMALLEST_SMOOTHING}, at most "
-            f"{_LARGEST_SMOOTHING:g}."
+            f"{_LARGEST_SMOOTHING:g}"
         )
     if memory is not None and not (isinstance(memory, int) and is_number(memory, 1, _LARGEST_MEMORY)):
-        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None.")
+        raise ValueError(f"Invalid memory: {memory!r}; expected a positive number of bytes, or None")
 
 
 def check_orders(orders: object) -> None:
@@ -238,6 +236,6 @@ def check_orders(orders: object) -> None:
         ValueError: another set than {1}, {2} or {1, 2}.
     """
     if not isinstance(orders, Collection) or not all(isinstance(order, Real) for order in orders):
-        raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
+        raise TypeError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2)")
     if not set(orders) or not set(orders) <= {1, 2}:
-        raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2).")
+        raise ValueError(f"Invalid orders: {orders!r}; expected (2,), (1,) or (1, 2)")

@@ -163,7 +163,7 @@ def features(
     _check_axis_choice(frames, "frames")
     ids = list(range(jtfs.n_paths)) if paths is None else jtfs.paths.indices(paths)
     if not ids:
-        raise ValueError("Invalid paths: an empty sequence; expected at least one path, or None for all.")
+        raise ValueError("Invalid paths: an empty sequence; expected at least one path, or None for all")
     row = None if rows == "mean" else row_axis(jtfs, ids)
     frame = None if frames == "mean" else frame_axis(jtfs, ids)
     aligned: dict[int, Tensor] = {}
@@ -184,7 +184,7 @@ def features(
 
 def _check_axis_choice(value: object, name: str) -> None:
     if not isinstance(value, str) or value not in ("keep", "mean"):
-        raise ValueError(f"Invalid {name}: {value!r}; expected 'keep', or 'mean' to average over them.")
+        raise ValueError(f"Invalid {name}: {value!r}; expected 'keep', or 'mean' to average over them")
 
 
 def _exact(values: Sequence[float]) -> Tensor:

@@ -67,7 +67,7 @@ def path_distance(
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(
             f"Invalid a and b: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected coefficients (..., rows, "
-            "frames) of one shape; expand one to the other."
+            "frames) of one shape; expand one to the other"
         )
     return _coefficient_distance(a, b, p, squared, log1p_eps)
 
@@ -98,11 +98,11 @@ def _norm(x: Tensor, p: float) -> Tensor:
 
 def _check_distance(p: object, log1p_eps: object) -> None:
     if not is_number(p, 1, math.inf):
-        raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1.")
+        raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1")
     if log1p_eps is not None and not is_number(log1p_eps, _SMALLEST_LOG1P_EPS, sys.float_info.max):
         raise ValueError(
             f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, at least {_SMALLEST_LOG1P_EPS}, or "
-            "None for no log."
+            "None for no log"
         )
 
 
@@ -112,30 +112,30 @@ def _factors(weights: Any, n: int) -> list[float | Tensor]:
     if weights is None or isinstance(weights, Real):
         factors = [1.0 if weights is None else weights] * n
     elif isinstance(weights, str) or not hasattr(weights, "__len__") or not hasattr(weights, "__iter__"):
-        raise TypeError(f"Invalid weights: {weights!r}; expected a number, or one for each path.")
+        raise TypeError(f"Invalid weights: {weights!r}; expected a number, or one for each path")
     elif isinstance(weights, Tensor) and weights.ndim != 1:
-        raise ValueError(f"Invalid weights of shape {tuple(weights.shape)}; expected one for each of {n} paths.")
+        raise ValueError(f"Invalid weights of shape {tuple(weights.shape)}; expected one for each of {n} paths")
     else:
         factors = list(weights)
     if len(factors) != n:
-        raise ValueError(f"Invalid weights: {len(factors)} of them; expected one for each of {n} paths.")
+        raise ValueError(f"Invalid weights: {len(factors)} of them; expected one for each of {n} paths")
     for weight in factors:
         scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not (weight.is_complex() or weight.is_meta)
         if not scalar and not isinstance(weight, Real):
-            raise TypeError(f"Invalid weight: {weight!r}; expected a number for each path.")
+            raise TypeError(f"Invalid weight: {weight!r}; expected a number for each path")
         if not scalar and not is_number(float(weight), -sys.float_info.max, sys.float_info.max):
-            raise ValueError(f"Invalid weight: {weight!r}; expected a finite number.")
+            raise ValueError(f"Invalid weight: {weight!r}; expected a finite number")
     return [float(weight) if isinstance(weight, Real) else weight for weight in factors]
 
 
 def _check_switch(value: object, name: str) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"Invalid {name}: {value!r}; expected True or False.")
+        raise TypeError(f"Invalid {name}: {value!r}; expected True or False")
 
 
 def _check_transform(jtfs: object) -> None:
     if not isinstance(jtfs, JTFSPath):
-        raise TypeError(f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath.")
+        raise TypeError(f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath")
 
 
 class PreparedTarget:
@@ -216,14 +216,14 @@ class PreparedTarget:
         if apart:
             raise ValueError(
                 f"Invalid target: it was prepared by another transform: {apart}; expected one of equal settings; "
-                "prepare it with this loss."
+                "prepare it with this loss"
             )
 
     def _check_samples(self, jtfs: JTFSPath) -> None:
         if self._original.is_meta and jtfs.device.type != "meta":
             raise ValueError(
                 f"Invalid target: shape {tuple(self._original.shape)} on the meta device; expected samples on "
-                f"{jtfs.device}, as the transform; there is nothing to prepare without them."
+                f"{jtfs.device}, as the transform; there is nothing to prepare without them"
             )
 
 
@@ -279,7 +279,7 @@ class JTFSPathLoss(nn.Module):
         _check_switch(squared, "squared")
         _check_switch(path_scale, "path_scale")
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'.")
+            raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'")
         self.jtfs = jtfs
         self.p = p
         self.squared = squared
@@ -374,19 +374,19 @@ class JTFSPathLoss(nn.Module):
         if path_idx is None:
             raise TypeError(
                 "Invalid path_idx: None; expected the id of a path, as in loss_fn(x, target, sampler(step)); take "
-                "all paths with loss_fn.full(x, target)."
+                "all paths with loss_fn.full(x, target)"
             )
         if not is_several(path_idx):
             return [as_path_index(path_idx, self.jtfs.n_paths)]
         indices = self.jtfs.paths.indices(path_idx)
         if not indices:
-            raise ValueError("Invalid path_idx: an empty sequence; expected at least one path.")
+            raise ValueError("Invalid path_idx: an empty sequence; expected at least one path")
         return indices
 
     def _pairs(self, x: Any, target: Any, indices: list[int]) -> Iterable[tuple[Tensor, Tensor]]:
         if isinstance(x, PreparedTarget):
             raise TypeError(
-                "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)."
+                "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)"
             )
         if isinstance(target, PreparedTarget):
             target.check_serves(self.jtfs)

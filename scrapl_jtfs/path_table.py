@@ -57,17 +57,17 @@ class PathTable(tuple[Path, ...]):
         """Make a table of every path of a transform."""
         entries = as_entries(paths)
         if entries is None:
-            raise TypeError(f"Invalid paths: {shortened(paths)}; expected paths, as in jtfs.paths.")
+            raise TypeError(f"Invalid paths: {shortened(paths)}; expected paths, as in jtfs.paths")
         table = super().__new__(cls, entries)
         for place, path in enumerate(table):
             if not isinstance(path, Path):
                 raise TypeError(
-                    f"Invalid paths: entry {place} is a {type(path).__name__}; expected paths, as in jtfs.paths."
+                    f"Invalid paths: entry {place} is a {type(path).__name__}; expected paths, as in jtfs.paths"
                 )
             if path.index != place:
                 raise ValueError(
                     f"Invalid paths: path {path.index} in place {place}; expected all paths of a transform in the "
-                    "order of their ids; keep some of them as a tuple."
+                    "order of their ids; keep some of them as a tuple"
                 )
         return table
 
@@ -137,13 +137,13 @@ class PathTable(tuple[Path, ...]):
         if rate is None and scale is None:
             raise TypeError(
                 "Invalid rate and scale: None; expected one of them or both, as in nearest(rate=6, scale=0.7); "
-                "for all paths of a spin call where(spin=...)."
+                "for all paths of a spin call where(spin=...)"
             )
         for name, value in (("rate", rate), ("scale", scale)):
             if value is not None and not is_number(value, 0.0, math.nextafter(math.inf, 0.0)):
                 raise ValueError(
                     f"Invalid {name}: {value!r}; expected a number of {self._unit(name)}, 0 or more; for a range "
-                    f"of them: where({name}=...)."
+                    f"of them: where({name}=...)"
                 )
         has_spin = (lambda path: True) if spin is None else among(spin, "spin", (-1, 0, 1))
         distances = [
@@ -156,8 +156,8 @@ class PathTable(tuple[Path, ...]):
             named = {"rate": rate, "scale": scale, "spin": spin}
             asked = ", ".join(f"{name}={value!r}" for name, value in named.items() if value is not None)
             raise ValueError(
-                f"Invalid {asked}: no path is at a finite distance; there are {self._extent()}; rate 0 is that of "
-                "order 1, scale 0 that of spin 0."
+                f"Invalid {asked}: no path is at a finite distance; expected those of {self._extent()}; rate 0 is "
+                "that of order 1, scale 0 that of spin 0"
             )
         return index
 
@@ -196,7 +196,7 @@ class PathTable(tuple[Path, ...]):
             >>> sampler = PathSampler(sizes / sizes.sum())
         """
         if not isinstance(by, str) or by not in _KEYS:
-            raise ValueError(f"Invalid by: {by!r}; expected one of {', '.join(map(repr, _KEYS))}.")
+            raise ValueError(f"Invalid by: {by!r}; expected one of {', '.join(map(repr, _KEYS))}")
         ids = tuple(range(len(self))) if within is None else self.ids(within, "within")
         groups: dict[Any, list[int]] = {}
         for p in ids:
@@ -228,23 +228,23 @@ class PathTable(tuple[Path, ...]):
             if nested is not None:
                 raise TypeError(
                     f"Invalid {name}: it holds the {type(nested).__name__} {shortened(nested)}; expected ids, "
-                    "integers; of bundles, take one at a time."
+                    "integers; of bundles, take one at a time"
                 )
         try:
             indices = sorted(as_path_indices(paths, len(self)))
         except (TypeError, IndexError) as error:
             reason = str(error).removeprefix("Invalid path_indices: ").removeprefix("Invalid path_idx: ")
             raise type(error)(
-                f"Invalid {name}: {reason} Choose from this transform's table, jtfs.paths."
+                f"Invalid {name}: {reason}; choose from this transform's table, jtfs.paths"
             ) from None
         if not indices:
             raise ValueError(
-                f"Invalid {name}: none; expected at least one of {len(self)} paths; leave it out for all."
+                f"Invalid {name}: none; expected at least one of {len(self)} paths; leave it out for all"
             )
         twice = next((a for a, b in itertools.pairwise(indices) if a == b), None)
         if twice is not None:
             raise ValueError(
-                f"Invalid {name}: path {twice} is named twice; expected each once; make it a set of ids."
+                f"Invalid {name}: path {twice} is named twice; expected each once; make it a set of ids"
             )
         return tuple(indices)
 
@@ -307,8 +307,8 @@ class PathTable(tuple[Path, ...]):
                 f"path {path.index} here has {unlike}={getattr(own, unlike)!r}, not {getattr(path, unlike)!r}"
             )
         raise ValueError(
-            f"Invalid {name}: '{path}' is of another transform; {difference}; choose from the table of this "
-            "transform, jtfs.paths."
+            f"Invalid {name}: '{path}' is of another transform; expected one of this transform: {difference}; "
+            "choose from its table, jtfs.paths"
         )
 
     def _unit(self, name: str) -> str:
@@ -332,11 +332,11 @@ class PathTable(tuple[Path, ...]):
         """Return the error's text where no path meets the conditions; it names those that alone keep no path."""
         alone = [text for text, meets in conditions.values() if not any(map(meets, self))]
         asked = ", ".join(alone or [text for text, _ in conditions.values()])
-        keep = "no path has" + (" that;" if alone else " all of that;")
+        lack = "no path has" + (" that;" if alone else " all of that;")
         remedy = "widen it, or see print(jtfs.paths)"
         if "rate" in conditions and self and self[0].sample_rate == 1.0:
             remedy += "; for rates in Hz, build JTFSPath with sample_rate=..."
-        return f"Invalid {asked}: {keep} there are {self._extent()}; {remedy}."
+        return f"Invalid {asked}: {lack} expected those of {self._extent()}; {remedy}"
 
 
 def _count(paths: tuple[Path, ...]) -> str:

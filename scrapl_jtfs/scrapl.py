@@ -146,7 +146,7 @@ class SCRAPL(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(unbiased, bool):
-            raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False.")
+            raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False")
         jtfs = JTFSPath(
             n_samples,
             J,
@@ -220,7 +220,7 @@ class SCRAPL(nn.Module):
             if name in options:
                 raise TypeError(
                     f"Invalid {name}: {options[name]!r}; expected no such option, since SCRAPL knows it"
-                    + ("; pass unbiased to SCRAPL." if name == "unbiased" else ".")
+                    + ("; pass unbiased to SCRAPL" if name == "unbiased" else "")
                 )
         optimizer = PathAdamSAGA(params, self.n_paths, lr, unbiased=self.unbiased, **options)
         self.attach(optimizer)
@@ -244,7 +244,7 @@ class SCRAPL(nn.Module):
         if not isinstance(optimizer, Optimizer) or not hasattr(optimizer, "_optimizer_step_pre_hooks"):
             raise TypeError(
                 f"Invalid optimizer: {type(optimizer).__name__}; expected a torch.optim.Optimizer, the inner one "
-                "where a trainer wraps it."
+                "where a trainer wraps it"
             )
         if isinstance(optimizer, PathAdamSAGA):
             n_paths = optimizer.defaults["n_paths"]
@@ -252,7 +252,7 @@ class SCRAPL(nn.Module):
             if (n_paths, unbiased) != (self.n_paths, self.unbiased):
                 raise ValueError(
                     f"Invalid optimizer: n_paths={n_paths}, unbiased={unbiased}; expected "
-                    f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)."
+                    f"n_paths={self.n_paths}, unbiased={self.unbiased}; make it with scrapl.optimizer(params)"
                 )
             self._check_alone(optimizer)
         self._optimizer = weakref.ref(optimizer)
@@ -268,7 +268,7 @@ class SCRAPL(nn.Module):
         if owner is not None and owner is not self and owner._attached() is optimizer:
             raise ValueError(
                 "Invalid optimizer: it is attached to another SCRAPL, and a step has one path; expected an "
-                "optimizer of its own; for several transforms use their path losses, with optimizer.add_path."
+                "optimizer of its own; for several transforms use their path losses, with optimizer.add_path"
             )
         _OWNERS[optimizer] = weakref.ref(self)
 
@@ -296,7 +296,7 @@ class SCRAPL(nn.Module):
             raise RuntimeError(
                 "Invalid call in training mode: no optimizer is attached; expected one whose steps tell when the "
                 "path changes; make one with scrapl.optimizer(model.parameters(), lr=...), or call "
-                "scrapl.attach(optimizer); for all paths call scrapl.eval() or scrapl.full(x, target)."
+                "scrapl.attach(optimizer); for all paths call scrapl.eval() or scrapl.full(x, target)"
             )
         unit = self.path
         weight = self.sampler.weight(unit) if self.unbiased else None
@@ -315,7 +315,7 @@ class SCRAPL(nn.Module):
             IndexError: there is no such unit.
         """
         if not 0 <= unit < self.n_paths:
-            raise IndexError(f"Invalid unit: {unit}; expected an integer from 0 to {self.n_paths - 1}.")
+            raise IndexError(f"Invalid unit: {unit}; expected an integer from 0 to {self.n_paths - 1}")
         members = self.units[unit]
         if len(members) == 1 and self.n_paths == self.jtfs.n_paths:
             return self.loss_fn(x, target, members[0])
@@ -344,7 +344,7 @@ class SCRAPL(nn.Module):
         """
         step = state.get("step") if isinstance(state, dict) else None
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise ValueError(f"Invalid state of SCRAPL: {state!r}; expected what state_dict() gave.")
+            raise ValueError(f"Invalid state of SCRAPL: {state!r}; expected what state_dict() gave")
         if "log" in state:
             self.log.load_state_dict(state["log"])
         self.step = step
@@ -371,7 +371,7 @@ def _step_hooks(owner: weakref.ref[SCRAPL]) -> tuple[Callable[..., None], Callab
         if attached is not None and attached is not optimizer:
             raise RuntimeError(
                 "Invalid optimizer: another one was attached to this SCRAPL later; expected a single one; put all "
-                "parameters into groups of one optimizer, or give each a SCRAPL of its own."
+                "parameters into groups of one optimizer, or give each a SCRAPL of its own"
             )
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:

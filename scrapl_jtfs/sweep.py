@@ -94,7 +94,7 @@ def sweep_control(
     losses = _as_losses(loss)
     theta = as_dense(theta, "theta").detach()
     if theta.ndim == 0 or theta.numel() != theta.shape[-1]:
-        raise ValueError(f"Invalid theta: shape {tuple(theta.shape)}; expected the controls (U,) of one sound.")
+        raise ValueError(f"Invalid theta: shape {tuple(theta.shape)}; expected the controls (U,) of one sound")
     u = _as_control(control, theta.numel())
     truth = float(theta.flatten()[u])
     swept = _as_values(values, truth)
@@ -125,7 +125,7 @@ def _value_and_derivative(name: str, loss: Any, control: Tensor) -> tuple[float,
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"Invalid loss {name!r}: it returned {kind}; expected a tensor of one number.")
+        raise ValueError(f"Invalid loss {name!r}: it returned {kind}; expected a tensor of one number")
     derivative = None
     if loss.requires_grad:
         # The sound is differentiated again for the next loss.
@@ -134,7 +134,7 @@ def _value_and_derivative(name: str, loss: Any, control: Tensor) -> tuple[float,
     if derivative is None:
         raise ValueError(
             f"Invalid loss {name!r}: it has no gradient with respect to the control; expected synth and loss to "
-            "be differentiable; mind detach(), no_grad() and rounding in synth."
+            "be differentiable; mind detach(), no_grad() and rounding in synth"
         )
     return float(loss.detach()), float(derivative)
 
@@ -142,18 +142,18 @@ def _value_and_derivative(name: str, loss: Any, control: Tensor) -> tuple[float,
 def _as_losses(loss: Any) -> dict[str, Loss]:
     losses = dict(loss) if isinstance(loss, Mapping) else {"loss": loss}
     if not losses:
-        raise ValueError("Invalid loss: an empty mapping; expected at least one loss.")
+        raise ValueError("Invalid loss: an empty mapping; expected at least one loss")
     for name, one in losses.items():
         if not callable(one):
-            raise TypeError(f"Invalid loss {name!r}: {one!r}; expected a function of (sound, target).")
+            raise TypeError(f"Invalid loss {name!r}: {one!r}; expected a function of (sound, target)")
     return losses
 
 
 def _as_control(control: Any, n_controls: int) -> int:
     if isinstance(control, bool) or not isinstance(control, (int, np.integer)):
-        raise TypeError(f"Invalid control: {control!r}; expected an integer from 0 to {n_controls - 1}.")
+        raise TypeError(f"Invalid control: {control!r}; expected an integer from 0 to {n_controls - 1}")
     if not 0 <= control < n_controls:
-        raise IndexError(f"Invalid control: {control}; expected an integer from 0 to {n_controls - 1}.")
+        raise IndexError(f"Invalid control: {control}; expected an integer from 0 to {n_controls - 1}")
     return int(control)
 
 
@@ -162,15 +162,15 @@ def _as_values(values: Any, truth: float) -> NDArray[np.float64]:
         if not 0 <= truth <= 1:
             raise ValueError(
                 f"Invalid values: None, with the truth at {truth:g}; expected a truth from 0 to 1, or the values "
-                "of the control to try."
+                "of the control to try"
             )
         values = np.linspace(0, 1, _N_VALUES)
     try:
         values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"Invalid values: {values!r}; expected finite numbers on one axis.") from None
+        raise ValueError(f"Invalid values: {values!r}; expected finite numbers on one axis") from None
     if values.ndim != 1 or len(np.unique(values)) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"Invalid values: {values!r}; expected at least two finite numbers on one axis.")
+        raise ValueError(f"Invalid values: {values!r}; expected at least two finite numbers on one axis")
     # Values that differ from the truth by rounding are the truth.
     others = values[~np.isclose(values, truth, rtol=1e-6, atol=1e-6 * float(np.ptp(values)))]
     return np.unique([*others, truth])

@@ -59,18 +59,16 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
     # A copy, as tensors made in inference mode cannot require gradients.
     theta = _checked_controls(theta).detach().clone().requires_grad_()
     if not callable(synth):
-        raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable.")
+        raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable")
     with torch.enable_grad():
         x = synth(theta)
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(
-                f"Invalid sounds of synth: {kind}; expected real floating-point numbers; convert them."
-            )
+            raise TypeError(f"Invalid sounds of synth: {kind}; expected real floating-point numbers; convert them")
         if x.ndim < 2 or x.shape[0] != theta.shape[0]:
             raise ValueError(
                 f"Invalid sounds of synth: shape {tuple(x.shape)}; expected (B, N) or (B, ..., N) with B = "
-                f"{theta.shape[0]}; let the first axis be that of the examples."
+                f"{theta.shape[0]}; let the first axis be that of the examples"
             )
         firsts = _derivatives(x, theta, 0)
         seconds = [dd.detach() for u, d in enumerate(firsts) for dd in _derivatives(d, theta, u)]
@@ -159,14 +157,14 @@ class PathTaylor:
         paths: PathIndices | None = None,
     ) -> None:
         if not isinstance(loss_fn, JTFSPathLoss):
-            raise TypeError(f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss.")
+            raise TypeError(f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss")
         if loss_fn.reduction == "none":
-            raise ValueError("Invalid reduction: 'none'; expected a loss with reduction 'mean' or 'sum'.")
+            raise ValueError("Invalid reduction: 'none'; expected a loss with reduction 'mean' or 'sum'")
         self.loss_fn = loss_fn
         self.jtfs = jtfs = loss_fn.jtfs
         indices = range(jtfs.n_paths) if paths is None else as_path_indices(paths, jtfs.n_paths)
         if not callable(synth):
-            raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable.")
+            raise TypeError(f"Invalid synth: {type(synth).__name__}; expected a callable")
         self._examples, n_controls = _checked_controls(theta).shape
         shape = _checked_target(loss_fn, target, self._examples)
         signals = taylor_signals(lambda controls: _levelled(jtfs, synth(controls), shape), theta).flatten(1, -2)
@@ -320,7 +318,7 @@ def _checked_controls(theta: Tensor) -> Tensor:
     if theta.ndim != 2 or theta.numel() == 0:
         raise ValueError(
             f"Invalid controls theta: shape {tuple(theta.shape)}; expected (B, U), at least one of each; "
-            "reshape them to an example in each row."
+            "reshape them to an example in each row"
         )
     return theta
 
@@ -331,12 +329,12 @@ def _checked_target(loss_fn: JTFSPathLoss, target: Tensor | PreparedTarget, exam
     if isinstance(target, PreparedTarget):
         target.check_serves(loss_fn.jtfs)
     elif not isinstance(target, Tensor):
-        raise TypeError(f"Invalid target: {type(target).__name__}; expected a torch.Tensor or a PreparedTarget.")
+        raise TypeError(f"Invalid target: {type(target).__name__}; expected a torch.Tensor or a PreparedTarget")
     shape = target.signal.shape if isinstance(target, PreparedTarget) else target.shape
     if len(shape) < 2 or (shape[0], shape[-1]) != (examples, n):
         raise ValueError(
             f"Invalid target: shape {tuple(shape)}; expected (B, N) or (B, ..., N) with B = {examples} and N = "
-            f"{n}; let its first axis be that of theta's examples."
+            f"{n}; let its first axis be that of theta's examples"
         )
     if isinstance(target, Tensor):
         as_signal(target, n, loss_fn.jtfs.dtype, loss_fn.jtfs.device, "target")
@@ -353,7 +351,7 @@ def _levelled(jtfs: JTFSPath, sound: Tensor, shape: torch.Size) -> Tensor:
         remedy = "; drop an axis of one of them with squeeze(1)" if sound.numel() == shape.numel() else ""
         raise ValueError(
             f"Invalid target: its shape {tuple(shape)} is not {tuple(sound.shape)}, that of the sounds of synth; "
-            f"expected both (B, N), or both (B, ..., N){remedy}."
+            f"expected both (B, N), or both (B, ..., N){remedy}"
         )
     if not jtfs.smoothing:
         return flat.reshape(shape)

@@ -145,7 +145,7 @@ class JTFSPath(nn.Module):
         super().__init__()
         check_options(samples_per_bandwidth, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
-            raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz.")
+            raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz")
         check_orders(orders)
         self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
         self.sample_rate = float(sample_rate)
@@ -155,13 +155,13 @@ class JTFSPath(nn.Module):
         if not self.paths:
             raise ValueError(
                 f"Invalid J: {J} with Q={Q!r}; expected a second-order wavelet slower than a first-order one; "
-                "there is none; use a larger J."
+                "there is none; use a larger J"
             )
         n_first, n_rows = len(self._banks.first), self.geometry.n_rows_padded
         if n_first > n_rows:
             raise ValueError(
                 f"Invalid J_fr: {J_fr}; padding leaves {n_rows} rows for {n_first} first-order wavelets, which "
-                "would wrap around; expected at least as many rows; use a smaller J_fr, or a larger F."
+                "would wrap around; expected at least as many rows; use a smaller J_fr, or a larger F"
             )
         self._orders = frozenset(path.order for path in self.paths)
         self._epsilons = smoothing, smoothing * _SECOND_SMOOTHING  # of the two layers
@@ -335,7 +335,7 @@ class JTFSPath(nn.Module):
         if path_idx is None:
             raise TypeError(
                 "Invalid path_idx: None; expected the id of a path, as in jtfs(x, path_idx); compute all with "
-                "jtfs.full(x)."
+                "jtfs.full(x)"
             )
         index = as_path_index(path_idx, self.n_paths, "jtfs.select(x, path_indices)")
         (coefficients,) = self._bundle(self._as_first_layer(x, [index]), [self.paths[index]])
@@ -602,6 +602,6 @@ class JTFSPath(nn.Module):
     def _checked_signal(self, x: Any, name: str = "x") -> tuple[Tensor, torch.Size]:
         if isinstance(x, FirstLayer):
             raise TypeError(
-                f"Invalid {name}: a FirstLayer; expected a torch.Tensor; pass the signals that it was made of."
+                f"Invalid {name}: a FirstLayer; expected a torch.Tensor; pass the signals that it was made of"
             )
         return as_signal(x, self.geometry.n_samples, self.dtype, self.device, name)

@@ -190,7 +190,7 @@ def _tensor(path: Path) -> Tensor:
         raise
     except Exception as error:  # whatever flipped bits make the reader do
         raise ValueError(
-            f"{path} cannot be read as a tensor of torch.save: it is damaged, or of another kind"
+            f"Invalid path: {path} is damaged, or of another kind; expected a tensor of torch.save"
         ) from error
     if not isinstance(content, Tensor) or content.layout is not torch.strided or content.is_meta:
         raise ValueError(f"Invalid content of {path}: {type(content).__name__}; expected a dense tensor")
@@ -199,19 +199,23 @@ def _tensor(path: Path) -> Tensor:
 
 def _from_folder(folder: Path, n_paths: int | None) -> Tensor:
     matches = [match for file in folder.iterdir() if (match := _VALUES.fullmatch(file.name))]
-    found = {int(match[1]): _tensor(folder / match[0]).real.double() for match in matches}
-    if not found:
-        raise FileNotFoundError(f"{folder} has no vals_*.pt of scrapl-loss")
-    expected = n_paths if n_paths is not None else max(found) + 1
-    if expected > MOST_PATHS:
-        raise ValueError(f"{folder} has vals_{max(found)}.pt, expected at most {MOST_PATHS} paths")
-    missing = sorted(set(range(expected)) - set(found))
+    values = {int(match[1]): _tensor(folder / match[0]).real.double() for match in matches}
+    if not values:
+        raise FileNotFoundError(f"Invalid path: {folder} has no vals_*.pt; expected a warm-up of scrapl-loss")
+    n_expected = n_paths if n_paths is not None else max(values) + 1
+    if n_expected > MOST_PATHS:
+        raise ValueError(f"Invalid path: {folder} has vals_{max(values)}.pt; expected at most {MOST_PATHS} paths")
+    missing = sorted(set(range(n_expected)) - set(values))
     if missing:
-        raise ValueError(f"{folder} lacks {len(missing)} of {expected} paths (first: {missing[:5]})")
-    shapes = {tuple(values.shape) for values in found.values()}
+        raise ValueError(
+            f"Invalid path: {folder} lacks {len(missing)} of {n_expected} paths (first: {missing[:5]}); expected "
+            "all; let the warm-up finish"
+        )
+    shapes = {tuple(of_path.shape) for of_path in values.values()}
     if len(shapes) > 1 or any(len(shape) != 2 or shape[0] != 1 for shape in shapes):
         raise ValueError(
-            f"the values in {folder} have shapes {sorted(shapes)}, expected (1, U); a warm-up with values for "
-            "each parameter tensor is not a single matrix's: aggregate it in scrapl-loss and load its probs.pt"
+            f"Invalid path: the values in {folder} have shapes {sorted(shapes)}; expected (1, U), as values for "
+            "each parameter tensor are not those of a single matrix; aggregate them in scrapl-loss and load its "
+            "probs.pt"
         )
-    return probabilities(torch.stack([found[p][0].abs() for p in range(expected)], 1))
+    return probabilities(torch.stack([values[p][0].abs() for p in range(n_expected)], 1))

@@ -284,7 +284,7 @@ WRONG = {
     "describe --seconds=1 --rate=inf": "Invalid --rate: inf",
     "describe --samples=0 --rate=8000": "Invalid --samples: 0",
     "describe --samples=8000": "Invalid --rate: none",
-    "describe --samples=8000 --rate=8000 --Q 8": "Invalid --Q: settings are chosen unless --J is given",
+    "describe --samples=8000 --rate=8000 --Q 8": "Invalid --Q: settings are chosen; expected it with --J alone",
     "describe --samples=8000 --J=9 --rates 2 3": "Invalid --rates: with --J",
     "describe --samples=8000 --J=9 --T=half": "argument --T: expected a whole number or global, got 'half'",
     "describe --samples=8000 --J=9 --Q 8 1 1": "Invalid --Q: 8 1 1",

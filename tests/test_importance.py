@@ -406,10 +406,10 @@ def test_gradients_of_the_user_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("place", "function", "message"),
     [
-        (0, lambda: None, r"Invalid encoder: it takes \(\), but is called as encoder\(batch\)"),
-        (1, lambda theta: theta, r"called as synth\(theta, batch\): too many .* lambda theta, batch: \.\.\."),
+        (0, lambda: None, r"Invalid encoder: it takes \(\) .*; expected one to be called as encoder\(batch\)"),
+        (1, lambda theta: theta, r"too many .*called as synth\(theta, batch\); .* lambda theta, batch: \.\.\."),
         (1, nn.Identity(), r"called as synth\(theta, batch\)"),
-        (1, lambda theta, batch, gain: theta, r"called as synth\(theta, batch\): missing .*'gain'"),
+        (1, lambda theta, batch, gain: theta, r"missing .*'gain'.*called as synth\(theta, batch\)"),
         (2, lambda sound, batch: sound, r"called as path_loss\(sound, batch, path_idx\)"),
         (2, lambda sound, *, batch, path_idx: sound, r"called as path_loss\(sound, batch, path_idx\)"),
     ],

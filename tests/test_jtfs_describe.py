@@ -471,7 +471,7 @@ def test_a_step_is_timed_in_any_mode(context: Any) -> None:
 
 @pytest.mark.parametrize("measure", [1, None, "yes"])
 def test_measure_is_a_bool(measure: Any) -> None:
-    with pytest.raises(TypeError, match=r"Invalid measure: .*; expected True or False\."):
+    with pytest.raises(TypeError, match=r"Invalid measure: .*; expected True or False$"):
         JTFSPath(**SMALL).describe(measure=measure)
 
 

@@ -286,7 +286,7 @@ def test_first_layers_refuse_what_they_cannot_serve() -> None:
     for call in (partial(jtfs, path_idx=3), jtfs.full, partial(jtfs.select, path_indices=[8, 0])):
         with pytest.raises(ValueError, match="does not serve path"):
             call(layer)
-    with pytest.raises(ValueError, match="Compute it again"):
+    with pytest.raises(ValueError, match="compute it again"):
         jtfs.double()(layer, 9)
 
 

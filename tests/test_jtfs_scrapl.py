@@ -503,7 +503,7 @@ def test_lists_of_any_kind_for_the_transform() -> None:
 def test_paths_of_the_table_and_of_another() -> None:
     table, other = make().jtfs.paths, make(sample_rate=4096).jtfs.paths
     assert make(paths=table[3:5]).kept == (3, 4)
-    with pytest.raises(ValueError, match=r"of another transform; path 3 here has rate=.*, not"):
+    with pytest.raises(ValueError, match=r"of another transform; expected .*: path 3 here has rate=.*, not"):
         make(paths=other[3:5])
 
 

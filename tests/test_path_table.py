@@ -355,7 +355,7 @@ OTHER = JTFSPath(512, J=6, Q=(8, 2), J_fr=3, sample_rate=RATE).paths
             ValueError,
             r"rate=\(10000\.0, None\): no path has that; .* rates .* Hz",
         ),
-        (lambda: TABLE.where(rate=93), ValueError, "rate=93: no path has that; there are"),
+        (lambda: TABLE.where(rate=93), ValueError, "rate=93: no path has that; expected those of"),
         (
             lambda: TABLE.where(rate=(100, 400), order=1),
             ValueError,
@@ -401,9 +401,13 @@ OTHER = JTFSPath(512, J=6, Q=(8, 2), J_fr=3, sample_rate=RATE).paths
         (
             lambda: TABLE.bundles("rate", within=OTHER),
             ValueError,
-            "'path 0: .* is of another transform; path 0 here has order=1, not 2",
+            "'path 0: .* is of another transform; expected one of this transform: path 0 here has order=1, not 2",
         ),
-        (lambda: PLAIN.ids(TABLE[-1:]), ValueError, f"is of another transform; this one has {len(PLAIN)} paths"),
+        (
+            lambda: PLAIN.ids(TABLE[-1:]),
+            ValueError,
+            f"is of another transform; expected one of this transform: this one has {len(PLAIN)} paths",
+        ),
         (lambda: PathTable(TABLE[3:]), ValueError, "path 3 in place 0; .* as a tuple"),
         (lambda: PathTable([1, 2]), TypeError, "entry 0 is a int; expected paths"),  # type: ignore[list-item]
     ],

@@ -246,7 +246,7 @@ def describe(
 
 def _check_measure(jtfs: JTFSPath, measure: object) -> None:
     if not isinstance(measure, bool):
-        raise TypeError(f"Invalid measure: {measure!r}; expected True or False.")
+        raise TypeError(f"Invalid measure: {measure!r}; expected True or False")
     if measure:
         check_computes(jtfs)
 

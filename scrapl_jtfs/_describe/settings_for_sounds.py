@@ -54,17 +54,17 @@ def settings_for_sounds(
     check_orders(orders)
     for name, value, unit in (("seconds", seconds, "s"), ("sample_rate", sample_rate, "Hz")):
         if not is_number(value, *_POSITIVE):
-            raise ValueError(f"Invalid {name}: {value!r}; expected a positive number of {unit}.")
+            raise ValueError(f"Invalid {name}: {value!r}; expected a positive number of {unit}")
     n_samples = round(min(float(seconds) * float(sample_rate), 2.0 * MOST_SAMPLES))
     if not 1 <= n_samples <= MOST_SAMPLES:
         raise ValueError(
             f"Invalid seconds: {seconds!r}; expected {1 / sample_rate:.3g} to {MOST_SAMPLES / sample_rate:.3g}, "
-            f"of which sample_rate={sample_rate!r} makes 1 to {MOST_SAMPLES} samples; check the unit of both."
+            f"of which sample_rate={sample_rate!r} makes 1 to {MOST_SAMPLES} samples; check the unit of both"
         )
     lowest, highest = _as_rates(rates, seconds)
     n_paths = positive_int(n_paths, "n_paths")
     if set(orders) == {1}:
-        raise ValueError(f"Invalid orders: {orders!r}; expected (2,) or (1, 2), as order 1 has no rates.")
+        raise ValueError(f"Invalid orders: {orders!r}; expected (2,) or (1, 2), as order 1 has no rates")
     slow, fast = lowest / sample_rate, highest / sample_rate
     choices = list(_list_settings(n_samples, slow, fast, OCTAVES, 1 in orders))
     if not choices or n_paths < min(choice.n_paths for choice in choices):
@@ -81,14 +81,12 @@ def _as_rates(rates: Any, seconds: float) -> tuple[float, float]:
     """Return the slowest and the fastest rate; the sound must hold a period of the slowest."""
     pair = tuple(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else ()
     if len(pair) != 2 or not all(is_number(rate, *_POSITIVE) for rate in pair) or pair[0] > pair[1]:
-        raise ValueError(
-            f"Invalid rates: {rates!r}; expected (slowest, fastest) in Hz, both positive, as (2, 20)."
-        )
+        raise ValueError(f"Invalid rates: {rates!r}; expected (slowest, fastest) in Hz, both positive, as (2, 20)")
     lowest, highest = float(pair[0]), float(pair[1])
     if lowest * seconds < 1 - 1e-9:
         raise ValueError(
             f"Invalid seconds: {seconds!r}; expected at least {1 / lowest:.3g} s, one period of the slowest rate, "
-            f"{number_text(lowest)} Hz; take longer sounds, or rates from {number_text(1 / seconds)} Hz on."
+            f"{number_text(lowest)} Hz; take longer sounds, or rates from {number_text(1 / seconds)} Hz on"
         )
     return lowest, highest
 
@@ -133,5 +131,5 @@ def _too_fast(n_samples: int, rates: Any, sample_rate: float) -> str:
         limits = f"{n_samples} samples at sample_rate={sample_rate!r} have {lowest} to {highest} Hz"
     return (
         f"Invalid rates: {rates!r}; expected rates that the sounds hold, and {limits}; take slower rates, a "
-        "higher sample_rate or longer sounds."
+        "higher sample_rate or longer sounds"
     )

@@ -89,7 +89,7 @@ def check_computes(jtfs: JTFSPath) -> None:
     if jtfs.device.type == "meta":
         raise ValueError(
             "Invalid measure: True; expected a transform on a device that computes, not on meta; move it there "
-            "first, or leave measure out."
+            "first, or leave measure out"
         )
 
 

@@ -48,7 +48,7 @@ def relative_distance(jtfs: JTFSPath, x: Tensor, y: Tensor) -> Tensor:
     if x.shape != y.shape:
         raise ValueError(
             f"Invalid y: shape {tuple(y.shape)}; expected that of x, {tuple(x.shape)}; crop, pad or "
-            "expand one of them."
+            "expand one of them"
         )
     (x, batch_shape), (y, _) = jtfs._checked_signal(x, "x"), jtfs._checked_signal(y, "y")
     # Coefficients scale with the signal; at a level of one, squares of quiet ones do not vanish.

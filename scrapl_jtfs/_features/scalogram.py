@@ -77,7 +77,7 @@ def _log2_hop(hop: object, n_samples: int) -> int:
     if hop is None:
         return max(0, (n_samples // _FEWEST_FRAMES).bit_length() - 1)
     if isinstance(hop, bool) or not isinstance(hop, (int, np.integer)):
-        raise TypeError(f"Invalid hop: {hop!r}; expected a power of two, or None to choose one.")
+        raise TypeError(f"Invalid hop: {hop!r}; expected a power of two, or None to choose one")
     if not 1 <= hop <= n_samples or hop & (hop - 1):
-        raise ValueError(f"Invalid hop: {hop}; expected a power of two from 1 to the {n_samples} samples.")
+        raise ValueError(f"Invalid hop: {hop}; expected a power of two from 1 to the {n_samples} samples")
     return int(hop).bit_length() - 1

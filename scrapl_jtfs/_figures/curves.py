@@ -123,7 +123,7 @@ def draw_curves(
         if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or not y.size:
             raise ValueError(
                 f"Invalid runs: shape {y.shape} for steps of shape {x.shape}; expected one row for each run, with "
-                "one entry for each step."
+                "one entry for each step"
             )
         counts = (~np.isnan(y)).sum(0)
         mean = np.where(counts > 0, np.nansum(y, axis=0) / np.maximum(counts, 1), np.nan)

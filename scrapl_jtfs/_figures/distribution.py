@@ -87,7 +87,7 @@ def draw_distribution(
         if path.rate > 0 and path.scale > 0:
             places.setdefault((path.rate, path.rate / path.scale), []).append(float(probability) * len(paths))
     if not places:
-        raise ValueError("Invalid paths: none has both a rate and a scale; expected the table of a transform.")
+        raise ValueError("Invalid paths: none has both a rate and a scale; expected the table of a transform")
     x, y = np.array(list(places)).T
     colours = [np.mean(both) for both in places.values()]
     points = axes.scatter(
@@ -105,7 +105,7 @@ def _check_range(values: Any, name: str) -> None:
         return
     pair = isinstance(values, (tuple, list, np.ndarray)) and len(values) == 2
     if not pair or not all(is_number(v, 0.0, sys.float_info.max) for v in values) or not 0 < values[0] < values[1]:
-        raise ValueError(f"Invalid {name}: {values!r}; expected (lowest, highest), two positive numbers.")
+        raise ValueError(f"Invalid {name}: {values!r}; expected (lowest, highest), two positive numbers")
 
 
 def _draw_ranges(axes: Axes, am: tuple[float, float] | None, fm: tuple[float, float] | None) -> None:

@@ -34,7 +34,7 @@ def as_numbers(values: Any, name: str) -> NDArray[np.float64]:
             values = [one.detach().cpu() if isinstance(one, Tensor) else one for one in values]
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, NotImplementedError):  # NotImplementedError: tensors on the meta device
-        raise TypeError(f"Invalid {name}: a {type(values).__name__}; expected numbers.") from None
+        raise TypeError(f"Invalid {name}: a {type(values).__name__}; expected numbers") from None
 
 
 def as_path_values(values: Any, n_paths: int, name: str) -> NDArray[np.float64]:
@@ -46,5 +46,5 @@ def as_path_values(values: Any, n_paths: int, name: str) -> NDArray[np.float64]:
     """
     numbers = as_numbers(values, name)
     if numbers.shape != (n_paths,):
-        raise ValueError(f"Invalid {name}: shape {numbers.shape}; expected one for each of {n_paths} paths.")
+        raise ValueError(f"Invalid {name}: shape {numbers.shape}; expected one for each of {n_paths} paths")
     return numbers

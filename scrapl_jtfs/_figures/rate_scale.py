@@ -66,7 +66,7 @@ def draw_rate_scale(
     if np.isinf(numbers).any() or (norm is None and (numbers < 0).any()):
         raise ValueError(
             "Invalid values: some are infinite or negative; expected finite numbers, and ratios of at least 0 "
-            "unless a norm is given."
+            "unless a norm is given"
         )
     rates = sorted({path.rate for path in paths})
     scales = sorted({path.spin * path.scale for path in paths})

@@ -59,7 +59,7 @@ def draw_scalogram(
     """
     need_matplotlib()
     if not (is_number(decibels, 0.0, sys.float_info.max) and decibels > 0):
-        raise ValueError(f"Invalid decibels: {decibels!r}; expected a positive number.")
+        raise ValueError(f"Invalid decibels: {decibels!r}; expected a positive number")
     scalogram = jtfs.scalogram(_as_one_signal(x).detach(), hop)
     u1, frequencies = scalogram.values.double().cpu().numpy(), scalogram.frequencies
     quietest = 10 ** (-decibels / 20)
@@ -113,7 +113,7 @@ def _as_one_signal(x: Any) -> Tensor:
         return x
     if x.shape[:-1].numel() != 1:
         raise ValueError(
-            f"Invalid x: shape {tuple(x.shape)}; expected one signal (n_samples,); choose it, as x[0]."
+            f"Invalid x: shape {tuple(x.shape)}; expected one signal (n_samples,); choose it, as x[0]"
         )
     return x.reshape(-1)
 

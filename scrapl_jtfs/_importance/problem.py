@@ -103,7 +103,8 @@ class Problem:
         self._takes_examples = not n_conditions and _takes_examples(synth)
         if n_conditions and not _binds(synth, 1 + n_conditions):
             raise TypeError(
-                f"Invalid synth: it cannot be called as synth(theta, ...) with {n_conditions} conditions"
+                f"Invalid synth: {type(synth).__name__}; expected one to be called as synth(theta, ...) with "
+                f"{n_conditions} conditions"
             )
         self._synth = _copied(synth, "synth")
         self.loss_fn = copy.deepcopy(loss_fn).double()
@@ -168,8 +169,8 @@ class Problem:
         except Exception as error:
             raise ValueError(
                 f"Invalid examples: a float64 copy of the encoder fails on shape {tuple(batch.x.shape)}: {error}; "
-                "give them in the shape that it takes, such as examples.unsqueeze(1), and let constants that it "
-                "keeps be buffers"
+                "expected the shape that it takes, such as examples.unsqueeze(1); let constants that it keeps be "
+                "buffers"
             ) from error
         check_controls([theta])
         if len(theta) != len(batch):
@@ -188,9 +189,9 @@ class Problem:
             sounds = self._played(theta, batch)
         except Exception as error:
             raise ValueError(
-                f"Invalid synth: it fails on controls of shape {tuple(theta.shape)} in float64: {error}; let it "
-                "take any number of examples, give what it needs for each of them as conditions, and let it be a "
-                "torch.nn.Module if it has weights, to be copied in float64"
+                f"Invalid synth: it fails on controls of shape {tuple(theta.shape)} in float64: {error}; expected "
+                "one of any number of examples; give what it needs for each of them as conditions, and let it "
+                "be a torch.nn.Module if it has weights, to be copied in float64"
             ) from error
         self._shaped(sounds, batch)
         return theta.shape[1]
@@ -275,7 +276,9 @@ def _copied(function: Any, name: str) -> Any:
         return function
     original = _bare(original)
     if any(nn.parameter.is_lazy(p) for p in [*original.parameters(), *original.buffers()]):
-        raise ValueError(f"Invalid {name}: it has lazy weights, of no shape yet; run it on examples once before")
+        raise ValueError(
+            f"Invalid {name}: it has lazy weights, of no shape yet; expected none; run it on examples once before"
+        )
     try:
         module = copy.deepcopy(original)
     except Exception as error:

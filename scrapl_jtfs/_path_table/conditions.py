@@ -39,11 +39,11 @@ def within(bounds: Any, name: str, unit: str) -> Condition:
         )
         raise (ValueError if are_numbers else TypeError)(
             f"Invalid {name}: {bounds!r}; expected a number of {unit}, 0 or more, or (lowest, highest), of which "
-            "None is no bound."
+            "None is no bound"
         )
     lowest, highest = (math.nan if bound is None else float(bound) for bound in bounds)
     if lowest > highest:
-        raise ValueError(f"Invalid {name}: {bounds!r}; expected (lowest, highest); swap them.")
+        raise ValueError(f"Invalid {name}: {bounds!r}; expected (lowest, highest); swap them")
     # A comparison with NaN, which stands for no bound, is false.
     return lambda path: not (value(path) < lowest or value(path) > highest)
 
@@ -69,9 +69,9 @@ def among(values: Any, name: str, allowed: tuple[int, ...] | None) -> Condition:
             raise TypeError
         chosen = {operator.index(entry) for entry in entries}
     except (TypeError, RuntimeError):  # RuntimeError: tensors on the meta device
-        raise TypeError(f"Invalid {name}: {shortened(values)}; expected {expected}.") from None
+        raise TypeError(f"Invalid {name}: {shortened(values)}; expected {expected}") from None
     if not chosen or (min(chosen) < 0 if allowed is None else not chosen <= set(allowed)):
-        raise ValueError(f"Invalid {name}: {values!r}; expected {expected}.")
+        raise ValueError(f"Invalid {name}: {values!r}; expected {expected}")
     return lambda path: value(path) in chosen
 
 

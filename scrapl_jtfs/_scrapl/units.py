@@ -34,7 +34,7 @@ def choose_paths(
     if not both:
         raise ValueError(
             f"Invalid paths: {paths!r}; expected one that meets rates={rates!r}, scales={scales!r}, "
-            f"spins={spins!r}, which keep {ids!r}."
+            f"spins={spins!r}, which keep {ids!r}"
         )
     return both
 
@@ -57,7 +57,7 @@ def choose_probabilities(
     if all_paths.n_paths != n_paths:
         raise ValueError(
             f"Invalid probs: {all_paths.n_paths} entries; expected one for each of {n_paths} paths, also "
-            "for those that are not drawn."
+            "for those that are not drawn"
         )
     return PathSampler(all_paths.probs, paths=drawn, min_prob_frac=min_prob_frac).probs
 
@@ -68,7 +68,7 @@ def make_units(table: PathTable, drawn: tuple[int, ...], unit: str) -> tuple[tup
         return tuple((index,) for index in range(len(table)))
     known: tuple[Unit, ...] = ("rate", "scale", "spin")
     if unit not in known:
-        raise ValueError(f"Invalid unit: {unit!r}; expected 'path', 'rate', 'scale' or 'spin'.")
+        raise ValueError(f"Invalid unit: {unit!r}; expected 'path', 'rate', 'scale' or 'spin'")
     return table.bundles(unit, within=drawn)
 
 

@@ -94,12 +94,12 @@ class FirstLayer:
         differences = self.settings.differences(settings, ignored=("memory",))
         if differences:
             raise ValueError(
-                "Invalid first layer: it was computed by another transform, or before this one was moved: "
-                f"{differences}. Compute it again."
+                f"Invalid first layer: of another transform, or before this one was moved: {differences}; "
+                "expected one of this transform as it is; compute it again"
             )
         missing = set(ids) - self.serves
         if missing:
             raise ValueError(
                 f"Invalid first layer: it does not serve path {min(missing)}; expected a path that was named in "
-                "first_layer; name it there."
+                "first_layer; name it there"
             )

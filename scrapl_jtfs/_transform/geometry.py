@@ -54,15 +54,15 @@ def parse_lowpass(value: Support, J: int, longest: int, name: str) -> Lowpass:
     if isinstance(value, str) and value == "global":
         return Lowpass(2**J, "global")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
+        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1")
     if value == 0:
         return Lowpass(2**J, "none")
     if not 1 <= value < math.inf:
-        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1.")
+        raise ValueError(f"Invalid {name}: {value!r}; expected None, 0, 'global' or a number >= 1")
     if value > longest:
         raise ValueError(
             f"Invalid {name}: {value!r}; expected at most {longest}, the samples of its axis; "
-            f"pass {name}='global' to average over the whole axis."
+            f"pass {name}='global' to average over the whole axis"
         )
     return Lowpass(value, "local")
 
@@ -112,12 +112,12 @@ def positive_int(value: object, name: str, most: int | None = None) -> int:
         ValueError: it is not positive, or more than ``most``.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1.")
+        raise TypeError(f"Invalid {name}: {value!r}; expected an integer >= 1")
     value = int(value)
     if value < 1:
-        raise ValueError(f"Invalid {name}: {value}; expected an integer >= 1.")
+        raise ValueError(f"Invalid {name}: {value}; expected an integer >= 1")
     if most is not None and value > most:
-        raise ValueError(f"Invalid {name}: {value}; expected at most {most}, more take too much memory and time.")
+        raise ValueError(f"Invalid {name}: {value}; expected at most {most}, more take too much memory and time")
     return value
 
 
@@ -141,18 +141,18 @@ def make_geometry(
     Q_fr = positive_int(Q_fr, "Q_fr", _MOST_FILTERS)
     pair = Q if isinstance(Q, Sequence) and not isinstance(Q, str) else (Q, 1)
     if len(pair) != 2:
-        raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2).")
+        raise ValueError(f"Invalid Q: {Q!r}; expected an integer Q1 or a pair (Q1, Q2)")
     q1, q2 = positive_int(pair[0], "Q[0]", _MOST_FILTERS), positive_int(pair[1], "Q[1]", _MOST_FILTERS)
     if n_samples.bit_length() <= J:
         raise ValueError(
             f"Invalid J: {J}; expected J <= {n_samples.bit_length() - 1}, since the largest wavelet spans 2**J of "
-            f"the {n_samples} samples; use a smaller J or a longer signal."
+            f"the {n_samples} samples; use a smaller J or a longer signal"
         )
     rows = (J + 1) * q1
     if J_fr >= rows.bit_length():
         raise ValueError(
             f"Invalid J_fr: {J_fr}; expected J_fr <= {rows.bit_length() - 1}, since 2**J_fr may not exceed "
-            f"the {rows} rows (J + 1) * Q1 of log-frequency; use a smaller J_fr or a larger J or Q1."
+            f"the {rows} rows (J + 1) * Q1 of log-frequency; use a smaller J_fr or a larger J or Q1"
         )
     time = parse_lowpass(T, J, n_samples, "T")
     frequency = parse_lowpass(F, J_fr, rows, "F")

@@ -116,7 +116,7 @@ def find_length(a: argparse.Namespace) -> Length:
         for name in ("seconds", "samples", "rate"):
             if getattr(a, name) is not None:
                 raise ValueError(
-                    f"Invalid --{name}: files have a length and a sample rate of their own; leave it out"
+                    f"Invalid --{name}: files have a length and a rate; expected no others; leave it out"
                 )
         return length_of_files(a.files)
     if (a.seconds is None) == (a.samples is None):
@@ -151,7 +151,7 @@ def choose(a: argparse.Namespace, length: Length, orders: Sequence[int]) -> dict
     """Return settings that are chosen for sounds of this length."""
     for name in _SETTINGS:
         if getattr(a, name) is not None:
-            raise ValueError(f"Invalid {option(name)}: settings are chosen unless --J is given; add --J")
+            raise ValueError(f"Invalid {option(name)}: settings are chosen; expected it with --J alone; add --J")
     if length.sample_rate == 1.0:
         raise ValueError("Invalid --rate: none; expected a sample rate in Hz, to choose by; add --rate, or --J")
     if length.n_samples < 1:
@@ -165,7 +165,9 @@ def settings_of_user(a: argparse.Namespace, length: Length) -> dict[str, Any]:
     """Return the settings of the command line."""
     for name in _CHOICE:
         if getattr(a, name) is not None:
-            raise ValueError(f"Invalid {option(name)}: with --J no settings are chosen; leave one of both out")
+            raise ValueError(
+                f"Invalid {option(name)}: no settings are chosen with --J; expected one of both; leave one out"
+            )
     if a.Q is not None and len(a.Q) > 2:
         raise ValueError(f"Invalid --Q: {' '.join(map(str, a.Q))}; expected Q1 or Q1 Q2")
     named = {name: _DEFAULTS[name] if getattr(a, name) is None else getattr(a, name) for name in _SETTINGS}

@@ -45,12 +45,12 @@ class GraphedPathLoss:
 
     def __init__(self, loss_fn: JTFSPathLoss, batch_shape: tuple[int, ...]) -> None:
         if not isinstance(loss_fn, JTFSPathLoss):
-            raise TypeError(f"Invalid loss_fn: a {type(loss_fn).__name__}; expected a JTFSPathLoss.")
+            raise TypeError(f"Invalid loss_fn: a {type(loss_fn).__name__}; expected a JTFSPathLoss")
         jtfs = loss_fn.jtfs
         self._shape = torch.Size((*_as_batch_shape(batch_shape), jtfs.geometry.n_samples))
         if jtfs.device.type != "cuda":
             raise RuntimeError(
-                f"Invalid loss_fn: its transform is on {jtfs.device}; expected a CUDA device; use jtfs.cuda()."
+                f"Invalid loss_fn: its transform is on {jtfs.device}; expected a CUDA device; use jtfs.cuda()"
             )
         self.loss_fn = loss_fn
         self._pool = torch.cuda.graph_pool_handle()
@@ -106,13 +106,13 @@ def check_call(jtfs: JTFSPath, shape: torch.Size, x: Any, target: Any, path_idx:
     """
     if path_idx is None:
         raise TypeError(
-            "Invalid path_idx: None; expected the id of a path; call loss_fn(x, target, sampler(step))."
+            "Invalid path_idx: None; expected the id of a path; call loss_fn(x, target, sampler(step))"
         )
     for name, signal in (("x", as_dense(x, "x")), ("target", as_dense(target, "target"))):
         if (signal.shape, signal.dtype, signal.device) != (shape, jtfs.dtype, jtfs.device):
             raise ValueError(
                 f"Invalid {name}: {signal.dtype} {tuple(signal.shape)} on {signal.device}; expected {jtfs.dtype} "
-                f"{tuple(shape)} on {jtfs.device}, as captured; make a new GraphedPathLoss."
+                f"{tuple(shape)} on {jtfs.device}, as captured; make a new GraphedPathLoss"
             )
     check_not_swapped(x, target)
     return jtfs.checked_index(path_idx)
@@ -121,7 +121,7 @@ def check_call(jtfs: JTFSPath, shape: torch.Size, x: Any, target: Any, path_idx:
 def _as_batch_shape(batch_shape: Any) -> tuple[int, ...]:
     """Return the leading axes of the signals as a tuple of integers, each at least 1."""
     if not isinstance(batch_shape, (tuple, list)) or not all(type(size) is int for size in batch_shape):
-        raise TypeError(f"Invalid batch_shape: {batch_shape!r}; expected a tuple of integers, such as (4,).")
+        raise TypeError(f"Invalid batch_shape: {batch_shape!r}; expected a tuple of integers, such as (4,)")
     if any(size < 1 for size in batch_shape):
-        raise ValueError(f"Invalid batch_shape: {batch_shape!r}; expected sizes of at least 1.")
+        raise ValueError(f"Invalid batch_shape: {batch_shape!r}; expected sizes of at least 1")
     return tuple(batch_shape)

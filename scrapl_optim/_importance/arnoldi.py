@@ -80,7 +80,9 @@ class Arnoldi:
                     max_basis=self.max_basis,
                 )
             except FloatingPointError as error:
-                raise FloatingPointError(f"path {path}, control {u}: {error}; look into the encoder") from error
+                raise FloatingPointError(
+                    f"{error}; look into the encoder, by path {path} and control {u}"
+                ) from error
             finally:
                 encoder.forget()
             return found._replace(value=found.value * scale)

@@ -93,8 +93,8 @@ def check_takes(function: Any, name: str, *arguments: str) -> None:
     except TypeError as error:
         listed = ", ".join(arguments)
         raise TypeError(
-            f"Invalid {name}: it takes {signature}, but is called as {name}({listed}): {error}; let it take all "
-            f"of them, used or not, as in lambda {listed}: ..."
+            f"Invalid {name}: it takes {signature} ({error}); expected one to be called as {name}({listed}); let "
+            f"it take all of them, used or not, as in lambda {listed}: ..."
         ) from None
 
 

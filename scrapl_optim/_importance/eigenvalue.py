@@ -74,7 +74,7 @@ def dominant_eigenvalue(
         if len(basis) == max_basis:
             basis = _restart(basis, projected, ritz)
         basis.append(rest / norm)
-    raise RuntimeError("unreachable: the last product returns")
+    raise AssertionError("unreachable: the last product returns")
 
 
 def _check_start(start: Tensor) -> None:
@@ -93,7 +93,7 @@ def _extend(
     projected[: last + 1, last], rest = _orthogonalize(product(basis[-1]), basis)
     projected[last + 1, last] = norm = float(torch.linalg.vector_norm(rest))
     if not np.isfinite(projected[: last + 2, last]).all():
-        raise FloatingPointError("a product with the matrix has an inf or a NaN")
+        raise FloatingPointError("Invalid product with the matrix: an inf or a NaN; expected finite numbers")
     return norm, rest
 
 

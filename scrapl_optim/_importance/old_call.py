@@ -33,7 +33,7 @@ def as_new_call(method: Any, derivatives: Any, rank: Any, world_size: Any, old: 
     """
     unknown = [name for name in old if name not in _KEYWORDS]
     if unknown:
-        raise TypeError(f"theta_importance() got an unexpected keyword argument {unknown[0]!r}")
+        raise TypeError(f"theta_importance() got an unexpected keyword argument {unknown[0]!r}")  # as Python does
     if not old and not isinstance(method, str):
         return method, derivatives, rank, world_size
     changes: list[str] = []

@@ -99,7 +99,7 @@ def check_controls(thetas: Sequence[Tensor]) -> None:
             )
         if not bool(theta.isfinite().all()):
             raise ValueError(
-                "Invalid controls: the encoder returned an inf or a NaN; check its weights and the data"
+                "Invalid controls: the encoder returned an inf or a NaN; expected finite ones; check weights and data"
             )
 
 
@@ -112,7 +112,7 @@ def check_mode(name: str, function: Callable[..., Any]) -> None:
         if layer.training and isinstance(layer, _RANDOM_IN_TRAINING):
             raise RuntimeError(
                 f"Invalid {name}: its layer {path or type(module).__name__!r} ({type(layer).__name__}) is in "
-                f"training mode, in which it is random or couples examples; call .eval() on the {name} first"
+                f"training mode, in which it is random or couples examples; expected evaluation mode; call .eval()"
             )
 
 
@@ -127,7 +127,9 @@ def check_reach(theta: Tensor, params: Sequence[Tensor]) -> None:
     idle = [i for i, gradient in enumerate(gradients) if gradient is None]
     if idle:
         shapes = ", ".join(f"{i} of shape {tuple(params[i].shape)}" for i in idle)
-        raise RuntimeError(f"Invalid params: weights that do not reach the controls: {shapes}; leave them out")
+        raise RuntimeError(
+            f"Invalid params: weights that do not reach the controls: {shapes}; expected none; leave them out"
+        )
 
 
 def check_repeats(name: str, call: Callable[[], Any]) -> None:
@@ -137,9 +139,9 @@ def check_repeats(name: str, call: Callable[[], Any]) -> None:
         exact = a.device.type == "cpu" or not a.is_floating_point()
         if a.shape != b.shape or not (torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-4)):
             raise RuntimeError(
-                f"Invalid {name}: it is not deterministic, two calls with the same input differ; seed it inside "
-                "the call (e.g. a torch.Generator made from the batch), and switch off dropout and augmentation; "
-                "curvature of noise would be measured otherwise"
+                f"Invalid {name}: it is not deterministic, two calls with the same input differ; expected equal "
+                "ones, as the curvature of noise would be measured otherwise; seed it inside the call (e.g. a "
+                "torch.Generator made from the batch), and switch off dropout and augmentation"
             )
 
 
@@ -148,8 +150,8 @@ def check_coupling(problem: Problem, batch: Any, theta: Tensor, path: int, seed:
     if couples_examples(problem.loss(batch, path), theta, torch.Generator("cpu").manual_seed(seed)):
         raise RuntimeError(
             f"Invalid path_loss: that of path {path} couples the examples of a batch, as its second derivative "
-            "between different examples does not vanish; use a mean or sum over examples (not, say, one norm over "
-            "the batch, and no batch norm in the synthesizer), or batches of one example"
+            "between different examples does not vanish; expected a mean or sum over examples (not, say, one norm "
+            "over the batch, and no batch norm in the synthesizer); or else give batches of one example"
         )
 
 

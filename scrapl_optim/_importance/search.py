@@ -127,8 +127,8 @@ class Search:
             derivatives = [next(stream) for stream in streams]
             if not all(bool(part.isfinite().all()) for on_batch in derivatives for part in on_batch):
                 raise FloatingPointError(
-                    f"the derivatives of path {p} with respect to the controls have an inf or a NaN; look for "
-                    "a square root or a norm at zero in the synthesizer or the loss of this path"
+                    f"Invalid derivatives of path {p} with respect to the controls: an inf or a NaN; expected "
+                    "finite ones; look for a square root or a norm at zero in the synthesizer or this path's loss"
                 )
             yield derivatives
 

@@ -105,7 +105,7 @@ class SharedSubspace:
                     found = subspace.refined(i, self.max_products, self.max_basis)
                 search.keep(p, u, found._replace(value=found.value * scale))
         except FloatingPointError as error:
-            raise FloatingPointError(f"control {u}: {error}; look into the encoder") from error
+            raise FloatingPointError(f"{error}; look into the encoder, by control {u}") from error
 
     def _examples(self, search: Search) -> list[Example]:
         """Return the examples of all batches in order."""
@@ -356,7 +356,9 @@ class Subspace:
         for e, product in enumerate(products):
             column = (self._basis[: k + 1] @ product).double().cpu().numpy()
             if not np.isfinite(column).all():
-                raise FloatingPointError("a product with the encoder's Hessian has an inf or a NaN")
+                raise FloatingPointError(
+                    "Invalid Hessian of the encoder: an inf or a NaN; expected finite numbers"
+                )
             self._inner[e, : k + 1, k] = self._inner[e, k, : k + 1] = column  # Hessians are symmetric
             self._sketched[e, :, k] = self._sketch(product[None])[:, 0]
         self._sketched_basis[:, k] = self._sketch(vector[None])[:, 0]

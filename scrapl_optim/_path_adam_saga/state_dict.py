@@ -293,7 +293,7 @@ def _check_group(optimizer: Optimizer, saved: dict[str, Any], index: int) -> Non
     try:
         check_hyperparameters({**optimizer.defaults, **saved})
     except (TypeError, ValueError) as error:
-        raise type(error)(f"parameter group {index} of the loaded state dict: {error}") from None
+        raise type(error)(f"{error}; look into parameter group {index} of the loaded state dict") from None
 
 
 def _check_numbers(kept: dict[str, Tensor], param_id: Any) -> None:

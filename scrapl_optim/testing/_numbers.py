@@ -48,7 +48,7 @@ class Numbers(NamedTuple):
                 names = [f"tensor {index}"] * (len(self.shapes) > 1) + [f"coordinate {where}"] * bool(shape)
                 return ", ".join(names) or "the value"
             entry -= size
-        raise IndexError(f"entry {entry} of {self.shapes}")
+        raise IndexError(f"Invalid entry: {entry}; expected one of {self.shapes}")
 
 
 def read(value: Any, name: str) -> Numbers:

@@ -208,8 +208,8 @@ def _check_draws(
     if bool(outside.any()):
         i, at = outside.nonzero()[0].tolist()
         raise ValueError(
-            f"draw {begin + i} is {found[i, at].item():.6g} in {wanted.name(at)}, expected a number in the bounds "
-            f"[{low[at].item():.6g}, {high[at].item():.6g}]; the guarantee needs bounds that hold always"
+            f"Invalid draw {begin + i}: {found[i, at].item():.6g} in {wanted.name(at)}; expected a number in the "
+            f"bounds, [{low[at].item():.6g}, {high[at].item():.6g}]; give bounds that hold always"
         )
 
 
@@ -235,8 +235,8 @@ def _refuse(wanted: Numbers, sums: _Sums, dominated: Tensor, threshold: float, n
     worst = int(shares.argmax())
     share, limit = shares[worst].item(), _DOMINANCE**2 / threshold**6
     return (
-        f"one of {n_draws} draws makes up {share:.2g} of the sum of squares in {wanted.name(worst)}, expected at "
-        f"most {limit:.2g}: the mean hangs on rare large values and nothing follows from these draws; "
-        f"take more (n_draws={math.ceil(n_draws * share / limit)} or so), give bounds=(low, high), or enumerate "
+        f"Invalid draws: one of {n_draws} makes up {share:.2g} of the sum of squares in {wanted.name(worst)}; "
+        f"expected at most {limit:.2g}, as nothing follows where the mean hangs on rare large values; take "
+        f"more (n_draws={math.ceil(n_draws * share / limit)} or so), give bounds=(low, high), or enumerate "
         "the paths with assert_unbiased"
     )

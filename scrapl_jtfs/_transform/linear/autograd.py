@@ -107,8 +107,8 @@ def forward_derivative(method: Callable[..., Any]) -> Callable[..., Any]:
         levels = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
         if levels.count(TransformType.Jvp) > 1:
             raise RuntimeError(
-                "forward-mode derivatives of forward-mode ones (torch.func.jvp of jvp, jacfwd of jacfwd) are "
-                "not supported by torch for this transform; take one of the two in reverse mode, e.g. "
+                "Invalid derivative: forward mode of forward mode (torch.func.jvp of jvp, jacfwd of jacfwd), "
+                "which torch does not support for this transform; expected one of the two in reverse mode, e.g. "
                 "torch.func.hessian, jvp of grad, or grad of jvp"
             )
         return method(ctx, *grads)
