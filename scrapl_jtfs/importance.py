@@ -16,8 +16,8 @@ from scrapl_jtfs.loss import JTFSPathLoss
 from scrapl_jtfs.paths import Path
 from scrapl_optim import Progress, SharedSubspace, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._deprecation import rename_fields
-from scrapl_optim._importance.progress import reporter
 from scrapl_optim._validation import as_int, as_switch
+from scrapl_optim.importance import reporter
 
 SERIES = 48
 """First layers held at a time: a batch of B examples with U controls has B (1 + U + U (U + 1) / 2) of them."""

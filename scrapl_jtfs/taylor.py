@@ -18,7 +18,7 @@ from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim._deprecation import warn_renamed
-from scrapl_optim._importance.derivatives import PathDerivatives
+from scrapl_optim.importance import PathDerivatives
 
 Synth = Callable[[Tensor], Tensor]
 

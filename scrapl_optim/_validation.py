@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, SupportsIndex
 
@@ -219,3 +220,26 @@ def check_callable(function: Any, name: str) -> None:
     """Raise TypeError if ``function`` cannot be called."""
     if not callable(function):
         raise TypeError(f"Invalid {name}: {function!r} of type {type(function).__name__}; expected a callable")
+
+
+def check_controls(thetas: Sequence[Tensor]) -> None:
+    """Raise unless all controls have shape (B, U) with one U, are floating and finite."""
+    for theta in thetas:
+        if not isinstance(theta, Tensor):
+            raise TypeError(
+                f"Invalid controls: the encoder returned {type(theta).__name__}; expected a tensor (B, U)"
+            )
+        if theta.ndim != 2 or theta.shape[1] == 0 or not theta.is_floating_point():
+            raise ValueError(
+                f"Invalid controls: the encoder returned shape {tuple(theta.shape)}, {theta.dtype}; expected a "
+                "floating tensor of shape (B, U)"
+            )
+        if theta.shape[1] != thetas[0].shape[1]:
+            raise ValueError(
+                f"Invalid controls: the encoder returned {thetas[0].shape[1]} for the first batch and "
+                f"{theta.shape[1]} for another; expected one number U for all"
+            )
+        if not bool(theta.isfinite().all()):
+            raise ValueError(
+                "Invalid controls: the encoder returned an inf or a NaN; expected finite ones; check its data"
+            )

@@ -13,6 +13,7 @@ from torch import Tensor
 from scrapl_optim._deprecation import rename_fields, renamed_property
 from scrapl_optim._importance.arnoldi import Arnoldi
 from scrapl_optim._importance.checks import as_path_ids, check_options, check_rank
+from scrapl_optim._importance.derivatives import PathDerivatives as PathDerivatives  # of scrapl_jtfs.taylor
 from scrapl_optim._importance.old_call import as_new_call
 from scrapl_optim._importance.problem import as_problem, check_derivatives, check_problem
 from scrapl_optim._importance.progress import Progress, reporter

@@ -20,6 +20,7 @@ from scrapl_optim._path_adam_saga.gradients import Gradients
 from scrapl_optim._path_adam_saga.offload import RowFetcher
 from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
 from scrapl_optim._path_adam_saga.state_dict import check_structure
+from scrapl_optim._text import bytes_text
 from scrapl_optim._validation import refuse_paths
 
 __all__ = ["PathAdamSAGA"]
@@ -288,7 +289,7 @@ class PathAdamSAGA(Optimizer):
     def __repr__(self) -> str:
         shown = super().__repr__()
         try:
-            taken = rows.bytes_text(self.expected_bytes())
+            taken = bytes_text(self.expected_bytes())
         except (KeyError, TypeError, ValueError, RuntimeError):  # which is the next step's to report
             return shown
         host = any(group["storage"].endswith("-host") for group in self.param_groups)

@@ -131,7 +131,7 @@ def test_wrong_numbers_of_paths(n_drawn: Any, error: type[Exception]) -> None:
 
 
 def test_units_do_not_overflow_their_three_digits() -> None:
-    from scrapl_optim._path_adam_saga.rows import bytes_text
+    from scrapl_optim._text import bytes_text
 
     assert [bytes_text(n) for n in (0, 999, 1000, 999_499, 999_500, 10**9, 5 * 10**17)] == [
         "0 bytes", "999 bytes", "1 kB", "999 kB", "1 MB", "1 GB", "500 PB",

@@ -15,7 +15,7 @@ from scrapl_jtfs._transform.geometry import Averaging, positive_int
 from scrapl_jtfs.paths import Path, make_banks, number_text, rate_unit, scale_text
 from scrapl_optim import PathAdamSAGA
 from scrapl_optim._deprecation import warn_renamed
-from scrapl_optim._path_adam_saga.rows import bytes_text
+from scrapl_optim._text import bytes_text
 
 if TYPE_CHECKING:
     from scrapl_jtfs._validation import PathIndices

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from scrapl_jtfs._validation import as_dense
 from scrapl_jtfs.loss import JTFSPathLoss
 from scrapl_jtfs.taylor import PathTaylor
-from scrapl_optim._importance.problem import check_controls
+from scrapl_optim._validation import check_controls
 
 Derivatives = tuple[int, Tensor, Tensor]
 """Path, slope (B, U) and Hessian (B, U, U)."""

@@ -166,7 +166,7 @@ def settings_of_user(a: argparse.Namespace, length: Length) -> dict[str, Any]:
     for name in _CHOICE:
         if getattr(a, name) is not None:
             raise ValueError(
-                f"Invalid {option(name)}: no settings are chosen with --J; expected one of both; leave one out"
+                f"Invalid {option(name)}: with --J no settings are chosen; expected one of both; leave one out"
             )
     if a.Q is not None and len(a.Q) > 2:
         raise ValueError(f"Invalid --Q: {' '.join(map(str, a.Q))}; expected Q1 or Q1 Q2")

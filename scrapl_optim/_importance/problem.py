@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from scrapl_optim._importance.checks import as_list, check_takes
 from scrapl_optim._importance.derivatives import couples_examples, path_derivatives
-from scrapl_optim._validation import as_n_paths, refuse_paths
+from scrapl_optim._validation import as_n_paths, check_controls, refuse_paths
 
 _RANDOM_IN_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
 
@@ -78,29 +78,6 @@ def check_problem(
         check_repeats("synthesizer", lambda: problem.synth(controls, batch))
         check_coupling(problem, batch, controls, paths[0], seed)
     return [theta.detach() for theta in thetas]
-
-
-def check_controls(thetas: Sequence[Tensor]) -> None:
-    """Raise unless all controls have shape (B, U) with one U, are floating and finite."""
-    for theta in thetas:
-        if not isinstance(theta, Tensor):
-            raise TypeError(
-                f"Invalid controls: the encoder returned {type(theta).__name__}; expected a tensor (B, U)"
-            )
-        if theta.ndim != 2 or theta.shape[1] == 0 or not theta.is_floating_point():
-            raise ValueError(
-                f"Invalid controls: the encoder returned shape {tuple(theta.shape)}, {theta.dtype}; expected a "
-                "floating tensor of shape (B, U)"
-            )
-        if theta.shape[1] != thetas[0].shape[1]:
-            raise ValueError(
-                f"Invalid controls: the encoder returned {thetas[0].shape[1]} for the first batch and "
-                f"{theta.shape[1]} for another; expected one number U for all"
-            )
-        if not bool(theta.isfinite().all()):
-            raise ValueError(
-                "Invalid controls: the encoder returned an inf or a NaN; expected finite ones; check weights and data"
-            )
 
 
 def check_mode(name: str, function: Callable[..., Any]) -> None:

@@ -122,15 +122,6 @@ def bytes_taken(param: Tensor, group: dict[str, Any], has_sum: bool) -> tuple[in
     return row, as_real(part).numel() * layout.dtype.itemsize if has_sum else 0
 
 
-def bytes_text(n_bytes: int) -> str:
-    """Return a number of bytes with its decimal unit, as in "22.7 GB"."""
-    value, units = float(n_bytes), iter(("bytes", "kB", "MB", "GB", "TB", "PB"))
-    unit = next(units)
-    while value >= 999.5 and unit != "PB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.3g} {unit}"
-
-
 def get_row(state: State, names: tuple[str, ...], path: int) -> Row:
     """Return the parts of a path's row by name; those that the state lacks are left out."""
     return {name: state[f"{name}.{path}"] for name in names if f"{name}.{path}" in state}
