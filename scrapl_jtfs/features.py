@@ -92,8 +92,8 @@ class Features:
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the last axes: "path", and "row" and "frame" where they were kept."""
-        kept = (("row", self.row_frequencies), ("frame", self.frame_times))
-        return ("path", *(name for name, axis in kept if axis is not None))
+        axes = (("row", self.row_frequencies), ("frame", self.frame_times))
+        return ("path", *(name for name, axis in axes if axis is not None))
 
     def __repr__(self) -> str:
         hertz, second = units(self.paths[0].sample_rate)

@@ -195,7 +195,7 @@ def importance(
         with reporter(progress) as report:
             meter = _Meter(report, len(chosen) * (len(batches) + len(groups) * n_controls))
             derivatives = KnownDerivatives(problem, meter.derivatives)
-            found = [
+            results = [
                 theta_importance(
                     problem.controls, problem.sounds, problem.loss, group, problem.weights, loss_fn.jtfs.n_paths,
                     method=method, paths=chosen, derivatives=derivatives, seed=seed, check=group is batches,
@@ -203,13 +203,13 @@ def importance(
                 )
                 for group in groups
             ]  # fmt: skip
-    pis = [_probabilities(one, chosen) for one in found]
+    pis = [_probabilities(one, chosen) for one in results]
     count = 1 if loss_fn.reduction == "sum" else math.prod(data.target.shape[:-1])
     return Importance(
         probs=pis[0],
-        importance=found[0].importance / count,
-        residual=found[0].residual,
-        tolerance=found[0].tolerance,
+        importance=results[0].importance / count,
+        residual=results[0].residual,
+        tolerance=results[0].tolerance,
         n_examples=len(data),
         halves=torch.stack(pis[1:]) if len(pis) > 1 else None,
         paths=tuple(loss_fn.jtfs.paths[p] for p in chosen),
@@ -262,10 +262,10 @@ def _halved(data: Batch, seed: int) -> list[Batch]:
     return [data.rows(half.to(data.x.device)) for half in order.tensor_split(2)]
 
 
-def _probabilities(found: ThetaImportance, chosen: list[int]) -> Tensor:
+def _probabilities(result: ThetaImportance, chosen: list[int]) -> Tensor:
     """Return pi, 0 outside of the chosen paths."""
-    importance = torch.zeros_like(found.importance)
-    importance[:, chosen] = found.importance[:, chosen]
+    importance = torch.zeros_like(result.importance)
+    importance[:, chosen] = result.importance[:, chosen]
     return probabilities(importance)
 
 

@@ -87,8 +87,8 @@ class PathSampler:
         True
         >>> sampler.weight(1)
         0.6666666666666666
-        >>> kept = PathSampler([0.2, 0.5, 0.3], paths=[0, 2])
-        >>> kept.probs, kept.n_paths
+        >>> sampler = PathSampler([0.2, 0.5, 0.3], paths=[0, 2])
+        >>> sampler.probs, sampler.n_paths
         (array([0.4, 0. , 0.6]), 3)
 
     Source: SCRAPL, Algorithm 1 (the draw of :math:`p` according to :math:`\pi`) and Section 3.4; Salmon

@@ -147,18 +147,20 @@ def warn_of_load() -> None:
         say(f"warning: the load average is {load:.1f} before the start; timings need a quiet machine", sys.stderr)
 
 
-def guarded(run: Callable[[], object], kept: str, without_picture: str = "everything else is written") -> int:
+def guarded(
+    run: Callable[[], object], after_interruption: str, without_picture: str = "everything else is written"
+) -> int:
     """Run a benchmark; returns the exit code, having said what went wrong.
 
     Args:
         run: the benchmark.
-        kept: what to say after an interruption.
+        after_interruption: what to say after an interruption.
         without_picture: what to say where only the picture failed.
     """
     try:
         run()
     except KeyboardInterrupt:
-        say(f"\nInterrupted. {kept}", sys.stderr)
+        say(f"\nInterrupted. {after_interruption}", sys.stderr)
         return 130
     except PictureError as error:
         say(f"error: {error}; {without_picture}", sys.stderr)

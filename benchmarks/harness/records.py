@@ -68,8 +68,8 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 
 def percentiles(values: Sequence[float], **at: float) -> dict[str, float]:
     """Summarise timings by their "median", the percentiles asked for by name (q1=25), and their number "n"."""
-    found = np.percentile(np.asarray(values, dtype=float), [50, *at.values()]).tolist()
-    return {**dict(zip(("median", *at), found, strict=True)), "n": len(values)}
+    values_at = np.percentile(np.asarray(values, dtype=float), [50, *at.values()]).tolist()
+    return {**dict(zip(("median", *at), values_at, strict=True)), "n": len(values)}
 
 
 def mean_error(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -86,10 +86,10 @@ def plus_minus(values: dict[str, Any], key: str, sign: str = "") -> str:
     return f"{values['mean']:{sign}.1f}" + ("" if values[key] is None else f" ± {values[key]:.1f}")
 
 
-def relative_distance(found: ArrayLike, expected: ArrayLike) -> float:
-    """Return ||found - expected|| / ||expected|| in double precision; zero over zero is zero."""
+def relative_distance(computed: ArrayLike, expected: ArrayLike) -> float:
+    """Return ||computed - expected|| / ||expected|| in double precision; zero over zero is zero."""
     b = np.asarray(expected, dtype=np.float64)
-    distance, norm = float(np.linalg.norm(np.asarray(found, dtype=np.float64) - b)), float(np.linalg.norm(b))
+    distance, norm = float(np.linalg.norm(np.asarray(computed, dtype=np.float64) - b)), float(np.linalg.norm(b))
     if distance == 0.0:
         return 0.0
     return distance / norm if norm else math.inf
@@ -127,19 +127,21 @@ class Records:
 
         def fits(record: dict[str, Any]) -> bool:
             return all(
-                record.get(name) in wanted if isinstance(wanted, list) else record.get(name) == wanted
-                for name, wanted in fields.items()
+                record.get(name) in value if isinstance(value, list) else record.get(name) == value
+                for name, value in fields.items()
             )
 
         return Records([record for record in self.records if fits(record)])
 
     def values(self, key: str) -> dict[Any, float]:
         """Median seconds, or bytes, by a field; the mean where several records share a value of it."""
-        found: dict[Any, list[float]] = {}
+        by_key: dict[Any, list[float]] = {}
         for record in self.records:
             value = record["seconds"]["median"] if "seconds" in record else float(record["bytes"])
-            found.setdefault(record[key], []).append(value)
-        return {name: float(np.mean(found[name])) for name in sorted(found, key=lambda name: (name is None, name))}
+            by_key.setdefault(record[key], []).append(value)
+        return {
+            name: float(np.mean(by_key[name])) for name in sorted(by_key, key=lambda name: (name is None, name))
+        }
 
     def mean(self, key: str = "path") -> float | None:
         """Mean over the values of a field, None where there are none."""

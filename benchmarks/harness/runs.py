@@ -149,11 +149,11 @@ def by_arm(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 def paired(results: Sequence[Result], reference: Sequence[Result], measure: str) -> dict[str, Any]:
     """Summarise differences of test errors, seed by seed, over the seeds that both have."""
-    wanted = {result["seed"]: result["test"][measure] for result in reference}
+    of_reference = {result["seed"]: result["test"][measure] for result in reference}
     differences = {
-        str(result["seed"]): result["test"][measure] - wanted[result["seed"]]
+        str(result["seed"]): result["test"][measure] - of_reference[result["seed"]]
         for result in sorted(results, key=lambda result: result["seed"])
-        if result["seed"] in wanted
+        if result["seed"] in of_reference
     }
     if not differences:
         return {"n": 0, "differences": {}}

@@ -132,13 +132,13 @@ def draw_histories(
 def draw_differences(
     axes: Axes, differences: dict[str, dict[str, Any]], reaches: dict[str, float | None], looks: dict[str, Look]
 ) -> None:
-    """Draw what `runs.paired` found: a dot for each seed, beside them the mean with a bar of this reach."""
-    for position, (name, found) in enumerate(differences.items()):
-        values, color = list(found["differences"].values()), looks[name].color
+    """Draw what `runs.paired` returns: a dot for each seed, beside them the mean with a bar of this reach."""
+    for position, (name, comparison) in enumerate(differences.items()):
+        values, color = list(comparison["differences"].values()), looks[name].color
         axes.plot([position] * len(values), values, looks[name].marker, ls="", color=color, ms=4, alpha=0.5)
         if values:
             bar: dict[str, Any] = {"fmt": "_", "color": color, "ms": 12, "capsize": 4}
-            axes.errorbar(position + 0.2, found["mean"], reaches[name] or 0.0, **bar)
+            axes.errorbar(position + 0.2, comparison["mean"], reaches[name] or 0.0, **bar)
     axes.axhline(0.0, color="0.6", lw=0.8)
     axes.set_xlim(-0.5, max(len(differences), 1) - 0.5)
 

@@ -58,8 +58,8 @@ def _frame_places(geometry: Geometry, path: Path) -> NDArray[np.int64]:
     log2_stride = time.log2_stride  # order 1 is averaged locally in any case
     if path.j2 is not None and time.averaging != "local":
         log2_stride = path.j2
-    kept = geometry.kept_frames(log2_stride)
-    return np.arange(kept.start, kept.stop) * 2**log2_stride - geometry.pad_left
+    frames = geometry.kept_frames(log2_stride)
+    return np.arange(frames.start, frames.stop) * 2**log2_stride - geometry.pad_left
 
 
 class Axis(NamedTuple):

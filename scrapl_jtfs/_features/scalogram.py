@@ -65,8 +65,8 @@ def scalogram(jtfs: JTFSPath, x: Tensor, hop: int | None = None) -> Scalogram:
         padded = scattering.reflect(flat, geometry)
         budget = first_layer_budget(padded, jtfs.memory)
         u1 = scattering.sampled_scalogram(jtfs._filters, padded, log2_hop, budget).flip(-2)
-    kept = geometry.kept_frames(log2_hop)
-    samples = np.arange(kept.start, kept.stop) * 2**log2_hop - geometry.pad_left
+    frames = geometry.kept_frames(log2_hop)
+    samples = np.arange(frames.start, frames.stop) * 2**log2_hop - geometry.pad_left
     frequencies = torch.from_numpy(wavelet_frequencies(jtfs)[:-1].copy())
     values, times = u1.reshape(*batch_shape, *u1.shape[1:]), torch.from_numpy(samples / jtfs.sample_rate)
     return Scalogram(values, frequencies, times, jtfs.sample_rate)

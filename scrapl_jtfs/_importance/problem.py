@@ -248,9 +248,9 @@ class KnownDerivatives:
         if missing:
             problem = self._problem
             series = PathTaylor(problem.loss_fn, lambda t: problem.sounds(t, batch), theta, batch.target, missing)
-            for found in series.iter_derivatives(missing):
-                known[found[0]] = found
-                self._advance(found[0])
+            for derivatives in series.iter_derivatives(missing):
+                known[derivatives[0]] = derivatives
+                self._advance(derivatives[0])
         return iter([known[p] for p in paths])
 
 

@@ -41,16 +41,16 @@ def first_layer_budget(padded: Tensor, memory: int | None) -> Budget:
         memory: bytes, or None for the default.
     """
     memory = allowed_memory(padded, memory)
-    kept = memory // 2 if padded.requires_grad and torch.is_grad_enabled() else 0
+    saved = memory // 2 if padded.requires_grad and torch.is_grad_enabled() else 0
     longest = 2 * padded.shape[-1] * padded.element_size()
-    return Budget(max(memory // 8, _FEWEST_FFTS_AT_ONCE * longest), kept)
+    return Budget(max(memory // 8, _FEWEST_FFTS_AT_ONCE * longest), saved)
 
 
 def second_layer_budget(x: Tensor, memory: int | None, n_calls: int) -> Budget:
     """Return the budget of one of ``n_calls`` second layers, which work in small chunks that stay in cache."""
     memory = allowed_memory(x, memory)
-    kept = memory // 2 if x.requires_grad and torch.is_grad_enabled() else 0
-    return Budget(memory // 32, kept // n_calls)
+    saved = memory // 2 if x.requires_grad and torch.is_grad_enabled() else 0
+    return Budget(memory // 32, saved // n_calls)
 
 
 def allowed_memory(x: Tensor, memory: int | None) -> int:

@@ -180,8 +180,8 @@ def significant_band(response: FloatArray, max_bins: int) -> Band:
     n = len(response)
     peak = int(np.argmax(np.abs(response)))
     centred = np.roll(response, n // 2 - peak)
-    kept = np.flatnonzero(np.abs(centred) > _NEGLIGIBLE * np.abs(response[peak]))
-    low, high = int(kept[0]), int(kept[-1]) + 1
+    support = np.flatnonzero(np.abs(centred) > _NEGLIGIBLE * np.abs(response[peak]))
+    low, high = int(support[0]), int(support[-1]) + 1
     while high - low > max_bins:
         if abs(centred[low]) <= abs(centred[high - 1]):
             low += 1

@@ -1,7 +1,7 @@
 """One layer of a scattering transform, y -> B |A y| with linear A and B, a chunk at a time.
 
 |A y| holds all rows at their full rates and is far larger than y and B |A y|. It is computed a chunk at a time,
-and again in the backward pass as far as A y was not kept, so that memory is bounded and mostly stays in cache.
+and again in the backward pass as far as A y was not saved, so that memory is bounded and mostly stays in cache.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _ScatteringLayer(Function):
         outputs: list[list[Tensor]] = [[] for _ in layers]
         bits = torch.finfo(xs[0].dtype).bits
         room = min(differentiated * sum(layer.size for layer in layers), budget.keep * 8 // bits)
-        kept = _KeptPlanes(xs[0].new_empty(room, dtype=torch.float64 if bits == 64 else torch.float32))
+        saved = _KeptPlanes(xs[0].new_empty(room, dtype=torch.float64 if bits == 64 else torch.float32))
         for part in batch_chunks(xs[0].shape[0], budget.items_at_once(first.size, xs[0]), differentiated):
             y = first(*(x[part] for x in xs))
             active = differentiated - part.start
@@ -92,12 +92,12 @@ class _ScatteringLayer(Function):
                     u = modulus(z, layer.epsilon)
                     chunks.append(layer.synthesis(u))
                     items = max(0, min(active - chunk.start, z.shape[0]))
-                    planes = kept.take(items * layer.size)
+                    planes = saved.take(items * layer.size)
                     if planes is not None:
                         # z / rho, the gradient of the modulus
                         rho = rho_(u[:items], layer.epsilon).unsqueeze(1)
                         torch.div(z[:items], rho, out=planes.view(z[:items].shape))
-        return *(torch.cat(chunks) if len(chunks) > 1 else chunks[0] for chunks in outputs), kept.numbers
+        return *(torch.cat(chunks) if len(chunks) > 1 else chunks[0] for chunks in outputs), saved.numbers
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -110,8 +110,8 @@ class _ScatteringLayer(Function):
     @staticmethod
     @in_full_precision
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        *xs, kept = ctx.saved_tensors
-        grads = pull_back(ctx.first, ctx.layers, ctx.budget, ctx.differentiated, xs, grad_outputs[:-1], kept)
+        *xs, saved = ctx.saved_tensors
+        grads = pull_back(ctx.first, ctx.layers, ctx.budget, ctx.differentiated, xs, grad_outputs[:-1], saved)
         return None, None, None, None, *grads
 
     @staticmethod
@@ -133,8 +133,8 @@ class _ScatteringLayer(Function):
         flat = [merge_mapped(x, dim, info.batch_size) for x, dim in zip(xs, in_dims[4:], strict=True)]
         n = differentiated * info.batch_size
         outputs = scattering_layer(first, layers, budget, *flat, differentiated=n)
-        nothing_kept = outputs[0].new_empty(0, info.batch_size)
-        return (*(split_mapped(y, info.batch_size) for y in outputs), nothing_kept), (1,) * (len(outputs) + 1)
+        nothing_saved = outputs[0].new_empty(0, info.batch_size)
+        return (*(split_mapped(y, info.batch_size) for y in outputs), nothing_saved), (1,) * (len(outputs) + 1)
 
 
 def pull_back(
@@ -144,7 +144,7 @@ def pull_back(
     differentiated: int,
     xs: Sequence[Tensor],
     grads: Sequence[Tensor | None],
-    kept: Tensor,
+    saved: Tensor,
 ) -> tuple[Tensor, ...]:
     """Map gradients of the outputs of :func:`scattering_layer` to those of its inputs.
 
@@ -155,13 +155,13 @@ def pull_back(
         differentiated: items of the batch, from the first on; the others' gradient is zero.
         xs: the inputs.
         grads: for each layer the gradient of its output, None for zero.
-        kept: what the forward pass kept of A y / rho.
+        saved: what the forward pass saved of A y / rho.
     """
     # Chunks are written in place, which can be done neither differentiably nor under a vmap.
     if torch.is_grad_enabled() or inside_vmap():
         results = _pull_back(first, layers, differentiated, xs, grads)
     else:
-        results = _pull_back_chunks(first, layers, budget, differentiated, xs, grads, _KeptPlanes(kept))
+        results = _pull_back_chunks(first, layers, budget, differentiated, xs, grads, _KeptPlanes(saved))
     missing = xs[0].shape[0] - results[0].shape[0]
     if missing:
         results = tuple(torch.cat([g, g.new_zeros(missing, *g.shape[1:])]) for g in results)
@@ -193,7 +193,7 @@ def _pull_back_chunks(
     differentiated: int,
     xs: Sequence[Tensor],
     grads: Sequence[Tensor | None],
-    kept: _KeptPlanes,
+    saved: _KeptPlanes,
 ) -> tuple[Tensor, ...]:
     """Compute the same a chunk at a time, the chunks being those of the forward pass."""
     results: list[tuple[Tensor, ...]] = []
@@ -208,7 +208,7 @@ def _pull_back_chunks(
             for chunk in batch_chunks(n, budget.items_at_once(layer.size, y), active):
                 if chunk.start >= active:
                     break
-                planes = kept.take(y[chunk].shape[0] * layer.size)
+                planes = saved.take(y[chunk].shape[0] * layer.size)
                 if grad is None:
                     continue
                 grad_u = layer.synthesis.adjoint(grad[items][chunk])[0].unsqueeze(1)
@@ -224,7 +224,7 @@ def _pull_back_chunks(
 
 
 class _KeptPlanes:
-    """Planes kept for the backward pass, in one block: as many of the first chunks as it holds.
+    """Planes saved for the backward pass, in one block: as many of the first chunks as it holds.
 
     Args:
         numbers: the block.
@@ -235,7 +235,7 @@ class _KeptPlanes:
         self._used = 0
 
     def take(self, size: int) -> Tensor | None:
-        """Return room for the next chunk, None where it and all that follow are not kept."""
+        """Return room for the next chunk, None where it and all that follow are not saved."""
         begin, self._used = self._used, self._used + size
         return self.numbers[begin : self._used] if self._used <= self.numbers.numel() else None
 

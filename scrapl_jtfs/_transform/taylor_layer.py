@@ -99,8 +99,8 @@ class _TaylorLayer(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         xs = ctx.saved_tensors
         n = xs[0].shape[0] // ctx.series.n_inputs
-        nothing_kept = xs[0].new_empty(0).real
-        grads = pull_back(ctx.first, ctx.layers, ctx.budget, n, xs, grad_outputs, nothing_kept)
+        nothing_saved = xs[0].new_empty(0).real
+        grads = pull_back(ctx.first, ctx.layers, ctx.budget, n, xs, grad_outputs, nothing_saved)
         return None, None, None, None, *grads
 
 

@@ -105,7 +105,7 @@ def read_pair(a: argparse.Namespace) -> Pair:
     files = (a.a, a.b)
     formats = [read_format(file, a.start) for file in files]
     rate = a.rate or max(_MIN_RATE, min(_USUAL_RATE, *(each.rate for each in formats)))
-    left = [found.seconds - a.start for found in formats]
+    left = [recording.seconds - a.start for recording in formats]
     seconds = min(a.seconds, (min if a.length == "shorter" else max)(left))
     n_samples = max(MIN_SAMPLES, round(seconds * rate))
     sounds = [read_sound(file, rate, n_samples, a.start) for file in files]

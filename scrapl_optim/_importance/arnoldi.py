@@ -72,7 +72,7 @@ class Arnoldi:
             # On the CPU, whatever the default device and the weights', so that a seed means the same everywhere.
             start = torch.randn(encoder.n_weights, generator=generator, dtype=torch.float64, device="cpu")
             try:
-                found = dominant_eigenvalue(
+                eigenvalue = dominant_eigenvalue(
                     encoder.matrix(problem.batches, scaled, u),
                     start.to(encoder.device, encoder.dtype),
                     tolerance=self.tolerance,
@@ -85,6 +85,6 @@ class Arnoldi:
                 ) from error
             finally:
                 encoder.forget()
-            return found._replace(value=found.value * scale)
+            return eigenvalue._replace(value=eigenvalue.value * scale)
 
         search.find_one_by_one(paths, value)

@@ -57,8 +57,8 @@ def dominant_eigenvalue(
     Example:
         >>> import torch
         >>> matrix = torch.diag(torch.tensor([1.0, -3.0, 2.9], dtype=torch.float64))
-        >>> found = dominant_eigenvalue(lambda v: matrix @ v, torch.ones(3, dtype=torch.float64))
-        >>> round(found.value.real, 6), found.converged
+        >>> eigenvalue = dominant_eigenvalue(lambda v: matrix @ v, torch.ones(3, dtype=torch.float64))
+        >>> round(eigenvalue.value.real, 6), eigenvalue.converged
         (-3.0, True)
 
     Source: W. E. Arnoldi, Quart. Appl. Math. 9 (1951); SCRAPL, equation (12).
@@ -68,9 +68,9 @@ def dominant_eigenvalue(
     projected = np.zeros((max_basis + 1, max_basis))
     for n_products in range(1, max_products + 1):
         norm, rest = _extend(product, basis, projected)
-        found, ritz = _estimate(projected, len(basis), norm, n_products, start, tolerance)
-        if found.converged or n_products == max_products:
-            return found
+        eigenvalue, ritz = _estimate(projected, len(basis), norm, n_products, start, tolerance)
+        if eigenvalue.converged or n_products == max_products:
+            return eigenvalue
         if len(basis) == max_basis:
             basis = _restart(basis, projected, ritz)
         basis.append(rest / norm)
@@ -122,16 +122,16 @@ def _restart(basis: list[Tensor], projected: np.ndarray, ritz: tuple[np.ndarray,
     values, vectors = ritz
     size = len(basis)
     order = np.argsort(-np.abs(values), kind="stable")
-    kept = np.isin(values, [v for i in order[: size // 2] for v in (values[i], values[i].conjugate())])
-    kept = kept if kept.sum() < size else np.isin(np.arange(size), order[:1])
-    parts = np.concatenate([np.real(vectors[:, kept]), np.imag(vectors[:, kept])], 1)
+    leading = np.isin(values, [v for i in order[: size // 2] for v in (values[i], values[i].conjugate())])
+    leading = leading if leading.sum() < size else np.isin(np.arange(size), order[:1])
+    parts = np.concatenate([np.real(vectors[:, leading]), np.imag(vectors[:, leading])], 1)
     directions, singular, _ = np.linalg.svd(parts, full_matrices=False)
     rotation = directions[:, singular > singular[0] * 1e-10]
-    n_kept = rotation.shape[1]
+    n_leading = rotation.shape[1]
     inner, coupling = rotation.T @ projected[:size, :size] @ rotation, projected[size, size - 1] * rotation[-1]
     projected[:] = 0.0
-    projected[:n_kept, :n_kept], projected[n_kept, :n_kept] = inner, coupling
-    return [_combine(basis, rotation[:, i]) for i in range(n_kept)]
+    projected[:n_leading, :n_leading], projected[n_leading, :n_leading] = inner, coupling
+    return [_combine(basis, rotation[:, i]) for i in range(n_leading)]
 
 
 def _orthogonalize(vector: Tensor, basis: list[Tensor]) -> tuple[np.ndarray, Tensor]:

@@ -140,14 +140,14 @@ def check_derivatives(
     theta = theta if dtype is None else theta.to(dtype)
     expected = path_derivatives(problem.loss(batch, path), theta)
     its_path, *computed = next(iter(derivatives(theta, batch, [path])))
-    for name, found, reference in zip(expected._fields, computed, expected, strict=True):
-        if its_path != path or found.shape != reference.shape:
+    for name, derivative, reference in zip(expected._fields, computed, expected, strict=True):
+        if its_path != path or derivative.shape != reference.shape:
             raise ValueError(
-                f"Invalid derivatives: path {its_path} with a {name} of shape {tuple(found.shape)}; expected path "
-                f"{path} with {tuple(reference.shape)}"
+                f"Invalid derivatives: path {its_path} with a {name} of shape {tuple(derivative.shape)}; expected "
+                f"path {path} with {tuple(reference.shape)}"
             )
         largest = float(reference.abs().max())
-        error = float((found.to(reference) - reference).abs().max())
+        error = float((derivative.to(reference) - reference).abs().max())
         if not error <= 1e-3 * largest:
             raise RuntimeError(
                 f"Invalid derivatives: the {name} of path {path} is off by {error:.2g}; expected that of double "

@@ -100,10 +100,10 @@ class SharedSubspace:
                 search.advance("subspace")
             for i, (p, scale) in enumerate(paths):
                 value, residual, _ = subspace.value(i)
-                found = Eigenvalue(value, residual, 0, residual <= self.tolerance)
-                if not found.converged:
-                    found = subspace.refined(i, self.max_products, self.max_basis)
-                search.keep(p, u, found._replace(value=found.value * scale))
+                eigenvalue = Eigenvalue(value, residual, 0, residual <= self.tolerance)
+                if not eigenvalue.converged:
+                    eigenvalue = subspace.refined(i, self.max_products, self.max_basis)
+                search.keep(p, u, eigenvalue._replace(value=eigenvalue.value * scale))
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; look into the encoder, by control {u}") from error
 
@@ -226,11 +226,11 @@ class Subspace:
             self._explore(path, start.to(self._basis))
         open_ = list(range(self.n_paths))
         while open_:
-            found = {p: self.value(p) for p in open_}
-            open_ = [p for p in open_ if found[p][1] > self._tolerance]
+            values = {p: self.value(p) for p in open_}
+            open_ = [p for p in open_ if values[p][1] > self._tolerance]
             yield 1 - len(open_) / self.n_paths
             before = self.size
-            for p in self._worst({p: found[p] for p in open_}):
+            for p in self._worst({p: values[p] for p in open_}):
                 value, residual, x = self.value(p)
                 if residual > self._tolerance and self.size < self._max_size:
                     self._add(self._residual(p, value, x))
@@ -314,12 +314,14 @@ class Subspace:
     def _vanishes(self, path: int) -> bool:
         return not (self._c.slope[path].any() or self._c.hessian[path].any())
 
-    def _worst(self, found: dict[int, tuple[complex, float, np.ndarray]]) -> list[int]:
+    def _worst(self, values: dict[int, tuple[complex, float, np.ndarray]]) -> list[int]:
         """Choose a few paths whose residuals are large and point in different directions."""
-        paths = [p for p, (value, residual, _) in found.items() if value and np.isfinite(residual)]
+        paths = [p for p, (value, residual, _) in values.items() if value and np.isfinite(residual)]
         if not paths:
             return []
-        left = np.array([self._sketched_residual(p, found[p][0], found[p][2]) / abs(found[p][0]) for p in paths])
+        left = np.array(
+            [self._sketched_residual(p, values[p][0], values[p][2]) / abs(values[p][0]) for p in paths]
+        )
         chosen: list[int] = []
         while len(chosen) < min(_N_CHOSEN, len(paths)):
             norms = np.linalg.norm(left, axis=1)
@@ -398,5 +400,5 @@ def _principal(vectors: Tensor, n: int) -> Tensor:
     norms = torch.linalg.vector_norm(vectors, dim=1)
     unit = vectors[norms > 0] / norms[norms > 0, None]
     values, weights = torch.linalg.eigh((unit @ unit.T).double())
-    kept = values.flip(0) > 1e-4 * values.max() if len(values) else values > 0
-    return weights.flip(1)[:, kept][:, : max(1, n)].T.to(unit) @ unit
+    large = values.flip(0) > 1e-4 * values.max() if len(values) else values > 0
+    return weights.flip(1)[:, large][:, : max(1, n)].T.to(unit) @ unit

@@ -148,23 +148,23 @@ def drawn_paths(state: State) -> list[int]:
 def check_param(state: State, param: Tensor, layout: RowLayout) -> None:
     """Raise if the parameter has another shape, dtype or device than its state was made for."""
     tensors = {k: v for k, v in state.items() if k == "saga_sum" or row_part(k) in ("update", "rms")}
-    for key, kept in itertools.islice(tensors.items(), 2):
+    for key, tensor in itertools.islice(tensors.items(), 2):
         is_row = key != "saga_sum"
         form = dict(layout.tensors).get(row_part(key) or "")
         if is_row and (form is None or not form.whole):
             continue
-        moved = kept.device != param.device and not (is_row and layout.formats.host)
-        if moved or kept.dtype != layout.dtype or kept.shape != as_real(param.detach()).shape:
+        moved = tensor.device != param.device and not (is_row and layout.formats.host)
+        if moved or tensor.dtype != layout.dtype or tensor.shape != as_real(param.detach()).shape:
             raise RuntimeError(
                 f"Invalid parameter: now {tuple(param.shape)}, {param.dtype} on {param.device}; expected "
-                f"{tuple(kept.shape)}, {kept.dtype} on {kept.device}, as its state {key!r}; cast or move the "
-                "model before the first step; later, optimizer.load_state_dict(optimizer.state_dict()) takes the "
+                f"{tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}, as its state {key!r}; cast or move "
+                "the model before the first step; later, optimizer.load_state_dict(optimizer.state_dict()) takes the "
                 "state along, but not to another shape"
             )
 
 
 def check_layout(state: State, param: Tensor, group: dict[str, Any], layout: RowLayout) -> None:
-    """Raise if ``path_adam``, ``saga`` or ``storage``, or the parameter, do not fit what is kept."""
+    """Raise if ``path_adam``, ``saga`` or ``storage``, or the parameter, do not fit what is tensor."""
     if "saga_sum" not in state and keeps_sum(group):
         raise RuntimeError(
             f"Invalid saga: {group['saga']}; expected 0, since the sum over paths is kept only if saga > 0 when "

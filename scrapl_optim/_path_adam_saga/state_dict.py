@@ -183,19 +183,19 @@ def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], 
     n_paths = group["n_paths"]
     layout = row_layout(param, group, "saga_sum" in saved)
     shape = tuple(as_real(param.detach()).shape)
-    kept: dict[str, tuple[int, ...]] = {"step": (n_paths,), "scale": (n_paths,)}
+    expected_shapes: dict[str, tuple[int, ...]] = {"step": (n_paths,), "scale": (n_paths,)}
     if "saga_sum" in saved or keeps_sum(group):
-        kept["saga_sum"] = shape
-    _check_shapes(saved, kept, param_id, n_paths, param)
-    _check_numbers({key: saved[key] for key in kept}, param_id)
+        expected_shapes["saga_sum"] = shape
+    _check_shapes(saved, expected_shapes, param_id, n_paths, param)
+    _check_numbers({key: saved[key] for key in expected_shapes}, param_id)
     if layout.names:
         shapes = {name: tuple(part.shape) for name, part in _meta_row(layout, param).items()}
         for path in drawn_paths({"step": saved["step"].cpu()}):
             rows = {f"{name}.{path}": shapes[name] for name in layout.names}
             _check_shapes(saved, rows, param_id, n_paths, param)
             _check_numbers({key: saved[key] for key in rows}, param_id)
-            kept |= rows
-    return {key: saved[key] for key in kept}
+            expected_shapes |= rows
+    return {key: saved[key] for key in expected_shapes}
 
 
 def _meta_row(layout: RowLayout, param: Tensor) -> dict[str, Tensor]:
@@ -296,9 +296,9 @@ def _check_group(optimizer: Optimizer, saved: dict[str, Any], index: int) -> Non
         raise type(error)(f"{error}; look into parameter group {index} of the loaded state dict") from None
 
 
-def _check_numbers(kept: dict[str, Tensor], param_id: Any) -> None:
+def _check_numbers(saved: dict[str, Tensor], param_id: Any) -> None:
     """Raise ValueError if a tensor of a parameter's state, of the right shape, holds what no step leaves."""
-    for key, tensor in kept.items():
+    for key, tensor in saved.items():
         expected = _unfit(key, local(tensor))
         if expected is not None:
             kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"

@@ -117,12 +117,12 @@ def assert_statistically_unbiased(
     check_false_alarm(false_alarm)
     check_tolerances(rtol)
     n_draws = as_int(n_draws, "n_draws")
-    wanted = read_target(target)
-    n_sides = (2 if bounds is None else 4) * max(1, wanted.flat.numel())
+    target_numbers = read_target(target)
+    n_sides = (2 if bounds is None else 4) * max(1, target_numbers.flat.numel())
     log_term = math.log(n_sides / false_alarm)
     _check_enough(n_draws, log_term, bounds is not None, false_alarm)
-    limits = None if bounds is None else _read_bounds(bounds, wanted)
-    sums = _collect(draw, wanted, n_draws, limits, rtol)
+    limits = None if bounds is None else _read_bounds(bounds, target_numbers)
+    sums = _collect(draw, target_numbers, n_draws, limits, rtol)
     mean = sums.first / n_draws
     threshold = math.sqrt(2 * log_term)
     if limits is None:
@@ -138,9 +138,9 @@ def assert_statistically_unbiased(
     alarms = (excess > 0) & ~dominated
     if bool(alarms.any()):
         worst = int(torch.where(alarms, excess / half_width.clamp_min(1e-300), -math.inf).argmax())
-        raise AssertionError(_explain(wanted, mean, half_width, alarms, worst, n_draws, false_alarm))
+        raise AssertionError(_explain(target_numbers, mean, half_width, alarms, worst, n_draws, false_alarm))
     if bool(dominated.any()):
-        raise ValueError(_refuse(wanted, sums, dominated, threshold, n_draws))
+        raise ValueError(_refuse(target_numbers, sums, dominated, threshold, n_draws))
     return half_width.max().item() if half_width.numel() else 0.0
 
 
@@ -155,66 +155,66 @@ def _check_enough(n_draws: int, log_term: float, bounded: bool, false_alarm: flo
         )
 
 
-def _read_bounds(bounds: Bounds, wanted: Numbers) -> tuple[Tensor, Tensor]:
+def _read_bounds(bounds: Bounds, target: Numbers) -> tuple[Tensor, Tensor]:
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise ValueError(f"Invalid bounds: {bounds!r}; expected a pair (low, high)")
-    low, high = (_read_bound(bound, wanted) for bound in bounds)
+    low, high = (_read_bound(bound, target) for bound in bounds)
     if not bool(((low <= high) & (high - low).isfinite()).all()):
         raise ValueError(f"Invalid bounds: {bounds}; expected finite numbers with low <= high")
     return low, high
 
 
-def _read_bound(bound: Estimate, wanted: Numbers) -> Tensor:
+def _read_bound(bound: Estimate, target: Numbers) -> Tensor:
     if isinstance(bound, (list, tuple)) or np.ndim(as_floats(bound, "bounds")) > 0:
-        return read_like(bound, "bounds", wanted).flat
-    return torch.full_like(wanted.flat, float(as_floats(bound, "bounds")))
+        return read_like(bound, "bounds", target).flat
+    return torch.full_like(target.flat, float(as_floats(bound, "bounds")))
 
 
 def _collect(
     draw: Callable[[int], Estimate],
-    wanted: Numbers,
+    target: Numbers,
     n_draws: int,
     limits: tuple[Tensor, Tensor] | None,
     rtol: float | None,
 ) -> _Sums:
-    first, second, largest = (torch.zeros_like(wanted.flat) for _ in range(3))
-    rounding = wanted.rounding
-    at_once = max(1, _ENTRIES_AT_ONCE // max(1, wanted.flat.numel()))
+    first, second, largest = (torch.zeros_like(target.flat) for _ in range(3))
+    rounding = target.rounding
+    at_once = max(1, _ENTRIES_AT_ONCE // max(1, target.flat.numel()))
     for begin in range(0, n_draws, at_once):
-        rows = [read_like(draw(i), f"draw({i})", wanted) for i in range(begin, min(begin + at_once, n_draws))]
-        found = torch.stack([row.flat for row in rows])
+        rows = [read_like(draw(i), f"draw({i})", target) for i in range(begin, min(begin + at_once, n_draws))]
+        draws = torch.stack([row.flat for row in rows])
         rounding = max(rounding, *(row.rounding for row in rows))
-        _check_draws(found, limits, wanted, begin, rounding)
-        deviations = found - wanted.flat
+        _check_draws(draws, limits, target, begin, rounding)
+        deviations = draws - target.flat
         first += deviations.sum(0)
         second += deviations.square().sum(0)
         largest = torch.maximum(largest, deviations.abs().amax(0))
-    tolerance = (rounding if rtol is None else float(rtol)) * wanted.largest(wanted.flat.abs())
+    tolerance = (rounding if rtol is None else float(rtol)) * target.largest(target.flat.abs())
     return _Sums(first, second, largest, tolerance)
 
 
 def _check_draws(
-    found: Tensor, limits: tuple[Tensor, Tensor] | None, wanted: Numbers, begin: int, rounding: float
+    draws: Tensor, limits: tuple[Tensor, Tensor] | None, target: Numbers, begin: int, rounding: float
 ) -> None:
     """Raise if a number of these draws, (draws, coordinates), is not finite or out of bounds."""
-    if not bool(found.isfinite().all()):
-        i, at = (~found.isfinite()).nonzero()[0].tolist()
-        raise AssertionError(f"draw {begin + i} is not finite: {wanted.name(at)} of {show(found[i])}")
+    if not bool(draws.isfinite().all()):
+        i, at = (~draws.isfinite()).nonzero()[0].tolist()
+        raise AssertionError(f"draw {begin + i} is not finite: {target.name(at)} of {show(draws[i])}")
     if limits is None:
         return
     low, high = limits
     slack = rounding * torch.maximum(low.abs(), high.abs())
-    outside = (found < low - slack) | (found > high + slack)
+    outside = (draws < low - slack) | (draws > high + slack)
     if bool(outside.any()):
         i, at = outside.nonzero()[0].tolist()
         raise ValueError(
-            f"Invalid draw {begin + i}: {found[i, at].item():.6g} in {wanted.name(at)}; expected a number in the "
+            f"Invalid draw {begin + i}: {draws[i, at].item():.6g} in {target.name(at)}; expected a number in the "
             f"bounds, [{low[at].item():.6g}, {high[at].item():.6g}]; give bounds that hold always"
         )
 
 
 def _explain(
-    wanted: Numbers,
+    target: Numbers,
     mean: Tensor,
     half_width: Tensor,
     alarms: Tensor,
@@ -222,20 +222,20 @@ def _explain(
     n_draws: int,
     false_alarm: float,
 ) -> str:
-    expected = wanted.flat[worst].item()
+    expected = target.flat[worst].item()
     return (
         f"biased: the mean of {n_draws} draws is not the target in {int(alarms.sum())} of {mean.numel()} "
-        f"coordinates\n  {wanted.name(worst)}: expected {expected:.3g} +- {half_width[worst].item():.2g}, "
+        f"coordinates\n  {target.name(worst)}: expected {expected:.3g} +- {half_width[worst].item():.2g}, "
         f"found {expected + mean[worst].item():.3g} (false alarms: {false_alarm:g})"
     )
 
 
-def _refuse(wanted: Numbers, sums: _Sums, dominated: Tensor, threshold: float, n_draws: int) -> str:
+def _refuse(target: Numbers, sums: _Sums, dominated: Tensor, threshold: float, n_draws: int) -> str:
     shares = torch.where(dominated, sums.largest.square() / sums.second, 0.0)
     worst = int(shares.argmax())
     share, limit = shares[worst].item(), _DOMINANCE**2 / threshold**6
     return (
-        f"Invalid draws: one of {n_draws} makes up {share:.2g} of the sum of squares in {wanted.name(worst)}; "
+        f"Invalid draws: one of {n_draws} makes up {share:.2g} of the sum of squares in {target.name(worst)}; "
         f"expected at most {limit:.2g}, as nothing follows where the mean hangs on rare large values; take "
         f"more (n_draws={math.ceil(n_draws * share / limit)} or so), give bounds=(low, high), or enumerate "
         "the paths with assert_unbiased"

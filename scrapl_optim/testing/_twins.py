@@ -117,17 +117,17 @@ def assert_matches_twin(
     for name, values in (("losses", losses), ("path_sequence", path_sequence)):
         if not hasattr(values, "gradient") and not hasattr(values, "__len__"):
             raise TypeError(f"Invalid {name}: a {type(values).__name__}; expected a sequence")
-    given = None if hasattr(losses, "gradient") else losses
-    if given is not None and len(given) != len(path_sequence):  # type: ignore[arg-type]
+    gradients = None if hasattr(losses, "gradient") else losses
+    if gradients is not None and len(gradients) != len(path_sequence):  # type: ignore[arg-type]
         raise ValueError(
-            f"Invalid losses: {len(given)} gradients for {len(path_sequence)} paths; expected one for each"  # type: ignore[arg-type]
+            f"Invalid losses: {len(gradients)} gradients for {len(path_sequence)} paths; expected one for each"  # type: ignore[arg-type]
         )
     w = torch.from_numpy(_start(losses, start)).to(dtype)
     params = _parameters(w, shapes)
     optimizer, twin = make_optimizer(params), make_twin(as_array(w))
     largest = w.abs().max().item() if w.numel() else 0.0
     for k, path in enumerate(path_sequence):
-        gradient = losses.gradient(w, path) if given is None else torch.from_numpy(as_array(given[k]))  # type: ignore
+        gradient = losses.gradient(w, path) if gradients is None else torch.from_numpy(as_array(gradients[k]))  # type: ignore
         if gradient.shape != w.shape:
             raise ValueError(
                 f"Invalid gradient of step {k + 1}: shape {tuple(gradient.shape)}; expected that of the weights, "
@@ -140,13 +140,13 @@ def assert_matches_twin(
         step(optimizer, path)
         twin.step(path, rounded)
         w = torch.cat([param.detach().flatten() for param in params]).reshape(w.shape)
-        expected, found = as_array(twin.w), as_array(w)
-        if expected.shape != found.shape:
-            raise ValueError(f"Invalid w of the twin: shape {expected.shape}; expected {found.shape}")
+        expected, actual = as_array(twin.w), as_array(w)
+        if expected.shape != actual.shape:
+            raise ValueError(f"Invalid w of the twin: shape {expected.shape}; expected {actual.shape}")
         largest = max(largest, float(np.abs(expected).max(initial=0.0)))
         allowed = atol + rtol * largest
-        if not np.all(np.abs(found - expected) <= allowed):
-            raise AssertionError(_explain(expected, found, rounded, path_sequence, k, allowed))
+        if not np.all(np.abs(actual - expected) <= allowed):
+            raise AssertionError(_explain(expected, actual, rounded, path_sequence, k, allowed))
 
 
 def _parameters(w: Tensor, shapes: Sequence[Sequence[int]] | None) -> list[Parameter]:
@@ -175,13 +175,13 @@ def _start(losses: Any, start: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
 
 def _explain(
     expected: npt.NDArray[np.float64],
-    found: npt.NDArray[np.float64],
+    actual: npt.NDArray[np.float64],
     gradient: npt.NDArray[np.float64],
     paths: Sequence[int],
     k: int,
     allowed: float,
 ) -> str:
-    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+    difference = np.nan_to_num(np.abs(actual - expected), nan=np.inf)
     worst = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
     before = [int(path) for path in paths[max(0, k - _PATHS_SHOWN) : k]]
     dots = "..., " * (k > _PATHS_SHOWN)
@@ -189,10 +189,10 @@ def _explain(
         [
             f"the optimizer parts from its twin at step {k + 1} of {len(paths)}, path {paths[k]}, after paths "
             f"[{dots}{', '.join(map(str, before))}]",
-            f"  weight {worst}: expected {expected[worst]:.6g}, found {found[worst]:.6g}, difference "
+            f"  weight {worst}: expected {expected[worst]:.6g}, found {actual[worst]:.6g}, difference "
             f"{difference[worst]:.3g} (allowed {allowed:.3g})",
             f"  expected {show(expected)}",
-            f"  found {show(found)}",
+            f"  found {show(actual)}",
             f"  gradient {show(gradient)}",
         ]
     )

@@ -83,34 +83,34 @@ def assert_unbiased(
     check_callable(estimate, "estimate")
     check_tolerances(rtol, atol)
     pi = as_distribution(probs)
-    wanted = read_target(target)
-    mean, size = torch.zeros_like(wanted.flat), torch.zeros_like(wanted.flat)
-    rounding = max(wanted.rounding, read(probs, "probs").rounding)
+    target_numbers = read_target(target)
+    mean, size = torch.zeros_like(target_numbers.flat), torch.zeros_like(target_numbers.flat)
+    rounding = max(target_numbers.rounding, read(probs, "probs").rounding)
     for path in np.flatnonzero(pi).tolist():
         prob = float(pi[path])
-        found = read_like(estimate(path), f"estimate({path})", wanted)
-        if not bool(found.flat.isfinite().all()):
-            where = wanted.name(int((~found.flat.isfinite()).nonzero()[0]))
-            raise AssertionError(f"the estimate of path {path} is not finite: {where} of {show(found.flat)}")
-        mean.add_(found.flat, alpha=prob)
-        size.add_(found.flat.abs(), alpha=prob)
-        rounding = max(rounding, found.rounding)
-    allowed = float(atol) + (rounding if rtol is None else float(rtol)) * wanted.largest(size)
-    if bool(((mean - wanted.flat).abs() > allowed).any()):
-        raise AssertionError(_explain(estimate, pi, wanted, mean, allowed))
+        numbers = read_like(estimate(path), f"estimate({path})", target_numbers)
+        if not bool(numbers.flat.isfinite().all()):
+            where = target_numbers.name(int((~numbers.flat.isfinite()).nonzero()[0]))
+            raise AssertionError(f"the estimate of path {path} is not finite: {where} of {show(numbers.flat)}")
+        mean.add_(numbers.flat, alpha=prob)
+        size.add_(numbers.flat.abs(), alpha=prob)
+        rounding = max(rounding, numbers.rounding)
+    allowed = float(atol) + (rounding if rtol is None else float(rtol)) * target_numbers.largest(size)
+    if bool(((mean - target_numbers.flat).abs() > allowed).any()):
+        raise AssertionError(_explain(estimate, pi, target_numbers, mean, allowed))
 
 
 def _explain(
     estimate: Callable[[int], Estimate],
     pi: npt.NDArray[np.float64],
-    wanted: Numbers,
+    target: Numbers,
     mean: Tensor,
     allowed: Tensor,
 ) -> str:
-    error = (mean - wanted.flat).abs()
+    error = (mean - target.flat).abs()
     off = error > allowed
     worst = int(torch.where(off, error / allowed.clamp_min(_TINY), -1.0).argmax())
-    where, expected, found = wanted.name(worst), wanted.flat[worst].item(), mean[worst].item()
+    where, expected, found = target.name(worst), target.flat[worst].item(), mean[worst].item()
     relative = abs(found - expected) / abs(expected) if expected else math.inf
     paths = np.flatnonzero(pi).tolist()
     there = {path: read(estimate(path), "estimate").flat[worst].item() for path in paths}
@@ -119,7 +119,7 @@ def _explain(
         f"biased: the mean over paths is not the target in {int(off.sum())} of {mean.numel()} coordinates",
         f"  {where}: expected {expected:.6g}, found {found:.6g}, relative error {relative:.3g} "
         f"(allowed error {allowed[worst].item():.3g})",
-        f"  expected {show(wanted.flat)}",
+        f"  expected {show(target.flat)}",
         f"  found {show(mean)}",
         f"  contributions to {where}, largest first:",
     ]
