@@ -6,6 +6,8 @@ For every pair: the README's loop runs, neither package imports what it must not
 a second to torch's own import. With --tests the core of the suite runs there, too. Needs pip's index.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os

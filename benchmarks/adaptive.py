@@ -1,5 +1,7 @@
 """The study's name before it was finished; python -m benchmarks.studies.adaptive is the new one."""
 
+from __future__ import annotations
+
 import sys
 
 from benchmarks.studies.adaptive.__main__ import main

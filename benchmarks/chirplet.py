@@ -9,6 +9,8 @@ With t in seconds from the centre of the chirplet,
 and sigma = bandwidth / (4 gamma), so that two standard deviations on each side sweep the bandwidth.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

@@ -4,6 +4,8 @@
 writes benchmarks/results/first_training.json. The learning rate is that of the script, not tuned to it.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import subprocess

@@ -1,5 +1,7 @@
 """python -m benchmarks.redraw [NAME ...]: draw benchmarks/results/NAME.png from NAME.json, without measuring."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence

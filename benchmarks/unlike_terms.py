@@ -5,6 +5,8 @@ The terms are the residual of u_t = k u_xx, the initial condition and two bounda
 the initial one. Errors are of u on a grid, relative to the solution exp(-k pi^2 t) sin(pi x).
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys

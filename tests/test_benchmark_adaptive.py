@@ -1,5 +1,7 @@
 """The study of adaptive distributions: what its arms tell samplers, its statistics, and a whole quick run."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path

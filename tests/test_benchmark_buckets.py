@@ -1,5 +1,7 @@
 """The study of joined rows: its three ways to step are one algorithm, and its numbers are there."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

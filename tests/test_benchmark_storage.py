@@ -1,5 +1,7 @@
 """The study of storage policies: its moments against closed forms, its statistics, and a run of two steps."""
 
+from __future__ import annotations
+
 import json
 import math
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Checkpoints are written whole or not at all, and read back whole or not at all."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

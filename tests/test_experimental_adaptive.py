@@ -1,5 +1,7 @@
 """AdaptivePathSampler against its formula and the unbiasedness of its weight."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 import sys

@@ -1,5 +1,7 @@
 """Storages of scrapl_optim.experimental: how they are named, and that old names still work."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 from typing import Any

@@ -1,5 +1,7 @@
 """Each job of a new user's first hour runs, does what it says, and is short."""
 
+from __future__ import annotations
+
 import ast
 import inspect
 from pathlib import Path

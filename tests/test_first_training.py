@@ -1,5 +1,7 @@
 """The scripts of a first training run: they run, resume exactly, and the encoder learns."""
 
+from __future__ import annotations
+
 import json
 import re
 import subprocess

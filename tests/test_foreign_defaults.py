@@ -1,5 +1,7 @@
 """Results do not depend on torch's default device and default dtype, bit for bit."""
 
+from __future__ import annotations
+
 import ast
 import functools
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Hostile input to PathAdamSAGA: a clear error or finite weights, and nothing changes that failed."""
 
+from __future__ import annotations
+
 import copy
 import functools
 from typing import Any

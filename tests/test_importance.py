@@ -1,5 +1,7 @@
 """theta_importance against dense float64 matrices, closed forms, and what users get wrong."""
 
+from __future__ import annotations
+
 import functools
 import json
 import multiprocessing as mp

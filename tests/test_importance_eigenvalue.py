@@ -1,5 +1,7 @@
 """dominant_eigenvalue against dense decompositions in float64."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

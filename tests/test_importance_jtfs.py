@@ -1,5 +1,7 @@
 """theta-importance of JTFS paths: Taylor series in place of double backward passes, and the picture of pi."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 

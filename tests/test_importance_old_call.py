@@ -1,5 +1,7 @@
 """The call of theta_importance with names of methods and loose options, which works for one release."""
 
+from __future__ import annotations
+
 import copy
 import json
 import pickle

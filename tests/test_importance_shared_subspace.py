@@ -1,5 +1,7 @@
 """The shared subspace against dense matrices, and what users get wrong with it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,7 @@
 """theta-importance in one call: against the explicit call, for any dtype, shape and kind of synthesizer."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable, Iterator

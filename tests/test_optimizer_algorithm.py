@@ -1,5 +1,7 @@
 """PathAdamSAGA is Algorithm 1: beside its literal statement, beside AdamW, and by hand."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """torch.compile of the step: few graphs whatever the path, the visit and the learning rate; the same results."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,7 @@
 """Clocks and constants of PathAdamSAGA belong to a device on purpose; "meta" stands for a GPU."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """PathAdamSAGA on two processes (gloo on the CPU): DDP, FSDP2, torch.distributed.checkpoint and ZeRO."""
 
+from __future__ import annotations
+
 import copy
 import os
 from collections.abc import Callable

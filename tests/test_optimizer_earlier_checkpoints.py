@@ -1,5 +1,7 @@
 """Checkpoints of earlier versions load, and training goes on from them as if it had never stopped."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

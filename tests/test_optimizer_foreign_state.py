@@ -1,5 +1,7 @@
 """What others keep in a PathAdamSAGA's state survives, as in torch's own optimizers, and disturbs nothing."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from typing import Any

@@ -1,5 +1,7 @@
 """Hyperparameters of PathAdamSAGA: checked where they are given and where they are used, kept as plain numbers."""
 
+from __future__ import annotations
+
 import copy
 import fractions
 import io

@@ -1,5 +1,7 @@
 """Algorithm 1 as the paper has it and the same in place: equal on any tensors and numbers."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

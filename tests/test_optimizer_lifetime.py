@@ -1,5 +1,7 @@
 """A dropped PathAdamSAGA is freed at once, whatever it went through, and its rows with it."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import pickle

@@ -1,5 +1,7 @@
 """PathAdamSAGA under Lightning: Trainer and Fabric wrap optimizers and call ``step`` with a closure alone."""
 
+from __future__ import annotations
+
 import logging
 import warnings
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """What PathAdamSAGA keeps, where and at what cost: lazy rows, host and device, rows that round, work per step."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

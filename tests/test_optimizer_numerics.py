@@ -1,5 +1,7 @@
 """PathAdamSAGA in floating point: gradients of any size, one scale beside another, sums that must not drift."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

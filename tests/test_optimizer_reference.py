@@ -1,5 +1,7 @@
 """The literal Algorithm 1, held against what is known without it."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Steps of several paths: gradients one after the other, each path its own row, one update of the weights."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import math

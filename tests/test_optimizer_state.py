@@ -1,5 +1,7 @@
 """The state of PathAdamSAGA in memory: shared clocks, and what users do to it and to models in mid-training."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

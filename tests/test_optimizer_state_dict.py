@@ -1,5 +1,7 @@
 """Saving and resuming every variant of PathAdamSAGA: bit for bit, lazily, and refused where it does not fit."""
 
+from __future__ import annotations
+
 import copy
 import io
 import os

@@ -31,6 +31,8 @@ rows on the host    memory: test_host_storage_equals_device_storage
 ==================  ================================================================================
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

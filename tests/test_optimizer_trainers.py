@@ -3,6 +3,8 @@
 Each trainer is held to the plain loop: the same paths and gradients give the same weights, bit for bit.
 """
 
+from __future__ import annotations
+
 import copy
 import itertools
 import warnings

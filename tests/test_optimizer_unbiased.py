@@ -1,5 +1,7 @@
 """Which steps of PathAdamSAGA are unbiased: every path enumerated, from states that runs left behind."""
 
+from __future__ import annotations
+
 import copy
 import itertools
 import math

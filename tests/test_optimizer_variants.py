@@ -1,5 +1,7 @@
 """What holds for every variant of PathAdamSAGA: storages, implementations, groups, dtypes."""
 
+from __future__ import annotations
+
 import torch
 from torch.nn import Parameter
 

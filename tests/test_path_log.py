@@ -1,5 +1,7 @@
 """PathLog: the estimate of the full loss, visits, warnings about draws, state, and its callback for Lightning."""
 
+from __future__ import annotations
+
 import inspect
 import io
 import logging

@@ -1,5 +1,7 @@
 """Distributions over paths from importances and files; scrapl-loss's files are written as it writes them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

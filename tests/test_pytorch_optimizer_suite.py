@@ -1,5 +1,7 @@
 """PathAdamSAGA inside the wrappers of pytorch_optimizer, and in the tests that come with its source."""
 
+from __future__ import annotations
+
 import copy
 import os
 import re

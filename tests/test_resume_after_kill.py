@@ -1,5 +1,7 @@
 """Runs that are killed again and again end where an uninterrupted one ends, bit for bit."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

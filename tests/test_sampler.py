@@ -1,5 +1,7 @@
 """PathSampler against the testing kit, counting and a second process."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 import itertools

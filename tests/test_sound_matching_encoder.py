@@ -1,5 +1,7 @@
 """What the encoder sees, and its shape."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 

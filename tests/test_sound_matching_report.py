@@ -1,5 +1,7 @@
 """The command line and what a run leaves behind."""
 
+from __future__ import annotations
+
 import html
 import json
 import re

@@ -1,5 +1,7 @@
 """Data, objectives, training and its interruption."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 

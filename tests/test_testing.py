@@ -1,5 +1,7 @@
 """The testing kit itself: its assertions pass on what is right, fail on what is wrong, and say why."""
 
+from __future__ import annotations
+
 import itertools
 import re
 import subprocess

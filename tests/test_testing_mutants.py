@@ -1,5 +1,7 @@
 """Every mutant of the estimators is caught by the kit, with a counter-example that can be read."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

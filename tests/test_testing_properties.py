@@ -1,5 +1,7 @@
 """This package under its own testing kit: samplers, losses and optimizer, over distributions and histories."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from functools import cache

@@ -1,5 +1,7 @@
 """The statistical assertion keeps the rates of false alarms and of misses that its docstring states."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """PathAdamSAGA in the situations in which torch tests each of its own optimizers, through torch's machinery."""
 
+from __future__ import annotations
+
 import copy
 import io
 import itertools

@@ -1,5 +1,7 @@
 """The conductor of a benchmark beside a peer: a process for each contender, and one of them at work at a time."""
 
+from __future__ import annotations
+
 import os
 from abc import ABC, abstractmethod
 from argparse import Namespace

@@ -1,5 +1,7 @@
 """The files in which benchmarks leave what they measure."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Seconds and peak memory of one piece of work."""
 
+from __future__ import annotations
+
 import ctypes
 import gc
 import resource

@@ -1,5 +1,7 @@
 """The command line of a benchmark: its options, files and errors."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import shutil

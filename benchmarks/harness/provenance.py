@@ -1,5 +1,7 @@
 """When, where and with what something was measured."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any

@@ -1,5 +1,7 @@
 """Records of a run: selecting them, their statistics, metrics with bounds, and tables for the terminal."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from statistics import mean, stdev
@@ -122,7 +124,7 @@ class Records:
     def __init__(self, records: Sequence[dict[str, Any]]) -> None:
         self.records = list(records)
 
-    def where(self, **fields: Any) -> "Records":
+    def where(self, **fields: Any) -> Records:
         """Those with these values; a list stands for any of its members."""
 
         def fits(record: dict[str, Any]) -> bool:

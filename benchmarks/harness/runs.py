@@ -1,5 +1,7 @@
 """Runs of arms by seeds: each in a folder of its own, several at a time, and finished ones are never repeated."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import multiprocessing

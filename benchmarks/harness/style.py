@@ -1,5 +1,7 @@
 """The style of pictures of results: a width that is legible on a page, colours, plain ticks, a source."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path

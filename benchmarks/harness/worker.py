@@ -5,6 +5,8 @@ The conductor's side is `Worker` (and `Workers`, one for each contender), the co
 returns the reply.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -104,7 +106,7 @@ class Worker:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -129,7 +131,7 @@ class Workers:
             if contender in self._workers:
                 self._workers.pop(contender).close()
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,5 +1,7 @@
 """python -m benchmarks.importance --python .venv-peer/bin/python [--quick] [--only agreement speed mass]"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from typing import Any

@@ -1,5 +1,7 @@
 """Measures a plan: agreement, then both sides path by path, then pieces to extrapolate from, then pi's mass."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

@@ -1,5 +1,7 @@
 """Both sides' curvatures of the paths of a problem, with what each took."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import time

@@ -1,5 +1,7 @@
 """The plan of a run, in full (about 20 minutes) or quickly."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 
 from benchmarks.importance.problem import SCALES, Scale

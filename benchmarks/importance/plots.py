@@ -1,5 +1,7 @@
 """The figure: pi over the plane of AM and FM rates, as Figure 6 of the paper."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from matplotlib.axes import Axes

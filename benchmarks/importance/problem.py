@@ -1,5 +1,7 @@
 """The problems: synthesizers with the controls to find, encoders, inputs; torch alone, for either interpreter."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

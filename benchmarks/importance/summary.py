@@ -1,5 +1,7 @@
 """From curvatures and seconds to the figures of the tables: pure functions of what was measured."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

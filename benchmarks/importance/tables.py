@@ -1,5 +1,7 @@
 """The lines of the report, each with what is wanted and what was measured."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from statistics import mean, median

@@ -7,6 +7,8 @@
 {"do": "release"}                                        -> {}; forgets the problem
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 import time

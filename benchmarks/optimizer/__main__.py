@@ -1,5 +1,7 @@
 """python -m benchmarks.optimizer --python .venv-peer/bin/python [--quick] [--only steps drift]"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from typing import Any

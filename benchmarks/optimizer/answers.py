@@ -1,5 +1,7 @@
 """Answers are compared before anything is timed: a fast wrong optimizer is no contender."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +30,7 @@ class Answer:
     distance: float
     tolerance: float | None
 
-    def check(self) -> "Answer":
+    def check(self) -> Answer:
         """Raises AnswersDiffer beyond the tolerance; not a number is beyond it."""
         if self.tolerance is not None and not self.distance <= self.tolerance:
             raise AnswersDiffer(f"{self.what}: {self.distance:.2e}, more than {self.tolerance:.0e}")

@@ -1,5 +1,7 @@
 """Measures a plan: answers first, then steps with the contenders taking turns, then memory and drift."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise

@@ -1,5 +1,7 @@
 """The contenders behind one interface. scrapl-loss is imported late: it lives in an environment of its own."""
 
+from __future__ import annotations
+
 import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence

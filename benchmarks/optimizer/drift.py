@@ -1,5 +1,7 @@
 """The drift of the running sum of P-SAGA from the sum of the rows that it stands for."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The parameters that are stepped: those of the sound-matching encoder, at four sizes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

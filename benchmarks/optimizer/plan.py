@@ -1,5 +1,7 @@
 """The plan of a run: what it measures, and what is left out because it does not fit in memory."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +66,7 @@ class StepCase:
     allocator: str = "retaining"
     section: str = "steps"
 
-    def without(self, contenders: set[str]) -> "StepCase":
+    def without(self, contenders: set[str]) -> StepCase:
         return replace(self, contenders=tuple(c for c in self.contenders if c not in contenders))
 
 

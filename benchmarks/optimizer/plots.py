@@ -1,5 +1,7 @@
 """The figure: a step over the number of parameters and of paths, bytes over drawn paths, drift over steps."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

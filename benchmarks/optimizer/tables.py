@@ -1,5 +1,7 @@
 """Ratios from the content of a result file, and the table for the terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -9,6 +9,8 @@
 {"do": "drift", "n_paths": 16, "path_adam": true, "steps": 10000} -> {"steps": ..., "sum": ..., "mean": ...}
 """
 
+from __future__ import annotations
+
 import gc
 import sys
 from dataclasses import asdict

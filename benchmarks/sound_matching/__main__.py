@@ -1,5 +1,7 @@
 """python -m benchmarks.sound_matching --preset small --losses scrapl mss p_loss --out runs/small --seed 0"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Textures of known parameters: everything here is a pure function of the run's seed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The convolutional encoder that guesses synthesizer parameters from a constant-Q spectrogram."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 

@@ -1,5 +1,7 @@
 """Sounds of a run from its results alone: controls and seeds are enough to render them anew."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The figures of the report: curves, guesses against true controls, spectrograms."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """The front end of the encoder: the logarithm of a constant-Q spectrogram."""
 
+from __future__ import annotations
+
 from typing import cast
 
 import torch

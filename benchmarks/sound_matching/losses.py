@@ -3,6 +3,8 @@
 To add a loss, write an `Objective` and name it in `_BUILDERS`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from typing import Protocol
 

@@ -1,5 +1,7 @@
 """report.html: a page that needs no network, on screens from 400 pixels on."""
 
+from __future__ import annotations
+
 import base64
 import html
 import json

@@ -1,5 +1,7 @@
 """The three configurations of the experiment, and the guard against mixing configurations in one run folder."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace

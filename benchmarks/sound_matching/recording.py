@@ -1,5 +1,7 @@
 """python -m benchmarks.sound_matching.recording FILE --mode MODE: the commands resynthesize and match."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 

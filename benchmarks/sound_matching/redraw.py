@@ -1,5 +1,7 @@
 """The picture of a run from its results.json alone: no training, no checkpoints."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

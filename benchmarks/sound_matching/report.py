@@ -3,6 +3,8 @@
 python -m benchmarks.sound_matching.report FOLDER: the same report anew from FOLDER/results.json, without training.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import sys

@@ -1,5 +1,7 @@
 """Training one encoder with one objective, interruptible at any time."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable
@@ -94,7 +96,7 @@ class Experiment:
             self._objectives[loss_name] = build_objective(loss_name, self.preset, self.seed, self.device)
         return self._objectives[loss_name]
 
-    def trainer(self, loss_name: str) -> "Trainer":
+    def trainer(self, loss_name: str) -> Trainer:
         """An encoder with its initial weights."""
         return Trainer(self, loss_name, self.objective(loss_name))
 

@@ -1,5 +1,7 @@
 """The verdict on a run: what it has shown, in one sentence computed from its results."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

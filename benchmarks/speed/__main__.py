@@ -1,5 +1,7 @@
 """python -m benchmarks.speed --python .venv-peer/bin/python [--quick] [--only paths memory]"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from typing import Any

@@ -1,5 +1,7 @@
 """Answers are compared before anything is timed: a fast wrong transform is no contender."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The shares of a step's time: python -m benchmarks.speed.breakdown writes results/speed_profile.json."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections import Counter

@@ -1,5 +1,7 @@
 """The cases that are timed: settings of the transform, one case of work, and the paths that stand for all."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -23,12 +25,12 @@ class Settings:
     F: int
     fft_sizes: tuple[int, ...] = PAPER.fft_sizes
 
-    def resized(self, n_samples: int) -> "Settings":
+    def resized(self, n_samples: int) -> Settings:
         """The same for signals of another length; only an average longer than the signal must shrink."""
         return replace(self, n_samples=n_samples, T=min(self.T, n_samples))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Settings":
+    def from_json(cls, data: dict[str, Any]) -> Settings:
         """From what `dataclasses.asdict` makes."""
         return cls(**tuples(data))
 
@@ -60,7 +62,7 @@ class Case:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Case":
+    def from_json(cls, data: dict[str, Any]) -> Case:
         return cls(data["kind"], Settings.from_json(data["settings"]), data["batch"], tuple(data["paths"]))
 
 

@@ -1,5 +1,7 @@
 """Measures a plan: answers, then sections with the contenders taking turns, then memory in fresh processes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

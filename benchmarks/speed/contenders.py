@@ -4,6 +4,8 @@ scrapl-loss and the kymatio it carries are imported by name, late: they live in 
 and putting that kymatio on the path of ours would hide the released one.
 """
 
+from __future__ import annotations
+
 import importlib
 import logging
 import warnings

@@ -4,6 +4,8 @@ Needs torch and NumPy alone; contenders whose packages are not installed are lef
 any device, so that tests run the same code on a CPU.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """The plan of a run: sections of cases, how often each contender takes its turn, and the memory cases."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The figure: cost by path, length and batch, peak memory, bundles, the full tree."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The ratios that the package was written for, each with what is wanted and what was measured."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -6,6 +6,8 @@
 {"do": "answer", "case": {...}, "file": "answer.npz"}       -> {}, arrays in the file
 """
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 

@@ -158,8 +158,8 @@ def check_param(state: State, param: Tensor, layout: RowLayout) -> None:
             raise RuntimeError(
                 f"Invalid parameter: now {tuple(param.shape)}, {param.dtype} on {param.device}; expected "
                 f"{tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}, as its state {key!r}; cast or move "
-                "the model before the first step; later, optimizer.load_state_dict(optimizer.state_dict()) takes the "
-                "state along, but not to another shape"
+                "the model before the first step; later, optimizer.load_state_dict(optimizer.state_dict()) takes "
+                "the state along, but not to another shape"
             )
 
 

@@ -4,6 +4,8 @@ The assertions take callables and know nothing of this package's classes: the sa
 test may be a user's own. Needs hypothesis: ``pip install 'scrapl-jtfs[testing]'``.
 """
 
+from __future__ import annotations
+
 try:
     import hypothesis as _hypothesis  # noqa: F401
 except ImportError as error:

@@ -3,6 +3,8 @@
 python tests/support/checkpoint_killer.py FOLDER   prints what happened as JSON
 """
 
+from __future__ import annotations
+
 import json
 import os
 import random

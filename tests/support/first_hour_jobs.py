@@ -3,6 +3,8 @@
 Each function is one job; its body, but for the docstring, is what the user types.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Defaults of torch that a user's script may have set, and that may change nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 

@@ -1,5 +1,7 @@
 """What the fuzz tests share: hostile values, what an error must be, and a timer."""
 
+from __future__ import annotations
+
 import signal
 from collections.abc import Callable
 from decimal import Decimal

@@ -1,5 +1,7 @@
 """A small problem of theta-importance whose matrices can be formed."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -5,6 +5,8 @@ shrinks to.
 Each property holds for the package as it is, and fails under its mutants.
 """
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable, Iterator

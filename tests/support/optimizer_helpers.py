@@ -1,5 +1,7 @@
 """What the optimizer's tests share: parameters, gradients, path sequences, comparisons bit for bit."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable, Sequence
 from typing import Any

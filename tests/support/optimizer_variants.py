@@ -1,5 +1,7 @@
 """The table of variants that the tests of PathAdamSAGA run over, and the parameters they train."""
 
+from __future__ import annotations
+
 import functools
 import itertools
 from collections.abc import Iterable

@@ -1,5 +1,7 @@
 """A training of one path per step in a plain loop, which trainers must take without a difference."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

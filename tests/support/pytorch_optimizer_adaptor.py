@@ -4,6 +4,8 @@ It is loaded (``-p pytorch_optimizer_adaptor``) in the process that runs those t
 read the table of optimizers when they are imported.
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import Any, ClassVar
 

@@ -4,6 +4,8 @@ python tests/support/resume_trainer.py FOLDER whole  STORAGE...  trains to the e
 python tests/support/resume_trainer.py FOLDER killed STORAGE...  kills it again and again; prints a JSON report
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import mmap

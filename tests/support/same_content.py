@@ -1,5 +1,7 @@
 """Comparison of nested containers with tensors in them, as state dicts and checkpoints are."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -3,6 +3,8 @@
 The tables say how the optimizer is constructed; what must hold is in ``test_torch_optimizer_situations.py``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from typing import Any
 from unittest import mock

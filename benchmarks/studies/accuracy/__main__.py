@@ -1,5 +1,7 @@
 """python -m benchmarks.studies.accuracy [--quick] [--out FOLDER]"""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -1,5 +1,7 @@
 """A transform whose second layer has any smoothing of its own, to find out which it should have."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from scrapl_jtfs import JTFSPath

@@ -1,5 +1,7 @@
 """The measures of a transform: paths, their losses, gradients of these; and distances between two answers."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The figure: compact transforms above, smoothing below them, training at the bottom."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

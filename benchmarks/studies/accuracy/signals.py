@@ -1,5 +1,7 @@
 """The sounds of the study, in pairs (sound, target), of RMS one and in double precision."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 

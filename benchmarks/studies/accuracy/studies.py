@@ -1,5 +1,7 @@
 """Two of the three studies: compact transforms against the exact one, and smoothed moduli in single precision."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,5 +1,7 @@
 """Tables of the results, for people."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The effect of rounding and smoothing on training: chirplets fitted to clean, shifted chirplets by SCRAPL."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,5 +1,7 @@
 """python -m benchmarks.studies.adaptive [--seeds 5] [--parallel 1] [--synths granular chirplet] [--quick]"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from typing import Any

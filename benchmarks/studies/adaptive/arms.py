@@ -1,5 +1,7 @@
 """The arms of the study: ways to draw the path of a step, all else being the same."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

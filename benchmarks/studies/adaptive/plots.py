@@ -1,5 +1,7 @@
 """The figure: for each synthesizer, errors while training, differences of test errors, and distributions."""
 
+from __future__ import annotations
+
 import textwrap
 from typing import Any
 

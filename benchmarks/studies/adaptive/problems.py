@@ -1,5 +1,7 @@
 """The two problems: the granular one of the sound matching benchmark, and chirplets in its place."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -4,6 +4,8 @@ Optimizer and adaptive sampler are kept in memory alone: a run takes minutes, an
 theta-importance is the exception: its pi.json is used again.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Sequence

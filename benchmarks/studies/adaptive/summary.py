@@ -1,5 +1,7 @@
 """The runs of all seeds together, with a verdict for each arm, and a table of it for people."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from statistics import median

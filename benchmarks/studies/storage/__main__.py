@@ -1,5 +1,7 @@
 """python -m benchmarks.studies.storage [--arms storage control saga] [--seeds 5] [--parallel 2] [--quick]"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """The arms of the study: optimizers for the same encoder, textures, batches and paths."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace

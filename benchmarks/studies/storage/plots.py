@@ -1,5 +1,7 @@
 """The figure: final errors and their differences above, rounding of stored moments below."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from matplotlib.axes import Axes

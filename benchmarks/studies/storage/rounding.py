@@ -1,5 +1,7 @@
 """Rounding apart from training: stored moments after many visits of a path against moments in float64."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """The runs of all seeds together, and tables of it for people."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
