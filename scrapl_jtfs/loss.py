@@ -59,6 +59,11 @@ def path_distance(
         TypeError: the coefficients are not real floating-point tensors.
         ValueError: they differ in shape, or an option is out of range.
 
+    Example:
+        >>> import torch
+        >>> path_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
+        tensor(25.)
+
     Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss.
     """
     _check_distance(p, log1p_eps)
@@ -114,7 +119,7 @@ def _factors(weights: Any, n: int) -> list[float | Tensor]:
     elif isinstance(weights, str) or not hasattr(weights, "__len__") or not hasattr(weights, "__iter__"):
         raise TypeError(f"Invalid weights: {weights!r}; expected a number, or one for each path")
     elif isinstance(weights, Tensor) and weights.ndim != 1:
-        raise ValueError(f"Invalid weights of shape {tuple(weights.shape)}; expected one for each of {n} paths")
+        raise ValueError(f"Invalid weights: shape {tuple(weights.shape)}; expected one for each of {n} paths")
     else:
         factors = list(weights)
     if len(factors) != n:

@@ -153,6 +153,14 @@ def save_probs(probs: Tensor, path: str | Path) -> None:
     Raises:
         TypeError: if it is not a dense tensor of real numbers, or ``path`` is no path.
         ValueError: if :func:`load_probs` would refuse it; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_probs(torch.tensor([0.25, 0.75]), f"{folder}/probs.pt")
+        ...     load_probs(f"{folder}/probs.pt")
+        tensor([0.2500, 0.7500], dtype=torch.float64)
     """
     file = Path(as_path(path))
     torch.save(torch.from_numpy(as_distribution(probs)), file)

@@ -135,7 +135,7 @@ def test_density_counts_grains() -> None:
 
 
 def test_refuses_what_it_cannot_render() -> None:
-    with pytest.raises(ValueError, match=r"Invalid max_slope=9 .* slopes under 8 oct/s"):
+    with pytest.raises(ValueError, match=r"Invalid max_slope, min_pitch: 9, .* slopes under 8 oct/s"):
         GranularSynth(8192, 8192, 4, 2048, max_slope=9.0)
     with pytest.raises(ValueError, match=r"Invalid grain_samples: 2048; expected 2 to n_samples=1024"):
         GranularSynth(1024, 8192, 4, 2048, max_slope=1.0)

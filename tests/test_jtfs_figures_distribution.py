@@ -110,9 +110,9 @@ def test_bad_ranges(name: str, bad: Any) -> None:
         ([math.nan] * 28, ValueError, "entry 0 is nan"),
         ([-1.0] * 28, ValueError, "entry 0 is -1.0"),
         ([1.0] * 28, ValueError, "sum 28; expected 1 .* normalise"),
-        (["a"] * 28, TypeError, "probs.* real numbers"),
+        (["a"] * 28, TypeError, "Invalid probs: .* real numbers"),
         (None, ValueError, "Invalid probs: None"),
-        (torch.empty(28, device="meta"), TypeError, "probs.* real numbers"),
+        (torch.empty(28, device="meta"), TypeError, "Invalid probs: .* real numbers"),
     ],
 )
 def test_bad_distributions(pi: Any, error: type[Exception], message: str) -> None:

@@ -164,13 +164,13 @@ class GranularSynth(nn.Module):
             )
         if n_grains < 1 or softness <= 0 or level <= 0:
             raise ValueError(
-                f"Invalid n_grains={n_grains}, softness={softness} or level={level}; expected positive numbers"
+                f"Invalid n_grains, softness, level: {n_grains}, {softness}, {level}; expected positive numbers"
             )
         duration = grain_samples / sample_rate
         limit = min(math.log2(sample_rate / 2 / max_pitch), 1 / math.log(2)) * 2 / duration
         if not 0 < min_pitch <= max_pitch or not 0 <= max_slope < limit:
             raise ValueError(
-                f"Invalid max_slope={max_slope:g} or min_pitch={min_pitch:g}; expected 0 < min_pitch <= max_pitch "
+                f"Invalid max_slope, min_pitch: {max_slope:g}, {min_pitch:g}; expected 0 < min_pitch <= max_pitch "
                 f"and slopes under {limit:g} oct/s, with which grains of {duration:g} s around up to "
                 f"{max_pitch:g} Hz stay below {sample_rate / 2:g} Hz; lower max_slope or max_pitch, or shorten "
                 "the grains"
