@@ -1,5 +1,7 @@
 """A preset of the sound-matching benchmark that trains in seconds."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from benchmarks.sound_matching.presets import PRESETS, Preset
