@@ -77,9 +77,10 @@ class PathSampler:
             order of a permutation drawn from ``seed``.
 
     Raises:
-        ValueError: if a value is out of its domain.
-        TypeError: if ``seed``, ``n_paths`` or an id is not an integer, or a number not a number.
-        IndexError: if an id of ``paths`` is out of range.
+        ValueError: if ``probs`` is not a distribution over ``n_paths`` paths, ``paths`` is empty or names one
+            twice, or ``n_paths``, ``seed`` or ``min_prob_frac`` is out of range.
+        TypeError: if ``seed``, ``n_paths`` or an id is not an integer, or ``probs`` are not real numbers.
+        IndexError: if an id of ``paths`` is not from 0 to ``n_paths - 1``.
 
     Example:
         >>> sampler = PathSampler([0.2, 0.5, 0.3], seed=1)
@@ -160,9 +161,9 @@ class PathSampler:
         """Yield (step, path of the step) from ``start`` on, without end.
 
         Example:
-            >>> for step, path in PathSampler(n_paths=3, cover_first=True).steps(start=1):
-            ...     if step == 2:
-            ...         break
+            >>> import itertools
+            >>> list(itertools.islice(PathSampler(n_paths=3, seed=1).steps(start=5), 3))
+            [(5, 0), (6, 2), (7, 2)]
         """
         for step in itertools.count(as_uint64(start, "start")):
             yield step, self(step)
