@@ -191,7 +191,7 @@ def importance_matrix(
     Source: SCRAPL, equations (11) and (12).
     """
     params = list(params)
-    total = torch.zeros(sum(param.numel() for param in params), dtype=torch.float64)
+    total = torch.zeros(sum(param.numel() for param in params), dtype=torch.float64, device=params[0].device)
     for batch in batches:
         theta = encoder(batch)
         loss = path_loss(synth(theta, batch), batch, p)
