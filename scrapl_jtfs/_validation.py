@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -115,12 +115,39 @@ def check_shapes(x: torch.Size, target: torch.Size) -> None:
         raise ValueError(f"Invalid target: shape {tuple(target)}; expected {tuple(x)}, the shape of x; {remedy}")
 
 
-def check_not_swapped(x: Tensor, target: Tensor) -> None:
+def as_renderings(x: Any, name: str = "x") -> tuple[Tensor, ...]:
+    """Return several renderings of the same controls: two or more dense tensors of one shape.
+
+    Raises:
+        TypeError: one is not a real floating-point tensor.
+        ValueError: there is one alone, they differ in shape, or one is named twice.
+    """
+    renderings = tuple(as_dense(rendering, name) for rendering in x)
+    if len(renderings) < 2:
+        raise ValueError(
+            f"Invalid {name}: {len(renderings)} renderings; expected two or more in a list; pass a single one as "
+            "it is, without the list"
+        )
+    shapes = {tuple(rendering.shape) for rendering in renderings}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"Invalid {name}: renderings of shapes {', '.join(map(str, sorted(shapes)))}; expected one shape; "
+            "render the same batch of controls"
+        )
+    if len({id(rendering) for rendering in renderings}) < len(renderings):
+        raise ValueError(
+            f"Invalid {name}: the same tensor twice; expected independent renderings; render once more with other "
+            "seeds"
+        )
+    return renderings
+
+
+def check_not_swapped(xs: Sequence[Tensor], target: Tensor) -> None:
     """Raise ValueError where the target, which is never differentiated, alone asks for a gradient."""
-    if not (target.requires_grad and torch.is_grad_enabled()) or x.requires_grad:
+    if not (target.requires_grad and torch.is_grad_enabled()) or any(x.requires_grad for x in xs):
         return
     # Derivatives of torch.func and forward-mode ones do not show in requires_grad.
-    if retrieve_all_functorch_interpreters() or forward_ad.unpack_dual(x).tangent is not None:
+    if retrieve_all_functorch_interpreters() or any(forward_ad.unpack_dual(x).tangent is not None for x in xs):
         return
     raise ValueError(
         "Invalid target: it requires a gradient and x does not; expected the signals to differentiate as x, "

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from scrapl_jtfs._validation import (
     as_dense,
     as_path_index,
     as_path_indices,
+    as_renderings,
     check_shapes,
     is_number,
     is_several,
@@ -29,27 +30,36 @@ from scrapl_jtfs.path_table import PathTable
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.transform import JTFSPath
 
+# Signals, or a list of two and more independent renderings of the same controls.
+Signals: TypeAlias = "Tensor | Sequence[Tensor]"
 Reduction = Literal["mean", "sum", "none"]
 # A factor for all paths, or one for each.
 Weights: TypeAlias = "float | Sequence[float] | NDArray[np.floating[Any]] | Tensor | None"
+
+_T = TypeVar("_T")
 
 # Below, coefficients over eps overflow in float32.
 _SMALLEST_LOG1P_EPS = 1e-30
 
 
 def path_distance(
-    a: Tensor, b: Tensor, *, p: float = 2.0, squared: bool = True, log1p_eps: float | None = None
+    a: Signals, b: Tensor, *, p: float = 2.0, squared: bool = True, log1p_eps: float | None = None
 ) -> Tensor:
     r"""Compute the distance between the coefficients of one path.
 
     ||rho(a) - rho(b)||_p^2, or without the square, over rows and frames; rho(s) = log(1 + s / eps), or the
-    identity without eps.
+    identity without eps. For several independent renderings :math:`a_1, \ldots, a_K` of the same controls it is
+    the mean over all pairs of
+
+    .. math:: \langle \rho(a_i) - \rho(b), \, \rho(a_j) - \rho(b) \rangle , \qquad i < j ,
+
+    whose mean over renderings is :math:`\lVert \mathbb E \rho(a) - \rho(b) \rVert^2`; it may be negative.
 
     Args:
-        a: (..., rows, frames) coefficients, non-negative.
-        b: the same for the target.
-        p: order of the norm, at least 1.
-        squared: whether to square it.
+        a: (..., rows, frames) coefficients, non-negative; or a list of two or more renderings of them.
+        b: (..., rows, frames) coefficients of the target.
+        p: order of the norm, at least 1; 2 for several renderings.
+        squared: whether to square it; True for several renderings.
         log1p_eps: eps of rho, in the units of the coefficients.
 
     Returns:
@@ -63,26 +73,31 @@ def path_distance(
         >>> import torch
         >>> path_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
         tensor(25.)
+        >>> path_distance([torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 2.0]])], torch.tensor([[0.0, 4.0]]))
+        tensor(11.)
 
-    Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss.
+    Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss. That of several
+    renderings is not in the paper.
     """
     _check_distance(p, log1p_eps)
     _check_switch(squared, "squared")
-    a, b = as_dense(a, "a"), as_dense(b, "b")
-    if a.shape != b.shape or a.ndim < 2:
+    several = _are_renderings(a)
+    if several:
+        _check_pairable(p, squared)
+    renderings, b = as_renderings(a, "a") if several else (as_dense(a, "a"),), as_dense(b, "b")
+    if renderings[0].shape != b.shape or b.ndim < 2:
         raise ValueError(
-            f"Invalid a and b: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected coefficients (..., rows, "
-            "frames) of one shape; expand one to the other"
+            f"Invalid a and b: shapes {tuple(renderings[0].shape)} and {tuple(b.shape)}; expected coefficients "
+            "(..., rows, frames) of one shape; expand one to the other"
         )
-    return _coefficient_distance(a, b, p, squared, log1p_eps)
+    if several:
+        return _product_of_renderings(renderings, b, log1p_eps)
+    return _coefficient_distance(renderings[0], b, p, squared, log1p_eps)
 
 
 def _coefficient_distance(a: Tensor, b: Tensor, p: float, squared: bool, log1p_eps: float | None) -> Tensor:
     """Compute the distance of coefficients and by options that were checked."""
-    if log1p_eps is not None:
-        # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
-        a, b = (torch.log1p(s.clamp_min(0) / float(log1p_eps)) for s in (a, b))
-    difference = a - b
+    difference = _compress(a, log1p_eps) - _compress(b, log1p_eps)
     if squared and p == 2:
         return difference.square().sum((-2, -1))
     if p == 2:
@@ -92,6 +107,23 @@ def _coefficient_distance(a: Tensor, b: Tensor, p: float, squared: bool, log1p_e
         return torch.where(apart, torch.where(apart, energy, 1.0).sqrt(), 0.0)
     norm = _norm(difference, p)
     return norm.square() if squared else norm
+
+
+def _product_of_renderings(renderings: Sequence[Tensor], b: Tensor, log1p_eps: float | None) -> Tensor:
+    """Compute the mean over pairs i < j of <rho(a_i) - rho(b), rho(a_j) - rho(b)>."""
+    b = _compress(b, log1p_eps)
+    before, *others = (_compress(a, log1p_eps) - b for a in renderings)
+    products = torch.zeros_like(b)
+    for difference in others:
+        products = products + before * difference  # with the sum of those before it, in place of all pairs
+        before = before + difference
+    return products.sum((-2, -1)) * (2 / (len(renderings) * (len(renderings) - 1)))
+
+
+def _compress(s: Tensor, log1p_eps: float | None) -> Tensor:
+    """Return rho(s)."""
+    # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
+    return s if log1p_eps is None else torch.log1p(s.clamp_min(0) / float(log1p_eps))
 
 
 def _norm(x: Tensor, p: float) -> Tensor:
@@ -131,6 +163,24 @@ def _factors(weights: Any, n: int) -> list[float | Tensor]:
         if not scalar and not is_number(float(weight), -sys.float_info.max, sys.float_info.max):
             raise ValueError(f"Invalid weight: {weight!r}; expected a finite number")
     return [float(weight) if isinstance(weight, Real) else weight for weight in factors]
+
+
+def _are_renderings(x: object) -> bool:
+    return isinstance(x, (list, tuple)) and any(isinstance(rendering, Tensor) for rendering in x)
+
+
+def _check_pairable(p: float, squared: bool) -> None:
+    """Raise ValueError for distances that have no unbiased estimate from pairs of renderings."""
+    if p != 2:
+        raise ValueError(
+            f"Invalid p: {p!r}; expected 2 for several renderings, as products of pairs are free of variance in "
+            "the Euclidean norm alone; use p=2, or pass one rendering"
+        )
+    if not squared:
+        raise ValueError(
+            "Invalid squared: False; expected True for several renderings, as no root of their product is "
+            "unbiased; use squared=True, or pass one rendering"
+        )
 
 
 def _check_switch(value: object, name: str) -> None:
@@ -242,10 +292,28 @@ class JTFSPathLoss(nn.Module):
     with x = ``x``, y = ``target`` and p = ``path_idx``. For p drawn uniformly, the gradient of L_p is an unbiased
     estimate of that of L; for p drawn from pi it is so with ``weights`` 1 / (P pi_p).
 
+    Two renderings: where x is drawn at random given its controls :math:`\theta`, from a synthesizer with noise or
+    grains, and :math:`m_p(\theta)` is the mean of :math:`\phi_p(x)`,
+
+    .. math::
+        \mathbb E L_p(x) = P \, \lVert m_p(\theta) - \phi_p(y) \rVert^2
+        + P \, \operatorname{tr} \operatorname{Var} \phi_p(x)
+
+    pulls :math:`\theta` towards sounds that vary little, whatever the target. Two renderings of the same
+    :math:`\theta` with independent draws, as a list ``[x1, x2]`` in place of ``x``, leave the variance out:
+
+    .. math::
+        L_p(x_1, x_2) = P \, \langle \phi_p(x_1) - \phi_p(y), \, \phi_p(x_2) - \phi_p(y) \rangle , \qquad
+        \mathbb E L_p(x_1, x_2) = P \, \lVert m_p(\theta) - \phi_p(y) \rVert^2 ,
+
+    and the gradient likewise. Single values may be negative. K renderings, with the mean over all pairs, vary
+    less and take K + 1 transforms in place of 2. With ``log1p_eps``, m is the mean of the logarithms. The target's
+    own draw adds a constant only.
+
     Args:
         jtfs: the transform.
-        p: order of the norm.
-        squared: square the norm (the paper) or not (scrapl-loss).
+        p: order of the norm; 2 for several renderings.
+        squared: square the norm (the paper) or not (scrapl-loss); True for several renderings.
         log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients.
         path_scale: multiply by P (the paper) or not (scrapl-loss).
         reduction: over the batch axes: "mean", "sum" or "none".
@@ -253,7 +321,8 @@ class JTFSPathLoss(nn.Module):
     Raises:
         ValueError: p < 1, log1p_eps not positive, an unknown reduction, signals of different shapes, weights that
             do not fit the paths, a target prepared by a transform with other settings, or one that requires a
-            gradient where the signals do not.
+            gradient where the signals do not; several renderings with another p or without the square, or one of
+            them twice.
         TypeError: a signal is not a real floating-point tensor, or no path is named.
         IndexError: a path id is out of range.
 
@@ -265,7 +334,13 @@ class JTFSPathLoss(nn.Module):
         >>> x = torch.randn(4, 2048, requires_grad=True)
         >>> loss_fn(x, torch.randn(4, 2048), path_idx=10).backward()
 
-    Source: paper, Equation 3.
+        Two renderings of noise with a level, whose controls get the gradient of both:
+
+        >>> level = torch.full((4, 1), 0.5, requires_grad=True)
+        >>> x1, x2 = (level * torch.randn(4, 2048) for _ in range(2))
+        >>> loss_fn([x1, x2], torch.randn(4, 2048), path_idx=10).backward()
+
+    Source: paper, Equation 3; two renderings are not in the paper.
     """
 
     def __init__(
@@ -316,7 +391,7 @@ class JTFSPathLoss(nn.Module):
     @torch._disable_dynamo
     def forward(
         self,
-        x: Tensor,
+        x: Signals,
         target: Tensor | PreparedTarget,
         path_idx: int | PathIndices | None = None,
         weights: Weights = None,
@@ -324,7 +399,8 @@ class JTFSPathLoss(nn.Module):
         """Compute L_p, or the mean of w_p L_p over several paths.
 
         Args:
-            x: (..., n_samples) signals, differentiated.
+            x: (..., n_samples) signals, differentiated; or a list of two or more independent renderings of the
+                same controls, each of that shape.
             target: signals of the same shape, or what :meth:`prepare` made of them; never differentiated.
             path_idx: one path id, or several: a list, a range, a one-dimensional array or tensor of integers. It
                 cannot be left out.
@@ -342,7 +418,7 @@ class JTFSPathLoss(nn.Module):
 
     def full(
         self,
-        x: Tensor,
+        x: Signals,
         target: Tensor | PreparedTarget,
         paths: PathIndices | Iterable[Path] | None = None,
     ) -> Tensor:
@@ -388,29 +464,55 @@ class JTFSPathLoss(nn.Module):
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path")
         return indices
 
-    def _pairs(self, x: Any, target: Any, indices: list[int]) -> Iterable[tuple[Tensor, Tensor]]:
+    def _pairs(
+        self, x: Any, target: Any, indices: list[int]
+    ) -> Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]]:
+        """Return the coefficients of each path, of the signals or of each rendering, and of the target."""
         if isinstance(x, PreparedTarget):
             raise TypeError(
                 "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)"
             )
+        if _are_renderings(x):
+            _check_pairable(self.p, self.squared)
+            return self._pairs_of_renderings(as_renderings(x), target, indices)
         if isinstance(target, PreparedTarget):
             target.check_serves(self.jtfs)
             check_shapes(as_dense(x, "x").shape, target.signal.shape)
             return zip(self.jtfs._select(x, indices), target._known(indices, self.jtfs), strict=True)
-        if all(map(operator.lt, indices, indices[1:])):
-            return ((a, b) for _, a, b in self.jtfs._pairs(x, target, indices))
-        pairs = {p: (a, b) for p, a, b in self.jtfs._pairs(x, target, indices)}
-        return [pairs[p] for p in indices]
+        return _in_order(((p, (a, b)) for p, a, b in self.jtfs._pairs(x, target, indices)), indices)
+
+    def _pairs_of_renderings(
+        self, renderings: tuple[Tensor, ...], target: Any, indices: list[int]
+    ) -> Iterable[tuple[tuple[Tensor, ...], Tensor]]:
+        """Return the coefficients of each rendering and of the target, which go through the transform together."""
+        if isinstance(target, PreparedTarget):
+            target.check_serves(self.jtfs)
+            check_shapes(renderings[0].shape, target.signal.shape)
+            several = (phi.unbind() for phi in self.jtfs._select(torch.stack(renderings), indices))
+            return zip(several, target._known(indices, self.jtfs), strict=True)
+        together = self.jtfs._with_target(renderings, target, indices)
+        return _in_order(((p, (phi[:-1].unbind(), phi[-1].detach())) for p, phi in together), indices)
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
         """Compute the loss of one path from its coefficients."""
         return self._reduce(self._distance(a, b))
 
-    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        distance = _coefficient_distance(a, b, self.p, self.squared, self.log1p_eps)
+    def _distance(self, a: Tensor | tuple[Tensor, ...], b: Tensor) -> Tensor:
+        if isinstance(a, Tensor):
+            distance = _coefficient_distance(a, b, self.p, self.squared, self.log1p_eps)
+        else:
+            distance = _product_of_renderings(a, b, self.log1p_eps)
         return distance * self.jtfs.n_paths if self.path_scale else distance
 
     def _reduce(self, loss: Tensor) -> Tensor:
         if self.reduction == "mean":
             return loss.mean()
         return loss.sum() if self.reduction == "sum" else loss
+
+
+def _in_order(by_path: Iterable[tuple[int, _T]], indices: list[int]) -> Iterable[_T]:
+    """Return what comes by ascending path id in the order of some ids, as it comes where that is theirs."""
+    if all(map(operator.lt, indices, indices[1:])):
+        return (value for _, value in by_path)
+    values = dict(by_path)
+    return [values[p] for p in indices]

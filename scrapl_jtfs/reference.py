@@ -153,6 +153,11 @@ class ReferenceJTFS:
         """Compute L_p = P ||phi_p(x) - phi_p(y)||^2, Equation 3, for each signal."""
         return len(self.paths) * (self(x, path_idx) - self(y, path_idx)).square().sum((-2, -1))
 
+    def loss_of_two_renderings(self, x1: Tensor, x2: Tensor, y: Tensor, path_idx: int) -> Tensor:
+        """Compute P <phi_p(x1) - phi_p(y), phi_p(x2) - phi_p(y)>, for each signal; not in the paper."""
+        phi_y = self(y, path_idx)
+        return len(self.paths) * ((self(x1, path_idx) - phi_y) * (self(x2, path_idx) - phi_y)).sum((-2, -1))
+
     def rows(self, n2: int | None) -> list[Wavelet]:
         """List the first-order wavelets with j1 < j2, as a slower one has no modulation left at that rate."""
         return [psi for psi in self.psi1 if n2 is None or psi.j < self.psi2[n2].j]

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
 from scrapl_jtfs._transform.geometry import Support
-from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
+from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, Signals
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
 from scrapl_optim._deprecation import rename_arguments
@@ -276,11 +276,13 @@ class SCRAPL(nn.Module):
         return None if self._optimizer is None else self._optimizer()
 
     @torch._disable_dynamo
-    def forward(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
+    def forward(self, x: Signals, target: Tensor | PreparedTarget) -> Tensor:
         """Compute the loss on the path of this step, or in evaluation mode on all paths.
 
         Args:
-            x: (..., n_samples) signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ...
+            x: (..., n_samples) signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ...; or,
+                from a synthesizer with randomness, a list of two or more independent renderings of the same
+                controls, whose variance is then no part of the loss (see :class:`JTFSPathLoss`).
             target: signals of the same shape, or the result of ``loss_fn.prepare``; never differentiated.
 
         Returns:
@@ -308,7 +310,7 @@ class SCRAPL(nn.Module):
             return loss
         return loss if weight is None else weight * loss
 
-    def unit_loss(self, x: Tensor, target: Tensor | PreparedTarget, unit: int) -> Tensor:
+    def unit_loss(self, x: Signals, target: Tensor | PreparedTarget, unit: int) -> Tensor:
         """Compute L_b, the loss of one unit, without a draw and without an announcement.
 
         Raises:
@@ -321,7 +323,7 @@ class SCRAPL(nn.Module):
             return self.loss_fn(x, target, members[0])
         return self.loss_fn(x, target, members) * (self.n_paths * len(members) / self.jtfs.n_paths)
 
-    def full(self, x: Tensor, target: Tensor | PreparedTarget) -> Tensor:
+    def full(self, x: Signals, target: Tensor | PreparedTarget) -> Tensor:
         """Compute the share of the kept paths in the loss on all paths."""
         return self.loss_fn.full(x, target, paths=self.kept)
 

@@ -518,14 +518,19 @@ class JTFSPath(nn.Module):
         yield from self._pairs(x, target, self.paths.indices(path_indices))
 
     def _pairs(self, x: Tensor, target: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        flat, batch_shape = self._checked_signal(x)
-        flat_target, _ = self._checked_signal(target, "target")
-        check_shapes(x.shape, target.shape)
-        check_not_swapped(x, target)
-        both = torch.cat([flat, flat_target.detach()])
-        layer = self._first_layer(both, torch.Size((2, *batch_shape)), ids, differentiated=flat.shape[0])
-        for path_idx, phi in self._coefficients(layer, ids):
+        for path_idx, phi in self._with_target([x], target, ids):
             yield path_idx, phi[0], phi[1].detach()
+
+    def _with_target(self, xs: Sequence[Any], target: Any, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield (path_idx, coefficients (K + 1, ..., rows, frames)) of K batches and, last, of their target."""
+        flat = [self._checked_signal(x)[0] for x in xs]
+        flat_target, batch_shape = self._checked_signal(target, "target")
+        for x in xs:
+            check_shapes(x.shape, target.shape)
+        check_not_swapped(xs, target)
+        batch = torch.cat([*flat, flat_target.detach()])
+        shape, differentiated = torch.Size((len(xs) + 1, *batch_shape)), len(xs) * flat_target.shape[0]
+        yield from self._coefficients(self._first_layer(batch, shape, ids, differentiated), ids)
 
     @_eager
     def first_layer(self, x: Tensor, path_indices: PathIndices | None = None) -> FirstLayer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,21 +185,23 @@ def test_bad_calls(jtfs: JTFSPath) -> None:
         loss_fn(x, y, jtfs.n_paths)
 
 
-def test_the_full_tree_without_gradients_holds_the_paths_of_one_rate_at_a_time() -> None:
+@pytest.mark.parametrize("renderings", [1, 2])
+def test_the_full_tree_without_gradients_holds_the_paths_of_one_rate_at_a_time(renderings: int) -> None:
     jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2, T=0)
     alive: list[weakref.ref[Tensor]] = []
     most = 0
 
     class Watched(JTFSPathLoss):
-        def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+        def _distance(self, a: Any, b: Tensor) -> Tensor:
             nonlocal most
-            alive.append(weakref.ref(a))
+            alive.append(weakref.ref(a if renderings == 1 else a[-1]))
             most = max(most, sum(ref() is not None for ref in alive))
             return super()._distance(a, b)
 
-    x, y = torch.randn(2, 2, 2048, generator=torch.Generator().manual_seed(0))
+    x, other, y = torch.randn(3, 2, 2048, generator=torch.Generator().manual_seed(0))
+    sounds = x if renderings == 1 else [x, other]
     with torch.no_grad():
-        loss = Watched(jtfs).full(x, y)
+        loss = Watched(jtfs).full(sounds, y)
     assert most <= max(len(bundle) for bundle in jtfs.paths.bundles("rate"))
     assert len(alive) == jtfs.n_paths > most
-    torch.testing.assert_close(loss, JTFSPathLoss(jtfs)(x, y, list(reversed(range(jtfs.n_paths)))))
+    torch.testing.assert_close(loss, JTFSPathLoss(jtfs)(sounds, y, list(reversed(range(jtfs.n_paths)))))

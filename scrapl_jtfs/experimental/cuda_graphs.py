@@ -114,7 +114,7 @@ def check_call(jtfs: JTFSPath, shape: torch.Size, x: Any, target: Any, path_idx:
                 f"Invalid {name}: {signal.dtype} {tuple(signal.shape)} on {signal.device}; expected {jtfs.dtype} "
                 f"{tuple(shape)} on {jtfs.device}, as captured; make a new GraphedPathLoss"
             )
-    check_not_swapped(x, target)
+    check_not_swapped([x], target)
     return jtfs.checked_index(path_idx)
 
 
