@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
-from benchmarks.sound_matching.losses import build_objective
-from benchmarks.sound_matching.presets import PRESETS, check_run_folder
+from benchmarks.sound_matching.examples import preset_of
+from benchmarks.sound_matching.losses import Scrapl, build_objective
+from benchmarks.sound_matching.presets import PRESETS, check_run_folder, configuration
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
 from tests.support.tiny_preset import TINY
 
@@ -50,7 +53,7 @@ def test_error_of_always_answering_a_half_is_chance(experiment: Experiment) -> N
         def forward(self, spectrogram: Tensor) -> Tensor:
             return torch.full((spectrogram.shape[0], 2), 0.5)
 
-    error = parameter_error(Half(), experiment.val)
+    error = parameter_error(Half(), experiment.val, TINY.controls)
     expected = 1000 * (experiment.val.theta - 0.5).abs().mean(0)
     assert [error["density"], error["slope"]] == pytest.approx(expected.tolist(), rel=1e-5)
     assert error["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
@@ -147,6 +150,76 @@ def test_learning_rate_falls_linearly_and_the_papers_does_not(experiment: Experi
     # Step 2 of 9: two ninths of the way from 1 to a tenth.
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(first * (1 - 0.9 * 2 / 9))
     assert PRESETS["paper"].lr_factor(19_199) == 1.0
+
+
+def test_learning_rate_warms_up_linearly() -> None:
+    preset = replace(TINY, warmup_steps=4, final_lr=1.0)
+    assert [preset.lr_factor(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    falling = replace(TINY, warmup_steps=4)
+    assert falling.lr_factor(1) == 0.5 * TINY.lr_factor(1)
+    assert falling.lr_factor(7) == TINY.lr_factor(7)
+
+
+SHORT = {"n_train": 8, "n_val": 4, "n_test": 4, "batch_size": 4, "epochs": 2, "channels": 4, "dropout": 0.5}
+
+
+@pytest.mark.parametrize("name", ["scaled", "scaled-chirplet-hi-med"])
+def test_scaled_presets_train_and_resume_exactly(name: str, tmp_path: Path) -> None:
+    experiment = Experiment(replace(PRESETS[name], **SHORT), seed=1)
+    whole = experiment.trainer("scrapl")
+    objective = whole.objective
+    assert isinstance(objective, Scrapl)
+    assert objective.jtfs.n_paths == 225
+    whole.run(tmp_path / "whole", quiet=True)
+    assert set(whole.history[-1]["val"]) == {"mean", *PRESETS[name].controls}
+    parts = experiment.trainer("scrapl")
+    parts.run_epoch()
+    parts.save(checkpoint_path(tmp_path / "parts", "scrapl"))
+    resumed = experiment.trainer("scrapl")
+    resumed.run(tmp_path / "parts", quiet=True)
+    assert all(torch.equal(a, b) for a, b in zip(final_state(whole), final_state(resumed), strict=True))
+    assert whole.summary()["test"] == resumed.summary()["test"]
+
+
+@pytest.mark.parametrize("name", ["small", "scaled"])
+def test_the_distance_is_the_preset_s(name: str) -> None:
+    """P times the square, as the paper writes it, or the norm, as its authors trained."""
+    preset = PRESETS[name]
+    jtfs = replace(preset, n_samples=2048, J=7, T=256, Q=(4, 1), J_fr=2).transform()
+    x, y = torch.randn(2, 1, 2048, generator=torch.Generator().manual_seed(0)).unbind()
+    distance = (jtfs(x, 3) - jtfs(y, 3)).square().sum()
+    expected = distance * jtfs.n_paths if name == "small" else distance.sqrt()
+    torch.testing.assert_close(preset.path_loss(jtfs)(x, y, 3), expected)
+
+
+def test_scaled_presets_are_the_paper_s_shrunk_in_time() -> None:
+    for name, paper in PRESETS.items():
+        if not name.startswith("paper"):
+            continue
+        scaled = PRESETS[name.replace("paper", "scaled")]
+        for key in ("n_samples", "grain_samples", "max_shift", "T"):
+            long, short = getattr(paper, key), getattr(scaled, key)
+            assert (long, short) == (None, None) or long == 8 * short
+        for key in ("am", "fm"):
+            slow, fast = getattr(paper, key), getattr(scaled, key)
+            assert (slow, fast) == (None, None) or fast == tuple(8 * rate for rate in slow)
+        assert scaled.J == paper.J - 3
+        for key in ("synth", "sample_rate", "n_grains", "min_pitch", "max_pitch", "Q", "J_fr", "Q_fr", "F"):
+            assert getattr(scaled, key) == getattr(paper, key)
+        for key in ("squared", "path_scale", "final_lr", "betas", "weight_decay", "octaves", "bins_per_octave"):
+            assert getattr(scaled, key) == getattr(paper, key)
+        assert scaled.n_steps == 3072
+        assert paper.n_steps == (19200 if name == "paper" else 4800)
+
+
+def test_settings_that_came_later_leave_configurations_as_they_were() -> None:
+    """Checkpoints, run folders and results of before must be recognised."""
+    for name, expected in (("small", "a90544a35a2b7bf3"), ("quick", "20d158d3fe2e4047")):
+        assert configuration_hash(configuration(PRESETS[name], 0)) == expected
+    recorded = json.loads(Path("benchmarks/results/sound_matching_small.json").read_text())
+    assert preset_of(recorded) == (PRESETS["small"], recorded["configuration"]["seed"])
+    for preset in PRESETS.values():
+        assert preset_of({"configuration": configuration(preset, 3)}) == (preset, 3)
 
 
 def test_a_damaged_checkpoint_is_named(experiment: Experiment, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,23 @@ from torch import Tensor, nn
 
 from benchmarks.sound_matching.front_end import LogCQT
 from benchmarks.sound_matching.presets import Preset
+from benchmarks.sound_matching.synths import ChirpletSynth, PaperChirplet, PaperGranular
 from scrapl_jtfs.commands.granular import GranularSynth
 
 # Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
 _TARGET, _MATCH, _REPORT = range(3)
 _ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT}
 _MAX_SEED, _MAX_COUNT = 2**20, 2**40
+
+# Classes of synthesizers, and the settings that each takes besides length and sample rate.
+_OF_GRAINS = ("n_grains", "grain_samples", "min_pitch", "max_pitch")
+_OF_CHIRPLETS = ("am", "fm", "max_shift")
+_SYNTHS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "granular": (GranularSynth, (*_OF_GRAINS, "max_slope", "softness")),
+    "chirplet": (ChirpletSynth, _OF_CHIRPLETS),
+    "paper-granular": (PaperGranular, _OF_GRAINS),
+    "paper-chirplet": (PaperChirplet, _OF_CHIRPLETS),
+}
 
 
 def check_seed(run_seed: int) -> None:
@@ -41,22 +52,19 @@ def match_seeds(preset: Preset, run_seed: int, step: int) -> list[int]:
     return synth_seeds(run_seed, "match", step * preset.batch_size, preset.batch_size)
 
 
-def build_synth(preset: Preset) -> GranularSynth:
-    return GranularSynth(
-        preset.n_samples,
-        preset.sample_rate,
-        preset.n_grains,
-        preset.grain_samples,
-        min_pitch=preset.min_pitch,
-        max_pitch=preset.max_pitch,
-        max_slope=preset.max_slope,
-        softness=preset.softness,
-    )
+def build_synth(preset: Preset) -> nn.Module:
+    """Build the synthesizer, a module that renders theta (B, 2) and B seeds to (B, n_samples)."""
+    kind, names = _SYNTHS[preset.synth]
+    return kind(preset.n_samples, preset.sample_rate, **{name: getattr(preset, name) for name in names})
 
 
 def build_front_end(preset: Preset) -> LogCQT:
     return LogCQT(
-        preset.sample_rate, octaves=preset.octaves, bins_per_octave=preset.bins_per_octave, hop=preset.hop
+        preset.sample_rate,
+        octaves=preset.octaves,
+        bins_per_octave=preset.bins_per_octave,
+        hop=preset.hop,
+        gain=preset.gain,
     )
 
 

@@ -12,21 +12,18 @@ from torch import Tensor
 from benchmarks.harness.files import tuples
 from benchmarks.sound_matching.data import build_front_end, build_synth, synth_seeds
 from benchmarks.sound_matching.presets import Preset, configuration
+from benchmarks.sound_matching.verdict import control_label
 
 
 @dataclass(frozen=True)
 class Sound:
-    """One texture, target or match: controls, audio (n_samples,), log-frequency spectrogram (bins, frames)."""
+    """One texture, target or match: values of its controls, audio (n_samples,), spectrogram (bins, frames)."""
 
     name: str
     label: str
-    theta: tuple[float, float]
+    values: str
     audio: Tensor
     spectrogram: np.ndarray
-
-    @property
-    def values(self) -> str:
-        return f"density {self.theta[0]:.2f}, slope {self.theta[1]:.2f}"
 
 
 @torch.no_grad()
@@ -47,7 +44,10 @@ def render_examples(results: dict[str, Any]) -> list[list[Sound]]:
         audio = synth(torch.tensor(theta), _seeds(preset, seed, len(theta), is_target=name == "target"))
         spectrograms = front_end(audio)[:, 0].numpy()
         for row, values, samples, spectrogram in zip(rows, theta, audio, spectrograms, strict=True):
-            row.append(Sound(name, label, (values[0], values[1]), samples, spectrogram))
+            told = [
+                f"{control_label(key)} {value:.2f}" for key, value in zip(preset.controls, values, strict=True)
+            ]
+            row.append(Sound(name, label, ", ".join(told), samples, spectrogram))
     return rows
 
 

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 
 from benchmarks.harness.style import BLUE, GREEN, VERMILION
 from benchmarks.sound_matching.train import EpochRecord
+from benchmarks.sound_matching.verdict import control_label, controls_of
 
 CHANCE = 250.0  # mean absolute error of always answering 0.5, in thousandths of the controls' range
-CONTROLS = ("density", "slope")
 
 _STYLES = {"scrapl": (BLUE, "-"), "mss": (VERMILION, "--"), "p_loss": (GREEN, "-.")}
 _OCTAVE_TICKS = [128, 256, 512, 1024, 2048, 4096]
+CONTROL_DASHES = (":", "--")
 _XLABELS = {"step": "optimizer steps", "seconds": "training time (s)"}
 # Inches. A page shows pictures this wide in columns of 290 to 400 px (guesses: 370 to 420), text about as it is.
 _NARROW, _WIDE = 3.2, 4.2
@@ -46,13 +47,13 @@ def curves_of(results: dict[str, Any]) -> list[Curve]:
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve], against: str) -> None:
-    """Validation error against "step" or "seconds"; thin lines are density and slope, the thick one their mean."""
+    """Validation error against "step" or "seconds"; thin lines are the two controls, the thick one their mean."""
     for curve in curves:
         color, dashes = _STYLES[curve.name]
-        for key, width, alpha in (("density", 0.8, 0.5), ("slope", 0.8, 0.5), ("mean", 2.2, 1.0)):
-            style = {"density": ":", "slope": "--", "mean": dashes}[key]
-            label = curve.label if key == "mean" else None
-            axes.plot(*_points(curve, against, key), style, color=color, lw=width, alpha=alpha, label=label)
+        controls = (key for key in curve.history[0]["val"] if key != "mean")
+        for key, style in zip(controls, CONTROL_DASHES, strict=True):
+            axes.plot(*_points(curve, against, key), style, color=color, lw=0.8, alpha=0.5)
+        axes.plot(*_points(curve, against, "mean"), dashes, color=color, lw=2.2, label=curve.label)
     _draw_chance(axes)
     axes.set(
         xlabel=_XLABELS[against],
@@ -75,7 +76,8 @@ def curve_figure(curves: Sequence[Curve], key: str, against: str) -> Figure:
     axes.set(ylim=(0, max(1.15 * CHANCE, axes.get_ylim()[1])), xlim=(0, None))
     axes.set_xlabel(_XLABELS[against], fontsize=9)
     axes.set_ylabel("error (thousandths)", fontsize=9)
-    axes.set_title("Both controls" if key == "mean" else key.capitalize(), fontsize=10)
+    title = "both controls" if key == "mean" else control_label(key)
+    axes.set_title(title[0].upper() + title[1:], fontsize=10)
     axes.tick_params(labelsize=9)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
@@ -117,14 +119,15 @@ def draw_guesses(axes: Axes, name: str, true: ArrayLike, guessed: ArrayLike) -> 
 
 
 def guesses_figure(results: dict[str, Any], name: str) -> Figure:
-    """Guessed against true density and slope of one loss, with its errors."""
+    """Guessed against true controls of one loss, with its errors."""
     loss, theta = results["losses"][name], results["evaluation"]["theta"]
     true, guessed = np.array(theta["target"]), np.array(theta[name])
     figure = Figure(figsize=(_WIDE, 2.55), layout="constrained")
     figure.suptitle(loss["label"], fontsize=10)
-    for k, (axes, control) in enumerate(zip(figure.subplots(1, 2, sharey=True), CONTROLS, strict=True)):
+    panels = zip(figure.subplots(1, 2, sharey=True), controls_of(results), strict=True)
+    for k, (axes, control) in enumerate(panels):
         draw_guesses(axes, name, true[:, k], guessed[:, k])
-        axes.set_title(f"{control}: error {loss['test'][control]:.0f}", fontsize=9)
+        axes.set_title(f"{control_label(control)}: error {loss['test'][control]:.0f}", fontsize=9)
         axes.set_xlabel("true", fontsize=9)
         if k == 0:
             axes.set_ylabel("guessed", fontsize=9)

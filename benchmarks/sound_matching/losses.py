@@ -13,7 +13,6 @@ from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.presets import Preset
-from scrapl_jtfs import JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
 
 Render = Callable[[], Tensor]
@@ -43,7 +42,7 @@ class Scrapl:
     def __init__(self, preset: Preset, seed: int, device: torch.device) -> None:
         self.preset = preset
         self.jtfs = preset.transform().to(device)
-        self.distance = JTFSPathLoss(self.jtfs)
+        self.distance = preset.path_loss(self.jtfs)
         self.sampler = PathSampler(n_paths=self.jtfs.n_paths, seed=seed)
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.sound_matching.examples import Sound
-from benchmarks.sound_matching.verdict import verdict
+from benchmarks.sound_matching.verdict import control_label, controls_of, verdict
 
 UNIT = "thousandths of the controls' range"
 
@@ -29,13 +29,14 @@ Table = list[tuple[str, ...]]
 
 def table_rows(results: dict[str, Any]) -> tuple[Table, Table]:
     """Errors, with what chance gives in the last row; costs. Each with a header."""
-    errors: Table = [("loss", "both controls", "density", "slope")]
+    controls = controls_of(results)
+    errors: Table = [("loss", "both controls", *map(control_label, controls))]
     costs: Table = [("loss", "steps", "seconds", "ms/step")]
     for loss in results["losses"].values():
         test = loss["test"]
-        errors.append((loss["label"], f"{test['mean']:.1f}", f"{test['density']:.1f}", f"{test['slope']:.1f}"))
+        errors.append((loss["label"], *(f"{test[key]:.1f}" for key in ("mean", *controls))))
         costs.append((loss["label"], str(loss["steps"]), f"{loss['seconds']:.0f}", f"{loss['ms_per_step']:.1f}"))
-    errors.append(("chance (always 0.5)", *[f"{results['chance']:.1f}"] * 3))
+    errors.append(("chance (always 0.5)", *[f"{results['chance']:.1f}"] * (1 + len(controls))))
     return errors, costs
 
 
@@ -51,6 +52,8 @@ def html_page(
     return _PAGE.format(
         preset=html.escape(str(results["configuration"].get("name", "unnamed preset"))),
         verdict=html.escape(verdict(results)),
+        controls=_controls(results),
+        **(_CHIRPLETS if "am" in controls_of(results) else _TEXTURES),
         errors=_table(errors, f"Error on unseen textures, in {UNIT}"),
         costs=_table(costs, "What training took"),
         draws=html.escape(_draws(results)),
@@ -62,6 +65,10 @@ def html_page(
         textures=_textures(rows, players, pictures),
         settings=html.escape(json.dumps(settings, indent=2)),
     )
+
+
+def _controls(results: dict[str, Any]) -> str:
+    return " and ".join(map(control_label, controls_of(results)))
 
 
 def _table(rows: Table, caption: str) -> str:
@@ -88,7 +95,7 @@ def _guesses(results: dict[str, Any], pictures: Pictures | None) -> str:
         return "<p>This run kept no guesses of single textures; a new run does.</p>"
     n = len(results["evaluation"]["theta"]["target"])
     images = [
-        _image(svg, f"{loss['label']}: guessed against true density and slope")
+        _image(svg, f"{loss['label']}: guessed against true {_controls(results)}")
         for svg, loss in zip(pictures.guesses, results["losses"].values(), strict=True)
     ]
     return (
@@ -120,6 +127,17 @@ def _image(svg: bytes, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
 
 
+_TEXTURES = {
+    "synth": "a granular synthesizer",
+    "others": "other grains",
+    "listen": "Grains differ in time and pitch by design; listen to how many there are and whether they rise or\n"
+    "fall.",
+}
+_CHIRPLETS = {
+    "synth": "chirplets",
+    "others": "another shift",
+    "listen": "Chirplets are shifted by design; listen to how fast they flutter and rise.",
+}
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sound matching: {preset}</title>
@@ -143,11 +161,11 @@ pre {{ background: #f6f6f6; padding: 1rem; white-space: pre-wrap; overflow-wrap:
 summary {{ cursor: pointer }}
 @media (max-width: 40rem) {{ h1 {{ font-size: 1.5rem }} th, td {{ padding: .3rem .4rem; font-size: .9rem }} }}
 </style>
-<h1>Unsupervised sound matching of a granular synthesizer</h1>
+<h1>Unsupervised sound matching of {synth}</h1>
 <p class="verdict">{verdict}</p>
-<p>An encoder sees the constant-Q spectrogram of a texture and guesses the density and slope of its grains. The
-synthesizer renders the guess with other grains, and a loss on the two sounds trains the encoder. The error is the
-mean absolute one of the controls, whose range is 0 to 1.</p>
+<p>An encoder sees the constant-Q spectrogram of a sound and guesses its {controls}. The synthesizer renders the
+guess with {others}, and a loss on the two sounds trains the encoder. The error is the mean absolute one of the
+controls, whose range is 0 to 1.</p>
 <div class="tables">{errors}{costs}</div>
 <p>{draws}</p>
 {failed}
@@ -158,7 +176,7 @@ mean absolute one of the controls, whose range is 0 to 1.</p>
 {curves}
 <h2>Look and listen</h2>
 <p>Unseen textures and their matches: log(1 + gain |constant-Q transform|), one colour scale for each texture.
-Grains differ in time and pitch by design; listen to how many there are and whether they rise or fall.</p>
+{listen}</p>
 {textures}
 <h2>Settings</h2><details><summary>Everything that is needed to repeat this run</summary>
 <pre>{settings}</pre></details>

@@ -12,13 +12,14 @@ from benchmarks.harness.style import new_figure
 from benchmarks.sound_matching.data import build_front_end
 from benchmarks.sound_matching.examples import Sound, preset_of, render_examples
 from benchmarks.sound_matching.figures import (
-    CONTROLS,
+    CONTROL_DASHES,
     Panel,
     curves_of,
     draw_curves,
     draw_guesses,
     draw_spectrogram,
 )
+from benchmarks.sound_matching.verdict import control_label, controls_of
 
 
 def draw_results(results: dict[str, Any], rows: list[list[Sound]] | None = None) -> Figure:
@@ -48,20 +49,23 @@ def _draw_curves(part: SubFigure, results: dict[str, Any]) -> None:
         draw_curves(axes, curves_of(results), against)
     panels[1].set_ylabel("")
     handles, labels = panels[0].get_legend_handles_labels()
-    handles += [Line2D([], [], color="0.3", ls=ls, lw=0.8) for ls in (":", "--")]
-    part.legend(handles, [*labels, "density", "slope"], loc="outside lower center", ncols=5, fontsize=9)
+    handles += [Line2D([], [], color="0.3", ls=ls, lw=0.8) for ls in CONTROL_DASHES]
+    labels += [control_label(control) for control in controls_of(results)]
+    part.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
 
 
 def _draw_guesses(part: SubFigure, results: dict[str, Any]) -> None:
     """A column for each loss, a row for each control."""
-    theta, losses = results["evaluation"]["theta"], results["losses"]
+    theta, losses, controls = results["evaluation"]["theta"], results["losses"], controls_of(results)
     part.suptitle(f"Guessed against true controls of {len(theta['target'])} unseen textures", fontsize=10)
-    grid = part.subplots(len(CONTROLS), len(losses), squeeze=False, sharex=True, sharey=True)
-    for k, (control, cells) in enumerate(zip(CONTROLS, grid, strict=True)):
+    grid = part.subplots(len(controls), len(losses), squeeze=False, sharex=True, sharey=True)
+    for k, (control, cells) in enumerate(zip(controls, grid, strict=True)):
         for cell, (name, loss) in zip(cells, losses.items(), strict=True):
             draw_guesses(cell, name, np.array(theta["target"])[:, k], np.array(theta[name])[:, k])
-            cell.set_title(f"{loss['label']}, {control}: error {loss['test'][control]:.0f}", fontsize=8.5)
-        cells[0].set_ylabel(f"guessed {control}", fontsize=9)
+            cell.set_title(
+                f"{loss['label']}, {control_label(control)}: error {loss['test'][control]:.0f}", fontsize=8.5
+            )
+        cells[0].set_ylabel(f"guessed {control_label(control)}", fontsize=9)
     for cell in grid[-1]:
         cell.set_xlabel("true", fontsize=9)
 

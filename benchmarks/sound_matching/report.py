@@ -24,7 +24,6 @@ from benchmarks.sound_matching.data import build_front_end
 from benchmarks.sound_matching.examples import Sound, preset_of, render_examples
 from benchmarks.sound_matching.figures import (
     CHANCE,
-    CONTROLS,
     curve_figure,
     curves_of,
     guesses_figure,
@@ -34,7 +33,7 @@ from benchmarks.sound_matching.page import UNIT, Pictures, html_page, table_rows
 from benchmarks.sound_matching.presets import configuration
 from benchmarks.sound_matching.redraw import draw_results
 from benchmarks.sound_matching.train import Experiment, Trainer, error_of, predict
-from benchmarks.sound_matching.verdict import verdict
+from benchmarks.sound_matching.verdict import controls_of, verdict
 from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing
 from scrapl_jtfs.commands.files import write_atomically, write_text
@@ -95,14 +94,14 @@ def write_report(folder: Path, results: dict[str, Any]) -> None:
 
 def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dict[str, Any]:
     """Every figure of the run, with what is needed to judge and repeat it."""
-    test, losses = experiment.test, {}
+    test, controls, losses = experiment.test, experiment.preset.controls, {}
     theta = {"target": test.theta.tolist()}
     for name, trainer in trainers.items():
         last, guesses = trainer.history[-1], predict(trainer.encoder, test.spectrograms)
         theta[name] = guesses.tolist()
         losses[name] = {
             "label": trainer.objective.label,
-            "test": error_of(guesses, test.theta),
+            "test": error_of(guesses, test.theta, controls),
             "steps": last["step"],
             "seconds": last["seconds"],
             "ms_per_step": 1000 * last["seconds"] / last["step"],
@@ -110,7 +109,7 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
         }
         if hasattr(trainer.objective, "path_counts"):
             losses[name]["path_counts"] = trainer.objective.path_counts(last["step"])  # type: ignore[attr-defined]
-    about = f"controls {CONTROLS} of the test textures and what each encoder guesses of them"
+    about = f"controls {controls} of the test textures and what each encoder guesses of them"
     return {
         "unit": "mean absolute error of theta in [0, 1], per mille, at the last step",
         "chance": CHANCE,
@@ -139,7 +138,7 @@ def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int) -> li
 def draw_pictures(results: dict[str, Any], rows: list[list[Sound]]) -> Pictures:
     """One small picture for each thing to look at, so that a page can arrange them in any width."""
     curves = curves_of(results)
-    shown_curves = [("mean", "step"), *((control, "step") for control in CONTROLS), ("mean", "seconds")]
+    shown_curves = [*((key, "step") for key in ("mean", *controls_of(results))), ("mean", "seconds")]
     guesses = [guesses_figure(results, name) for name in results["losses"]] if "evaluation" in results else []
     spectrograms = []
     for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,8 @@ class DivergedError(BenchmarkError):
     """The loss became infinite or NaN."""
 
 
-class ParameterError(TypedDict):
-    """Mean absolute error of theta in thousandths of its range; always answering 0.5 gives 250."""
-
-    mean: float
-    density: float
-    slope: float
+ParameterError = dict[str, float]
+"""Mean absolute errors of theta in thousandths of its range: of each control by its name, and their "mean"."""
 
 
 class EpochRecord(TypedDict):
@@ -63,14 +59,14 @@ def predict(encoder: nn.Module, spectrograms: Tensor, batch_size: int = 64) -> T
     return theta_hat
 
 
-def parameter_error(encoder: nn.Module, textures: Textures) -> ParameterError:
-    return error_of(predict(encoder, textures.spectrograms), textures.theta)
+def parameter_error(encoder: nn.Module, textures: Textures, controls: Sequence[str]) -> ParameterError:
+    return error_of(predict(encoder, textures.spectrograms), textures.theta, controls)
 
 
-def error_of(theta_hat: Tensor, theta: Tensor) -> ParameterError:
-    """Return the errors of guesses (n, 2) of controls (n, 2)."""
+def error_of(theta_hat: Tensor, theta: Tensor, controls: Sequence[str]) -> ParameterError:
+    """Return the errors of guesses (n, 2) of controls (n, 2) of these names."""
     error = (theta_hat - theta).abs().mean(0).mul(1000).tolist()
-    return {"mean": sum(error) / 2, "density": error[0], "slope": error[1]}
+    return {"mean": sum(error) / len(error), **dict(zip(controls, error, strict=True))}
 
 
 @dataclass
@@ -164,7 +160,7 @@ class Trainer:
             "step": self.epoch * self.experiment.preset.steps_per_epoch,
             "seconds": elapsed + (self.history[-1]["seconds"] if self.history else 0.0),
             "loss": loss,
-            "val": parameter_error(self.encoder, self.experiment.val),
+            "val": parameter_error(self.encoder, self.experiment.val, self.experiment.preset.controls),
         }
         self.history.append(record)
         return record
@@ -179,16 +175,14 @@ class Trainer:
             while not self.finished:
                 val = self.run_epoch(bar.step)["val"]
                 self.save(path)
-                bar.note(
-                    f"error {val['mean']:.0f} thousandths (density {val['density']:.0f}, "
-                    f"slope {val['slope']:.0f}; chance 250)"
-                )
+                each = ", ".join(f"{control} {val[control]:.0f}" for control in preset.controls)
+                bar.note(f"error {val['mean']:.0f} thousandths ({each}; chance 250)")
 
     def summary(self) -> dict[str, Any]:
         """Errors on the test textures and over the history, and what the training took."""
         last = self.history[-1]
         return {
-            "test": parameter_error(self.encoder, self.experiment.test),
+            "test": parameter_error(self.encoder, self.experiment.test, self.experiment.preset.controls),
             "last_val": last["val"],
             "best_val": min((record["val"] for record in self.history), key=lambda val: val["mean"]),
             "steps": last["step"],

@@ -9,9 +9,19 @@ import numpy as np
 USUAL_VISITS = 25
 """Steps per path that a run of SCRAPL should have before its error is judged."""
 
-_CONTROLS = ("density", "slope")
 _REFERENCE = "p_loss"  # it is told the true controls, so that it has no part in the contest
 _UNIT = "thousandths of the controls' range"
+
+
+def controls_of(results: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the controls: those that errors are given of, besides their mean."""
+    tests = [loss["test"] for loss in results["losses"].values()]
+    return tuple(name for name in tests[0] if name != "mean") if tests else ()
+
+
+def control_label(control: str) -> str:
+    """Return the name of a control as a text has it."""
+    return control.upper() if control in ("am", "fm") else control
 
 
 def verdict(results: dict[str, Any]) -> str:
@@ -58,11 +68,12 @@ def _controls_found(results: dict[str, Any], rivals: list[str]) -> list[str]:
     parts = []
     for name in rivals[:2]:
         test, chance = results["losses"][name]["test"], results["chance"]
-        for found, missed in (_CONTROLS, _CONTROLS[::-1]):
+        controls = controls_of(results)
+        for found, missed in (controls, controls[::-1]):
             if test[found] < chance / 2 and test[missed] > 0.8 * chance:
                 parts.append(
-                    f"{_label(results, name)} finds the {found} ({test[found]:.0f}) and not the {missed} "
-                    f"({test[missed]:.0f})"
+                    f"{_label(results, name)} finds the {control_label(found)} ({test[found]:.0f}) and not the "
+                    f"{control_label(missed)} ({test[missed]:.0f})"
                 )
     return parts
 

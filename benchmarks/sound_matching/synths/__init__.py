@@ -1,0 +1,12 @@
+"""The synthesizers of the experiment besides the package's GranularSynth, all with its interface.
+
+A synth is called with theta (B, 2) in [0, 1] and B seeds, and gives (B, n_samples). Its seed decides what must not
+matter: grains or shifts.
+"""
+
+from __future__ import annotations
+
+from benchmarks.sound_matching.synths.chirplets import ChirpletSynth, PaperChirplet
+from benchmarks.sound_matching.synths.paper_granular import PaperGranular
+
+__all__ = ["ChirpletSynth", "PaperChirplet", "PaperGranular"]
