@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from benchmarks.harness.runs import configuration_hash
+from benchmarks.sound_matching.data import build_synth
 from benchmarks.sound_matching.losses import Scrapl
+from benchmarks.sound_matching.synths.chirplets import draw_shifts
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.adaptive import __main__ as program
 from benchmarks.studies.adaptive import runs
 from benchmarks.studies.adaptive.arms import ARMS, PathObjective, run_configuration
-from benchmarks.studies.adaptive.problems import PROBLEMS, ChirpletSynth, ProblemExperiment, quick
+from benchmarks.studies.adaptive.problems import PROBLEMS, quick
 from benchmarks.studies.adaptive.runs import entropy, make_job, make_sampler, run
 from benchmarks.studies.adaptive.summary import compared, summarize, table, verdict
 from scrapl_jtfs import JTFSPath
@@ -32,8 +34,8 @@ def jtfs() -> JTFSPath:
 
 
 @pytest.fixture(scope="module")
-def chirplets() -> ProblemExperiment:
-    return ProblemExperiment(CHIRPLET, seed=1)
+def chirplets() -> Experiment:
+    return Experiment(CHIRPLET, seed=1)
 
 
 class Recording(AdaptivePathSampler):
@@ -55,9 +57,7 @@ class Recording(AdaptivePathSampler):
         super().update(path_idx, values)
 
 
-def trained(
-    name: str, experiment: ProblemExperiment, jtfs: JTFSPath, **kwargs: Any
-) -> tuple[Recording, PathObjective]:
+def trained(name: str, experiment: Experiment, jtfs: JTFSPath, **kwargs: Any) -> tuple[Recording, PathObjective]:
     n_values = 2 if ARMS[name].source == "slopes" else 1
     sampler = Recording(jtfs.n_paths, n_values=n_values, seed=1, **kwargs)
     objective = PathObjective(experiment.preset, jtfs, ARMS[name], sampler)
@@ -87,13 +87,13 @@ def trained(
     return sampler, objective
 
 
-def test_slopes_are_told_once_a_step_of_the_path_drawn(chirplets: ProblemExperiment, jtfs: JTFSPath) -> None:
+def test_slopes_are_told_once_a_step_of_the_path_drawn(chirplets: Experiment, jtfs: JTFSPath) -> None:
     sampler, _ = trained("adaptive-slopes", chirplets, jtfs)
     assert all(len(values) == 2 and min(values) > 0 for _, values in sampler.told)
 
 
 def test_norms_are_told_once_a_step_and_weights_are_those_of_the_draw(
-    chirplets: ProblemExperiment, jtfs: JTFSPath
+    chirplets: Experiment, jtfs: JTFSPath
 ) -> None:
     """Without covering paths first, weights differ from one as soon as two paths have been seen."""
     sampler, _ = trained("adaptive-norm-unbiased", chirplets, jtfs, cover_first=False, rate=1.0)
@@ -103,7 +103,7 @@ def test_norms_are_told_once_a_step_and_weights_are_those_of_the_draw(
 def test_slopes_are_means_over_examples_of_their_sizes(jtfs: JTFSPath) -> None:
     """Slopes of opposite sign must not cancel."""
     sampler = Recording(jtfs.n_paths, n_values=2)
-    objective = PathObjective(CHIRPLET.preset, jtfs, ARMS["adaptive-slopes"], sampler)
+    objective = PathObjective(CHIRPLET, jtfs, ARMS["adaptive-slopes"], sampler)
     objective.distance = lambda match, target, path: match.mean(0).sum()  # type: ignore[assignment]
     weight = torch.nn.Parameter(torch.ones(4, 2))
     optimizer = objective.optimizer([weight])
@@ -117,29 +117,28 @@ def test_slopes_are_means_over_examples_of_their_sizes(jtfs: JTFSPath) -> None:
 
 
 def test_uniform_arm_is_the_scrapl_of_the_sound_matching_benchmark(tmp_path: Path) -> None:
-    experiment = Experiment(GRANULAR.preset, seed=2)
-    trainer = Trainer(experiment, "scrapl", Scrapl(GRANULAR.preset, 2, torch.device("cpu")))
+    experiment = Experiment(GRANULAR, seed=2)
+    trainer = Trainer(experiment, "scrapl", Scrapl(GRANULAR, 2, torch.device("cpu")))
     wanted = [trainer.run_epoch() for _ in range(2)]
     found = run(make_job(tmp_path, GRANULAR, 2, ARMS["uniform"]))
     assert [record["loss"] for record in found["history"]] == [record["loss"] for record in wanted]
     assert [record["val"]["slope"] for record in found["history"]] == [record["val"]["slope"] for record in wanted]
     assert found["effective_paths"] == pytest.approx(len(found["pi"]))
-    assert sum(found["path_counts"]) == found["steps"] == GRANULAR.preset.n_steps
+    assert sum(found["path_counts"]) == found["steps"] == GRANULAR.n_steps
 
 
 def test_chirplets_have_one_level_and_onsets_of_their_seeds() -> None:
-    synth = CHIRPLET.build_synth()
-    assert isinstance(synth, ChirpletSynth)
+    synth = build_synth(CHIRPLET)
     theta = torch.tensor([[0.2, 0.7]] * 3, requires_grad=True)
     sounds = synth(theta, [5, 6, 5])
     assert sounds.dtype == torch.float32
     torch.testing.assert_close(sounds.square().mean(-1).sqrt(), torch.full((3,), 0.1))
     assert torch.equal(sounds[0], sounds[2])
     assert not torch.equal(sounds[0], sounds[1])
-    shifts = synth.shifts(range(2000))
+    shifts = draw_shifts(range(2000), CHIRPLET.n_samples // 16)
     assert (shifts.min(), shifts.max()) == (-128, 128)
     assert torch.equal(shifts, shifts.round())
-    assert isinstance(GRANULAR.build_synth()(theta, [5, 6, 5]), torch.Tensor)
+    assert isinstance(build_synth(GRANULAR)(theta, [5, 6, 5]), torch.Tensor)
 
 
 def test_entropy_counts_paths() -> None:

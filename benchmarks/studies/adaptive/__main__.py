@@ -31,16 +31,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.quick:
         problems = [quick(problem) for problem in problems]
     # Seed by seed, so that an early look compares whole seeds.
-    jobs: dict[str, list[Job]] = {problem.name: [] for problem in problems}
+    jobs: dict[str, list[Job]] = {problem.synth: [] for problem in problems}
     order = [
         (problem, make_job(options.runs, problem, seed, arm))
         for seed in range(options.seeds)
         for problem in problems
         for arm in ARMS.values()
-        if problem.name in arm.synths
+        if problem.synth in arm.synths
     ]
     for problem, job in order:
-        jobs[problem.name].append(job)
+        jobs[problem.synth].append(job)
     if not options.collect:
         train(run, [job for _, job in order], options.parallel)
     return {
@@ -50,11 +50,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         **provenance(),
         "arms": {name: arm.description for name, arm in ARMS.items()},
         "synths": {
-            problem.name: {
+            problem.synth: {
                 "controls": list(problem.controls),
                 "smoothing": problem.smoothing,
-                "configuration": configuration(problem.preset, 0),
-                "arms": summarize(finished_results(jobs[problem.name]), problem.controls, REFERENCE),
+                "configuration": configuration(problem, 0),
+                "arms": summarize(finished_results(jobs[problem.synth]), problem.controls, REFERENCE),
             }
             for problem in problems
         },

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.sound_matching.losses import Render
 from benchmarks.sound_matching.presets import Preset, configuration
-from benchmarks.studies.adaptive.problems import Problem
-from scrapl_jtfs import JTFSPath, JTFSPathLoss
+from scrapl_jtfs import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathSampler
 from scrapl_optim.experimental import AdaptivePathSampler
 
@@ -86,16 +85,14 @@ ARMS = {
 }
 
 
-def run_configuration(problem: Problem, seed: int, arm: Arm) -> dict[str, Any]:
+def run_configuration(problem: Preset, seed: int, arm: Arm) -> dict[str, Any]:
     """Everything that determines a run, JSON-like."""
-    synth = {"synth": problem.name, "smoothing": problem.smoothing}
-    ranges = {
-        name: None if value is None else list(value) for name, value in (("am", problem.am), ("fm", problem.fm))
-    }
+    # There in any case, as in the first runs of the study, where they were no settings of the preset.
+    synth = {"synth": problem.synth, "smoothing": problem.smoothing, "am": None, "fm": None}
     decides = {key: value for key, value in asdict(arm).items() if key not in ("description", "synths")}
     if arm.source != "importance" or arm.examples == Arm.examples:
         del decides["examples"]
-    return {**configuration(problem.preset, seed), **synth, **ranges, "arm": decides}
+    return {**synth, **configuration(problem, seed), "arm": decides}
 
 
 class PathObjective:
@@ -109,7 +106,7 @@ class PathObjective:
         self, preset: Preset, jtfs: JTFSPath, arm: Arm, sampler: PathSampler | AdaptivePathSampler
     ) -> None:
         self.label, self.preset, self.jtfs = f"SCRAPL, {arm.name}", preset, jtfs
-        self.distance, self.arm, self.sampler = JTFSPathLoss(jtfs), arm, sampler
+        self.distance, self.arm, self.sampler = preset.path_loss(jtfs), arm, sampler
         self.path_counts = [0] * jtfs.n_paths
         self._drawn: tuple[int, Tensor] | None = None
 

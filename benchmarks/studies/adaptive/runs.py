@@ -17,20 +17,19 @@ import torch
 from benchmarks.harness.files import read_json, write_json
 from benchmarks.harness.runs import Job, epoch_teller, keep_result
 from benchmarks.sound_matching.data import match_seeds
-from benchmarks.sound_matching.train import ParameterError, Trainer
+from benchmarks.sound_matching.presets import Preset
+from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.adaptive.arms import Arm, PathObjective, run_configuration
-from benchmarks.studies.adaptive.problems import Problem, ProblemExperiment
-from scrapl_jtfs import JTFSPathLoss
 from scrapl_optim import PathSampler, SharedSubspace, theta_importance
 from scrapl_optim.experimental import AdaptivePathSampler
 
 _TOLERANCE, _SAMPLES_PER_BANDWIDTH = 1e-2, 2.0
 
 
-def make_job(folder: Path, problem: Problem, seed: int, arm: Arm) -> Job:
+def make_job(folder: Path, problem: Preset, seed: int, arm: Arm) -> Job:
     """The run of one problem, arm and seed, in a folder of all runs."""
-    place = folder / f"seed{seed}" / problem.name / arm.name
-    label = f"{problem.name}, {arm.name}, seed {seed}"
+    place = folder / f"seed{seed}" / problem.synth / arm.name
+    label = f"{problem.synth}, {arm.name}, seed {seed}"
     return Job(label, place, run_configuration(problem, seed, arm), (problem, seed, arm))
 
 
@@ -39,12 +38,12 @@ def entropy(pi: Sequence[float]) -> float:
     return -sum(p * math.log(p) for p in pi if p > 0)
 
 
-def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -> dict[str, Any]:
+def importance(experiment: Experiment, trainer: Trainer, examples: int) -> dict[str, Any]:
     """theta-importance of the encoder as `trainer` has it, on the first training examples, with its time."""
     started = time.perf_counter()
     data, synth, preset = experiment.train, experiment.synth, experiment.preset
-    jtfs = experiment.problem.transform(samples_per_bandwidth=_SAMPLES_PER_BANDWIDTH).double()
-    distance = JTFSPathLoss(jtfs)
+    jtfs = experiment.preset.transform(samples_per_bandwidth=_SAMPLES_PER_BANDWIDTH).double()
+    distance = preset.path_loss(jtfs)
     # The position after those of all training steps: no match of the training has these grains.
     seeds = match_seeds(preset, experiment.seed, preset.n_steps)[:examples]
     examples = len(seeds)  # fewer in the quick program
@@ -71,7 +70,7 @@ def importance(experiment: ProblemExperiment, trainer: Trainer, examples: int) -
     }
 
 
-def _kept_importance(experiment: ProblemExperiment, objective: PathObjective, place: Path) -> dict[str, Any]:
+def _kept_importance(experiment: Experiment, objective: PathObjective, place: Path) -> dict[str, Any]:
     examples = objective.arm.examples
     path = place / ("pi.json" if examples == 4 else f"pi-{examples}.json")
     if not path.exists():
@@ -102,32 +101,23 @@ def make_sampler(
 def run(job: Job) -> dict[str, Any]:
     """Train one arm from the start to the end."""
     problem, seed, arm = job.arguments
-    experiment, jtfs = ProblemExperiment(problem, seed), problem.transform()
+    experiment, jtfs = Experiment(problem, seed), problem.transform()
     n_controls = len(problem.controls)
-    objective = PathObjective(problem.preset, jtfs, arm, PathSampler(n_paths=jtfs.n_paths, seed=seed))
+    objective = PathObjective(problem, jtfs, arm, PathSampler(n_paths=jtfs.n_paths, seed=seed))
     found = _kept_importance(experiment, objective, job.folder) if arm.source == "importance" else None
     objective.sampler = make_sampler(arm, jtfs.n_paths, n_controls, seed, found["pi"] if found else None)
     trainer, tell = Trainer(experiment, arm.name, objective), epoch_teller(job)
     while not trainer.finished:
         tell(trainer.run_epoch())
-    about = {"synth": problem.name, "arm": arm.name, "seed": seed, "importance": found}
-    return keep_result(job, {**about, **_summarize(trainer, objective, problem)})
+    about = {"synth": problem.synth, "arm": arm.name, "seed": seed, "importance": found}
+    return keep_result(job, {**about, **_summarize(trainer, objective)})
 
 
-def _named(error: ParameterError, problem: Problem) -> dict[str, float]:
-    """The sound matching benchmark calls its two controls density and slope, whatever they are."""
-    first, second = problem.controls
-    return {"mean": error["mean"], first: error["density"], second: error["slope"]}
-
-
-def _summarize(trainer: Trainer, objective: PathObjective, problem: Problem) -> dict[str, Any]:
+def _summarize(trainer: Trainer, objective: PathObjective) -> dict[str, Any]:
     """Every figure of a finished run."""
-    summary, pi = trainer.summary(), objective.sampler.probs.tolist()
-    errors = {key: _named(summary[key], problem) for key in ("test", "last_val", "best_val")}
+    pi = objective.sampler.probs.tolist()
     return {
-        **summary,
-        **errors,
-        "history": [{**record, "val": _named(record["val"], problem)} for record in trainer.history],
+        **trainer.summary(),
         "entropy": entropy(pi),
         "effective_paths": math.exp(entropy(pi)),
         "pi": pi,
