@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scrapl_jtfs._loss.distance import Distance
 from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs._validation import (
     PathIndices,
@@ -38,12 +38,15 @@ Weights: TypeAlias = "float | Sequence[float] | NDArray[np.floating[Any]] | Tens
 
 _T = TypeVar("_T")
 
-# Below, coefficients over eps overflow in float32.
-_SMALLEST_LOG1P_EPS = 1e-30
-
 
 def path_distance(
-    a: Signals, b: Tensor, *, p: float = 2.0, squared: bool = True, log1p_eps: float | None = None
+    a: Signals,
+    b: Tensor,
+    *,
+    p: float = 2.0,
+    squared: bool = True,
+    log1p_eps: float | None = None,
+    relative_eps: float | None = None,
 ) -> Tensor:
     r"""Compute the distance between the coefficients of one path.
 
@@ -61,6 +64,7 @@ def path_distance(
         p: order of the norm, at least 1; 2 for several renderings.
         squared: whether to square it; True for several renderings.
         log1p_eps: eps of rho, in the units of the coefficients.
+        relative_eps: divide by ||rho(b)||_p^2 + relative_eps^2, or by its root without the square.
 
     Returns:
         (...) real.
@@ -79,68 +83,22 @@ def path_distance(
     Source: paper, Equations 1 (rho) and 3; with ``squared=False`` the distance of scrapl-loss. That of several
     renderings is not in the paper.
     """
-    _check_distance(p, log1p_eps)
-    _check_switch(squared, "squared")
+    distance = Distance(p, squared, log1p_eps, relative_eps)
+    distance.check()
     several = _are_renderings(a)
     if several:
-        _check_pairable(p, squared)
+        distance.check_takes_renderings()
     renderings, b = as_renderings(a, "a") if several else (as_dense(a, "a"),), as_dense(b, "b")
     if renderings[0].shape != b.shape or b.ndim < 2:
         raise ValueError(
             f"Invalid a and b: shapes {tuple(renderings[0].shape)} and {tuple(b.shape)}; expected coefficients "
             "(..., rows, frames) of one shape; expand one to the other"
         )
-    if several:
-        return _product_of_renderings(renderings, b, log1p_eps)
-    return _coefficient_distance(renderings[0], b, p, squared, log1p_eps)
+    return distance(renderings if several else renderings[0], b)
 
 
-def _coefficient_distance(a: Tensor, b: Tensor, p: float, squared: bool, log1p_eps: float | None) -> Tensor:
-    """Compute the distance of coefficients and by options that were checked."""
-    difference = _compress(a, log1p_eps) - _compress(b, log1p_eps)
-    if squared and p == 2:
-        return difference.square().sum((-2, -1))
-    if p == 2:
-        # At zero distance both derivatives are zero; autograd's own second one is NaN there.
-        energy = difference.square().sum((-2, -1))
-        apart = energy > 0
-        return torch.where(apart, torch.where(apart, energy, 1.0).sqrt(), 0.0)
-    norm = _norm(difference, p)
-    return norm.square() if squared else norm
-
-
-def _product_of_renderings(renderings: Sequence[Tensor], b: Tensor, log1p_eps: float | None) -> Tensor:
-    """Compute the mean over pairs i < j of <rho(a_i) - rho(b), rho(a_j) - rho(b)>."""
-    b = _compress(b, log1p_eps)
-    before, *others = (_compress(a, log1p_eps) - b for a in renderings)
-    products = torch.zeros_like(b)
-    for difference in others:
-        products = products + before * difference  # with the sum of those before it, in place of all pairs
-        before = before + difference
-    return products.sum((-2, -1)) * (2 / (len(renderings) * (len(renderings) - 1)))
-
-
-def _compress(s: Tensor, log1p_eps: float | None) -> Tensor:
-    """Return rho(s)."""
-    # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
-    return s if log1p_eps is None else torch.log1p(s.clamp_min(0) / float(log1p_eps))
-
-
-def _norm(x: Tensor, p: float) -> Tensor:
-    """Return the p-norm over rows and frames; a unit near the largest entry keeps powers from underflow."""
-    unit = x.detach().abs().amax((-2, -1), keepdim=True) if x.numel() else x.detach().sum((-2, -1), keepdim=True)
-    unit = torch.where(unit > 0, unit, 1.0)
-    return torch.linalg.vector_norm(x / unit, ord=float(p), dim=(-2, -1)) * unit[..., 0, 0]
-
-
-def _check_distance(p: object, log1p_eps: object) -> None:
-    if not is_number(p, 1, math.inf):
-        raise ValueError(f"Invalid p: {p!r}; expected a norm of order >= 1")
-    if log1p_eps is not None and not is_number(log1p_eps, _SMALLEST_LOG1P_EPS, sys.float_info.max):
-        raise ValueError(
-            f"Invalid log1p_eps: {log1p_eps!r}; expected a positive number, at least {_SMALLEST_LOG1P_EPS}, or "
-            "None for no log"
-        )
+def _are_renderings(x: object) -> bool:
+    return isinstance(x, (list, tuple)) and any(isinstance(rendering, Tensor) for rendering in x)
 
 
 def _factors(weights: Any, n: int) -> list[float | Tensor]:
@@ -160,27 +118,10 @@ def _factors(weights: Any, n: int) -> list[float | Tensor]:
         scalar = isinstance(weight, Tensor) and weight.ndim == 0 and not (weight.is_complex() or weight.is_meta)
         if not scalar and not isinstance(weight, Real):
             raise TypeError(f"Invalid weight: {weight!r}; expected a number for each path")
-        if not scalar and not is_number(float(weight), -sys.float_info.max, sys.float_info.max):
+        switch = isinstance(weight, bool)  # 0 or 1
+        if not scalar and not switch and not is_number(weight, -sys.float_info.max, sys.float_info.max):
             raise ValueError(f"Invalid weight: {weight!r}; expected a finite number")
     return [float(weight) if isinstance(weight, Real) else weight for weight in factors]
-
-
-def _are_renderings(x: object) -> bool:
-    return isinstance(x, (list, tuple)) and any(isinstance(rendering, Tensor) for rendering in x)
-
-
-def _check_pairable(p: float, squared: bool) -> None:
-    """Raise ValueError for distances that have no unbiased estimate from pairs of renderings."""
-    if p != 2:
-        raise ValueError(
-            f"Invalid p: {p!r}; expected 2 for several renderings, as products of pairs are free of variance in "
-            "the Euclidean norm alone; use p=2, or pass one rendering"
-        )
-    if not squared:
-        raise ValueError(
-            "Invalid squared: False; expected True for several renderings, as no root of their product is "
-            "unbiased; use squared=True, or pass one rendering"
-        )
 
 
 def _check_switch(value: object, name: str) -> None:
@@ -315,14 +256,19 @@ class JTFSPathLoss(nn.Module):
         p: order of the norm; 2 for several renderings.
         squared: square the norm (the paper) or not (scrapl-loss); True for several renderings.
         log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients.
+        relative_eps: divide each example's distance on a path by :math:`\lVert \phi_p(y) \rVert^2 + \varepsilon^2`
+            (by its root without the square), with :math:`\varepsilon` = ``relative_eps`` in the units of the
+            coefficients, such that examples have an equal vote on a path whose targets are louder there or not. As
+            the divisor does not depend on x, renderings leave variance out as before. Choose :math:`\varepsilon`
+            well below the norms of typical targets: it is for those that are silent on a path.
         path_scale: multiply by P (the paper) or not (scrapl-loss).
         reduction: over the batch axes: "mean", "sum" or "none".
 
     Raises:
-        ValueError: p < 1, log1p_eps not positive, an unknown reduction, signals of different shapes, weights that
-            do not fit the paths, a target prepared by a transform with other settings, or one that requires a
-            gradient where the signals do not; several renderings with another p or without the square, or one of
-            them twice.
+        ValueError: p < 1, log1p_eps or relative_eps not positive, an unknown reduction, signals of different
+            shapes, weights that do not fit the paths, a target prepared by a transform with other settings, or one
+            that requires a gradient where the signals do not; several renderings with another p or without the
+            square, or one of them twice.
         TypeError: a signal is not a real floating-point tensor, or no path is named.
         IndexError: a path id is out of range.
 
@@ -350,13 +296,13 @@ class JTFSPathLoss(nn.Module):
         p: float = 2.0,
         squared: bool = True,
         log1p_eps: float | None = None,
+        relative_eps: float | None = None,
         path_scale: bool = True,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         _check_transform(jtfs)
-        _check_distance(p, log1p_eps)
-        _check_switch(squared, "squared")
+        Distance(p, squared, log1p_eps, relative_eps).check()
         _check_switch(path_scale, "path_scale")
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'")
@@ -364,6 +310,7 @@ class JTFSPathLoss(nn.Module):
         self.p = p
         self.squared = squared
         self.log1p_eps = log1p_eps
+        self.relative_eps = relative_eps
         self.path_scale = path_scale
         self.reduction = reduction
 
@@ -377,6 +324,10 @@ class JTFSPathLoss(nn.Module):
         """P, the number of paths."""
         return self.jtfs.n_paths
 
+    @property
+    def _path_distance(self) -> Distance:
+        return Distance(self.p, self.squared, self.log1p_eps, self.relative_eps)
+
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
         return PreparedTarget(self.jtfs, target)
@@ -384,8 +335,8 @@ class JTFSPathLoss(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in ``repr``."""
         return (
-            f"p={self.p:g}, squared={self.squared}, log1p_eps={self.log1p_eps}, path_scale={self.path_scale}, "
-            f"reduction={self.reduction!r}"
+            f"p={self.p:g}, squared={self.squared}, log1p_eps={self.log1p_eps}, "
+            f"relative_eps={self.relative_eps}, path_scale={self.path_scale}, reduction={self.reduction!r}"
         )
 
     @torch._disable_dynamo
@@ -473,7 +424,7 @@ class JTFSPathLoss(nn.Module):
                 "Invalid x: a PreparedTarget; expected signals; it comes second, loss_fn(x, target, path_idx)"
             )
         if _are_renderings(x):
-            _check_pairable(self.p, self.squared)
+            self._path_distance.check_takes_renderings()
             return self._pairs_of_renderings(as_renderings(x), target, indices)
         if isinstance(target, PreparedTarget):
             target.check_serves(self.jtfs)
@@ -498,10 +449,7 @@ class JTFSPathLoss(nn.Module):
         return self._reduce(self._distance(a, b))
 
     def _distance(self, a: Tensor | tuple[Tensor, ...], b: Tensor) -> Tensor:
-        if isinstance(a, Tensor):
-            distance = _coefficient_distance(a, b, self.p, self.squared, self.log1p_eps)
-        else:
-            distance = _product_of_renderings(a, b, self.log1p_eps)
+        distance = self._path_distance(a, b)
         return distance * self.jtfs.n_paths if self.path_scale else distance
 
     def _reduce(self, loss: Tensor) -> Tensor:

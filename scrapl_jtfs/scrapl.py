@@ -64,9 +64,10 @@ class SCRAPL(nn.Module):
         samples_per_bandwidth: density of the samples of sub-bands; None for kymatio's.
         smoothing: eps of smooth moduli.
         memory: bytes that each layer may spend on sub-bands.
-        p: order of the norm; this and the next two are arguments of :class:`JTFSPathLoss`.
+        p: order of the norm; this and the next three are arguments of :class:`JTFSPathLoss`.
         squared: True for the square of the norm (the paper), False for the norm (scrapl-loss).
         log1p_eps: compare log(1 + coefficients / log1p_eps); None compares the coefficients.
+        relative_eps: compare relative to each target's norm, with this added in squares; None for absolute.
         rates: (lowest, highest) rate in Hz of the paths to draw; None for a bound that is not there.
         scales: the same for scales in cycles per octave.
         spins: draw only paths of these spins: 1 (rising), -1 (falling), 0, or several.
@@ -133,6 +134,7 @@ class SCRAPL(nn.Module):
         p: float = 2.0,
         squared: bool = True,
         log1p_eps: float | None = None,
+        relative_eps: float | None = None,
         rates: Bounds | None = None,
         scales: Bounds | None = None,
         spins: int | Sequence[int] | None = None,
@@ -161,7 +163,7 @@ class SCRAPL(nn.Module):
             smoothing=smoothing,
             memory=memory,
         )
-        self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps)
+        self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, relative_eps=relative_eps)
         rates, scales, spins, paths, probs = map(as_plain, (rates, scales, spins, paths, probs))
         choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
         self._choices = {name: value for name, value in choices.items() if value is not None}

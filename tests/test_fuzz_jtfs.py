@@ -25,6 +25,7 @@ from tests.support.fuzz_helpers import HOSTILE, NOT_FINITE, attempt, fuzz, hosti
 N = 128
 SETTINGS: dict[str, Any] = {"n_samples": N, "J": 4, "Q": (2, 1), "J_fr": 2}
 OPTIONS = ["Q_fr", "T", "F", "sample_rate", "orders", "samples_per_bandwidth", "smoothing", "memory"]
+DISTANCE = ["p", "squared", "log1p_eps", "relative_eps"]
 jtfs = JTFSPath(**SETTINGS)
 smooth = JTFSPath(**SETTINGS, orders=(1, 2), smoothing=1e-4, samples_per_bandwidth=2)
 loss_fn = JTFSPathLoss(jtfs)
@@ -84,6 +85,7 @@ def test_signals(transform: JTFSPath, name: str) -> None:
         lambda: [a for pair in transform.select_pairs(x, signal, [1]) for a in pair],
         lambda: JTFSPathLoss(transform)(x, signal, 1),
         lambda: JTFSPathLoss(transform)(signal, x, 1),
+        lambda: JTFSPathLoss(transform)([x, signal], x.flip(0), 1),
         lambda: JTFSPathLoss(transform)(x, JTFSPathLoss(transform).prepare(signal), [1, 2]),
     ]
     for call in calls:
@@ -112,9 +114,7 @@ def test_what_is_no_path_id(index: Any) -> None:
 
 @fuzz(150)
 @given(
-    st.dictionaries(
-        st.sampled_from(["p", "squared", "log1p_eps", "path_scale", "reduction"]), hostile, max_size=2
-    ),
+    st.dictionaries(st.sampled_from([*DISTANCE, "path_scale", "reduction"]), hostile, max_size=2),
     st.one_of(st.none(), hostile, st.lists(hostile, max_size=2)),
 )
 def test_losses(options: dict[str, Any], weights: Any) -> None:
@@ -122,7 +122,7 @@ def test_losses(options: dict[str, Any], weights: Any) -> None:
     result = attempt(lambda: JTFSPathLoss(jtfs, **options)(x, y, [1, 2], weights))
     if isinstance(result, Tensor) and not isinstance(weights, Tensor) and "1e+308" not in str(weights):
         assert bool(result.isfinite().all())
-    distance = {key: value for key, value in options.items() if key in ("p", "squared", "log1p_eps")}
+    distance = {key: value for key, value in options.items() if key in DISTANCE}
     result = attempt(lambda: path_distance(x[None], y[None], **distance))
     assert not isinstance(result, Tensor) or bool(result.isfinite().all())
 

@@ -26,7 +26,7 @@ from tests.support.jtfs_helpers import SMALL, noise
 IN_HERTZ: dict[str, Any] = SMALL | {"sample_rate": 8000.0}
 ATTRIBUTES = {
     "JTFSPath": {"geometry", "sample_rate", "samples_per_bandwidth", "smoothing", "memory", "paths"},
-    "JTFSPathLoss": {"jtfs", "p", "squared", "log1p_eps", "path_scale", "reduction"},
+    "JTFSPathLoss": {"jtfs", "p", "squared", "log1p_eps", "relative_eps", "path_scale", "reduction"},
     "SCRAPL": {"loss_fn", "sampler", "kept", "unit", "units", "unbiased", "step", "log"},
 }
 LONGEST_ANNOTATION = 80
@@ -147,7 +147,7 @@ def test_repr_of_a_transform_is_a_line_of_its_settings() -> None:
 
 def test_repr_of_a_loss_shows_its_options() -> None:
     shown = repr(JTFSPathLoss(JTFSPath(**IN_HERTZ), p=1, log1p_eps=1e-3, reduction="sum"))
-    assert "p=1, squared=True, log1p_eps=0.001, path_scale=True, reduction='sum'" in shown
+    assert "p=1, squared=True, log1p_eps=0.001, relative_eps=None, path_scale=True, reduction='sum'" in shown
     assert "sample_rate=8000" in shown
     assert shown.count("\n") == 3
 

@@ -346,7 +346,7 @@ def test_settings_show(jtfs: JTFSPath) -> None:
         JTFSPathLoss(JTFSPath(**SMALL, T="global", F=0, sample_rate=16000), log1p_eps=1e-3, squared=False)
     )
     for setting in (
-        "p=2, squared=False, log1p_eps=0.001, path_scale=True, reduction='mean'",
+        "p=2, squared=False, log1p_eps=0.001, relative_eps=None, path_scale=True, reduction='mean'",
         "n_samples=512, J=5, Q=(4, 1), J_fr=2, Q_fr=1, T='global', F=0, sample_rate=16000, orders=(2,)",
     ):
         assert setting in shown

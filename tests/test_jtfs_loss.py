@@ -46,8 +46,16 @@ def test_peer_variants(jtfs: JTFSPath, p: float, squared: bool, log1p_eps: float
     norm = np.mean([np.linalg.norm(row, ord=p) for row in flat])
     if squared:
         norm = np.mean([np.linalg.norm(row, ord=p) ** 2 for row in flat])
-    loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, path_scale=False)
-    assert loss_fn(x, y, 4).item() == pytest.approx(norm, rel=1e-10)
+    options: dict[str, Any] = dict(p=p, squared=squared, log1p_eps=log1p_eps, path_scale=False)
+    assert JTFSPathLoss(jtfs, **options)(x, y, 4).item() == pytest.approx(norm, rel=1e-10)
+    # relative to the norm of each target
+    power = 2 if squared else 1
+    ratios = [
+        np.linalg.norm(row, ord=p) ** power / (np.linalg.norm(silent, ord=p) ** 2 + 0.1**2) ** (power / 2)
+        for row, silent in zip(flat, b.reshape(6, -1), strict=True)
+    ]
+    relative = JTFSPathLoss(jtfs, **options, relative_eps=0.1)
+    assert relative(x, y, 4).item() == pytest.approx(np.mean(ratios), rel=1e-10)
 
 
 def test_several_paths_give_their_weighted_mean(jtfs: JTFSPath) -> None:
@@ -124,6 +132,17 @@ def test_identical_signals_have_zero_loss_and_finite_derivatives(jtfs: JTFSPath,
     assert second.isfinite().all()
 
 
+@pytest.mark.parametrize("squared", [True, False])
+def test_relative_distances_do_not_depend_on_the_level_of_an_example(jtfs: JTFSPath, squared: bool) -> None:
+    """An example whose sounds are a thousand times as loud has the same loss and the same vote."""
+    (x, y), levels = signals(), torch.tensor([1.0, 1e3], dtype=torch.float64)[:, None, None]
+    loss_fn = JTFSPathLoss(jtfs, squared=squared, relative_eps=1e-12, reduction="none")
+    torch.testing.assert_close(loss_fn(levels * x, levels * y, [4, 9]), loss_fn(x, y, [4, 9]))
+    silent = torch.zeros_like(y)
+    assert loss_fn(x, silent, 4).isfinite().all()
+    assert torch.equal(loss_fn(silent, silent, 4), torch.zeros(2, 3, dtype=torch.float64))
+
+
 def test_log1p_with_a_tiny_eps_stays_finite() -> None:
     # A click through the low-pass by FFT leaves coefficients of about -1e-7 of the largest.
     jtfs = JTFSPath(32768, J=8, Q=(4, 1), J_fr=3, T=16, F=4)
@@ -162,6 +181,7 @@ def test_path_distance_reduces_rows_and_frames() -> None:
         (dict(p=0.5), "Invalid p: 0.5"),
         (dict(p=float("nan")), "Invalid p: nan"),
         (dict(log1p_eps=0.0), "log1p_eps: 0.0"),
+        (dict(relative_eps=0.0), "relative_eps: 0.0"),
         (dict(reduction="median"), "reduction: 'median'"),
     ],
 )
@@ -177,6 +197,8 @@ def test_bad_calls(jtfs: JTFSPath) -> None:
         loss_fn(x, y[0], 0)
     with pytest.raises(ValueError, match="weights: 1 of them; expected one for each of 2 paths"):
         loss_fn(x, y, [0, 1], weights=[1.0])
+    with pytest.raises(ValueError, match="expected a finite number"):
+        loss_fn(x, y, 0, weights=10**400)
     with pytest.raises(TypeError, match=r"torch\.as_tensor"):
         loss_fn(x, y.numpy(), 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty sequence"):

@@ -50,7 +50,10 @@ def with_gradient(loss: Callable[[Tensor], Tensor]) -> list[Tensor]:
 
 
 def distances_to_the_mean(
-    transform: Callable[[Tensor, int], Tensor], theta: Tensor, log1p_eps: float | None = None
+    transform: Callable[[Tensor, int], Tensor],
+    theta: Tensor,
+    log1p_eps: float | None = None,
+    relative_eps: float | None = None,
 ) -> list[Tensor]:
     """Return P |E phi_p(x) - phi_p(y)|^2 for each path, mean over the batch, from all seeds."""
     losses = []
@@ -58,16 +61,19 @@ def distances_to_the_mean(
         phis = torch.stack([transform(x, p) for x in (*(render(theta, s) for s in range(SEEDS)), target())])
         if log1p_eps is not None:
             phis = torch.log(1 + phis / log1p_eps)
-        losses.append(P * (phis[:-1].mean(0) - phis[-1]).square().sum((-2, -1)).mean())
+        squares = (phis[:-1].mean(0) - phis[-1]).square().sum((-2, -1))
+        if relative_eps is not None:
+            squares = squares / (phis[-1].square().sum((-2, -1)) + relative_eps**2)
+        losses.append(P * squares.mean())
     return losses
 
 
-@pytest.mark.parametrize("log1p_eps", [None, 1e-2])
+@pytest.mark.parametrize("options", [{}, {"log1p_eps": 1e-2}, {"relative_eps": 1e-4}])
 def test_pairs_and_paths_have_the_distance_to_the_mean_as_their_mean(
-    jtfs: JTFSPath, log1p_eps: float | None
+    jtfs: JTFSPath, options: dict[str, Any]
 ) -> None:
     """Value and gradient, every pair of independent seeds and every path enumerated, paths drawn from any pi."""
-    loss_fn, slow = JTFSPathLoss(jtfs, log1p_eps=log1p_eps), ReferenceJTFS(N, **SETTINGS)
+    loss_fn, slow = JTFSPathLoss(jtfs, **options), ReferenceJTFS(N, **SETTINGS)
     pi = np.arange(1, P + 1) / np.arange(1, P + 1).sum()
     draws: dict[int, list[Tensor]] = {}
 
@@ -83,7 +89,7 @@ def test_pairs_and_paths_have_the_distance_to_the_mean_as_their_mean(
     # To float64's roundings; from the literal transform up to filters cut where they are 1e-7 of their peak.
     for transform, rtol in ((jtfs, 1e-12), (slow, 1e-6)):
         expected = with_gradient(
-            lambda t, of=transform: torch.stack(distances_to_the_mean(of, t, log1p_eps)).mean()
+            lambda t, of=transform: torch.stack(distances_to_the_mean(of, t, **options)).mean()
         )
         assert_unbiased(estimate, np.repeat(pi / len(PAIRS), len(PAIRS)), expected, rtol=rtol)
 
