@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from scrapl_optim._deprecation import moved
+from scrapl_optim.alignment import AlignedProbs, Alignment, aligned_probs, measure_alignment
 from scrapl_optim.checkpoint import load_checkpoint, save_checkpoint
 from scrapl_optim.importance import Arnoldi, Progress, SharedSubspace, ThetaImportance, theta_importance
 from scrapl_optim.path_adam_saga import PathAdamSAGA
@@ -30,6 +31,8 @@ from scrapl_optim.probabilities import save_pi as save_pi
 from scrapl_optim.sampler import PathSampler
 
 __all__ = [
+    "AlignedProbs",
+    "Alignment",
     "Arnoldi",
     "PathAdamSAGA",
     "PathLog",
@@ -37,8 +40,10 @@ __all__ = [
     "Progress",
     "SharedSubspace",
     "ThetaImportance",
+    "aligned_probs",
     "load_checkpoint",
     "load_probs",
+    "measure_alignment",
     "probabilities",
     "save_checkpoint",
     "save_probs",

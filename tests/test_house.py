@@ -58,6 +58,7 @@ OTHER_WORDING = {
 }
 # Public names without an example of their own.
 NO_EXAMPLE = {
+    "scrapl_optim.AlignedProbs": "returned by aligned_probs",
     "scrapl_optim.Progress": "passed to the callable of theta_importance",
     "scrapl_optim.ThetaImportance": "returned by theta_importance",
     "scrapl_optim.load_probs": "reads the file again in the example of save_probs",

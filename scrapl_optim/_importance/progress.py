@@ -14,10 +14,11 @@ class Progress(NamedTuple):
     """The state of a run.
 
     Attributes:
-        done: values of C that are known, those found on disk included.
-        total: values of C that this process is to know.
-        stage: what was done last: "derivatives" of a path, a larger "subspace", or one of the "values".
-        path_idx: path of the last derivatives or value.
+        done: values of C that are known, those found on disk included; or slopes of a path on a batch of pairs.
+        total: values of C that this process is to know; or slopes.
+        stage: what was done last: "derivatives" of a path, a larger "subspace", or one of the "values"; "slopes"
+            of :func:`scrapl_optim.measure_alignment`.
+        path_idx: path of the last derivatives, value or slopes.
         control: control u of the last value, ``None`` at other stages.
         eigenvalue: the last value with its residual, ``None`` at other stages.
     """
