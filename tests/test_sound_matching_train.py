@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -28,9 +29,9 @@ def experiment() -> Experiment:
 def test_splits_are_disjoint_and_reproducible(experiment: Experiment) -> None:
     seeds = [*experiment.train.seeds, *experiment.val.seeds, *experiment.test.seeds]
     assert len(set(seeds)) == 40
-    matches = [seed for step in range(9) for seed in match_seeds(TINY, 3, step)]
-    assert len(set(matches)) == 72
-    assert not set(matches) & set(seeds)
+    matches = [seed for step in range(9) for r in (0, 1) for seed in match_seeds(TINY, 3, step, r)]
+    assert len(set(matches)) == 144
+    assert not set(matches) & {*seeds, *synth_seeds(3, "report", 0, 2**10)}
     again, other = Experiment(TINY, seed=3), Experiment(TINY, seed=4)
     assert torch.equal(again.train.spectrograms, experiment.train.spectrograms)
     assert torch.equal(again.test.theta, experiment.test.theta)
@@ -59,7 +60,7 @@ def test_error_of_always_answering_a_half_is_chance(experiment: Experiment) -> N
     assert error["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl"])
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two"])
 def test_every_objective_gives_a_gradient_and_an_update(experiment: Experiment, name: str) -> None:
     trainer = experiment.trainer(name)
     before = [p.detach().clone() for p in trainer.encoder.parameters()]
@@ -69,6 +70,25 @@ def test_every_objective_gives_a_gradient_and_an_update(experiment: Experiment, 
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.encoder.output.parameters())
     after = trainer.encoder.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_two_renderings_have_seeds_of_their_own_and_a_distance_without_variance(experiment: Experiment) -> None:
+    trainer, rendered = experiment.trainer("scrapl_two"), []
+    synth = experiment.synth.forward
+    with mock.patch.object(experiment.synth, "forward", lambda t, s: rendered.append(list(s)) or synth(t, s)):
+        loss = trainer.step(next(epoch_batches(TINY, 3, 0)))
+    assert rendered[:2] == [match_seeds(TINY, 3, 0, rendering) for rendering in (0, 1)]
+    assert len(rendered) == 3
+    assert not set(rendered[2]) & {*rendered[0], *rendered[1]}
+    assert loss.isfinite()
+    objective = build_objective("scrapl_two", replace(TINY, squared=False), 5, torch.device("cpu"))
+    assert isinstance(objective, Scrapl)
+    x1, x2, y = torch.randn(3, 2, TINY.n_samples, generator=torch.Generator().manual_seed(0))
+    sounds, p = iter([x1, x2]), objective.sampler(7)
+    a, b, c = (objective.jtfs(sound, p) for sound in (x1, x2, y))
+    expected = ((a - c) * (b - c)).sum((-2, -1)).mean() * (objective.jtfs.n_paths if TINY.path_scale else 1)
+    found = objective.loss(torch.zeros(2, 2), torch.zeros(2, 2), lambda: next(sounds), lambda: y, 7)
+    torch.testing.assert_close(found, expected)
 
 
 def test_multi_resolution_distance_is_zero_for_equal_sounds(experiment: Experiment) -> None:
@@ -81,7 +101,7 @@ def test_multi_resolution_distance_is_zero_for_equal_sounds(experiment: Experime
 
 
 def test_an_unknown_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown loss 'mse': choose among scrapl, mss, p_loss"):
+    with pytest.raises(ValueError, match="unknown loss 'mse': choose among scrapl, mss, p_loss, scrapl_two"):
         build_objective("mse", TINY, 0, torch.device("cpu"))
 
 
@@ -89,7 +109,7 @@ def final_state(trainer: Trainer) -> list[Tensor]:
     return [value.clone() for value in trainer.encoder.state_dict().values()]
 
 
-@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl"])
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two"])
 def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_path: Path, name: str) -> None:
     whole = experiment.trainer(name)
     whole.run(tmp_path / "whole", quiet=True)

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import check_seed
-from benchmarks.sound_matching.losses import OBJECTIVES
+from benchmarks.sound_matching.losses import DEFAULT_OBJECTIVES, OBJECTIVES
 from benchmarks.sound_matching.presets import PRESETS, USUAL, Preset, check_run_folder
 from benchmarks.sound_matching.report import format_table, verdict, write_report, write_results
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
@@ -31,9 +31,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--losses",
         nargs="+",
         choices=OBJECTIVES,
-        default=list(OBJECTIVES),
+        default=list(DEFAULT_OBJECTIVES),
         metavar="LOSS",
-        help=f"among {', '.join(OBJECTIVES)} (default: all)",
+        help=f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)})",
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--seed", type=int, default=0, help="of textures, weights and batches (default: 0)")

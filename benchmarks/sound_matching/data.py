@@ -15,8 +15,8 @@ from benchmarks.sound_matching.synths import ChirpletSynth, PaperChirplet, Paper
 from scrapl_jtfs.commands.granular import GranularSynth
 
 # Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
-_TARGET, _MATCH, _REPORT = range(3)
-_ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT}
+_TARGET, _MATCH, _REPORT, _SECOND_MATCH = range(4)
+_ROLES = {"target": _TARGET, "match": _MATCH, "report": _REPORT, "second match": _SECOND_MATCH}
 _MAX_SEED, _MAX_COUNT = 2**20, 2**40
 
 # Classes of synthesizers, and the settings that each takes besides length and sample rate.
@@ -47,9 +47,10 @@ def synth_seeds(run_seed: int, role: str, start: int, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def match_seeds(preset: Preset, run_seed: int, step: int) -> list[int]:
-    """Seeds for rendering the matches of a training step: new ones at every step."""
-    return synth_seeds(run_seed, "match", step * preset.batch_size, preset.batch_size)
+def match_seeds(preset: Preset, run_seed: int, step: int, rendering: int = 0) -> list[int]:
+    """Seeds for rendering the matches of a training step, once (0) or twice (1): new ones at every step."""
+    role = ("match", "second match")[rendering]
+    return synth_seeds(run_seed, role, step * preset.batch_size, preset.batch_size)
 
 
 def build_synth(preset: Preset) -> nn.Module:

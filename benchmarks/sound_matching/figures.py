@@ -11,13 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from benchmarks.harness.style import BLUE, GREEN, VERMILION
+from benchmarks.harness.style import BLUE, GREEN, SKY, VERMILION
 from benchmarks.sound_matching.train import EpochRecord
 from benchmarks.sound_matching.verdict import control_label, controls_of
 
 CHANCE = 250.0  # mean absolute error of always answering 0.5, in thousandths of the controls' range
 
-_STYLES = {"scrapl": (BLUE, "-"), "mss": (VERMILION, "--"), "p_loss": (GREEN, "-.")}
+_STYLES = {
+    "scrapl": (BLUE, "-"),
+    "mss": (VERMILION, "--"),
+    "p_loss": (GREEN, "-."),
+    "scrapl_two": (SKY, "-"),
+}
 _OCTAVE_TICKS = [128, 256, 512, 1024, 2048, 4096]
 CONTROL_DASHES = (":", "--")
 _XLABELS = {"step": "optimizer steps", "seconds": "training time (s)"}

@@ -6,6 +6,7 @@ To add a loss, write an `Objective` and name it in `_BUILDERS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -24,7 +25,11 @@ class Objective(Protocol):
     label: str
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
-        """`match` renders theta_hat with new grains, `target` the texture without graph; both (B, n_samples)."""
+        """Return the loss of a step.
+
+        `match` renders theta_hat, with other grains at a second call than at the first, and `target` the texture
+        without graph; both (B, n_samples).
+        """
         ...
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer: ...
@@ -61,6 +66,18 @@ class Scrapl:
         for step in range(n_steps):
             counts[int(self.sampler(step))] += 1
         return counts
+
+
+class ScraplTwoRenderings(Scrapl):
+    """SCRAPL on two renderings, whose variance is no part of the loss: always of the square, which that needs."""
+
+    label = "SCRAPL, two renderings"
+
+    def __init__(self, preset: Preset, seed: int, device: torch.device) -> None:
+        super().__init__(replace(preset, squared=True), seed, device)
+
+    def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
+        return self.distance([match(), match()], target(), self.sampler(step))
 
 
 class _WithAdamW:
@@ -110,8 +127,11 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "scrapl": Scrapl,
     "mss": lambda preset, seed, device: MultiResolution(preset),
     "p_loss": lambda preset, seed, device: ParameterLoss(preset),
+    "scrapl_two": ScraplTwoRenderings,
 }
 OBJECTIVES = tuple(_BUILDERS)
+# Those that `make match` trains.
+DEFAULT_OBJECTIVES = OBJECTIVES[:3]
 
 
 def build_objective(name: str, preset: Preset, seed: int, device: torch.device) -> Objective:

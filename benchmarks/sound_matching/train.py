@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -123,7 +123,6 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """One optimizer step; returns the loss, detached and still on the device."""
         data, synth = self.experiment.train, self.experiment.synth
-        seeds = match_seeds(self.experiment.preset, self.experiment.seed, batch.step)
         index = batch.index.to(data.theta.device)
         theta = data.theta[index]
         theta_hat = self.encoder(data.spectrograms[index])
@@ -132,7 +131,13 @@ class Trainer:
             with torch.no_grad():
                 return synth(theta, [data.seeds[i] for i in batch.index.tolist()])
 
-        loss = self.objective.loss(theta_hat, theta, partial(synth, theta_hat, seeds), target, batch.step)
+        renderings = count()
+
+        def match() -> Tensor:
+            preset, seed = self.experiment.preset, self.experiment.seed
+            return synth(theta_hat, match_seeds(preset, seed, batch.step, next(renderings)))
+
+        loss = self.objective.loss(theta_hat, theta, match, target, batch.step)
         self.optimizer.zero_grad()
         loss.backward()
         for group, lr in zip(self.optimizer.param_groups, self.first_lrs, strict=True):
