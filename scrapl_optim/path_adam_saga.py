@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar, overload
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
@@ -17,6 +18,7 @@ from scrapl_optim._path_adam_saga.buckets import Bucket, Members
 from scrapl_optim._path_adam_saga.chunks import CompiledUpdate, Scratch, Update
 from scrapl_optim._path_adam_saga.clocks import ClockId, Visit
 from scrapl_optim._path_adam_saga.gradients import Gradients
+from scrapl_optim._path_adam_saga.hyperparameters import NO_PROBS
 from scrapl_optim._path_adam_saga.offload import RowFetcher
 from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
 from scrapl_optim._path_adam_saga.state_dict import check_structure
@@ -56,6 +58,20 @@ class PathAdamSAGA(Optimizer):
     whose mean over the draw is that of :math:`g_\text{current}` over all paths, at any step and for any
     distribution.
 
+    **Draws that are not uniform.** Theta-importance draws paths with probabilities :math:`\pi` = ``probs`` so that
+    each counts by its own in the objective. The paper's mean over :math:`\Gamma` does not: every path there counts
+    alike. With ``probs`` the memory is weighted by them,
+
+    .. math:: w \leftarrow (1 - \alpha \lambda) \, w - \alpha \Big( g_\text{current} - s \hat g_p
+              + s \sum_\gamma \pi_\gamma \hat g_\gamma \Big) ,
+
+    and the mean of the step over the draw is :math:`\sum_\gamma \pi_\gamma g_{\text{current}, \gamma}`, at any
+    step. Paths that were never drawn count as zero: with uniform ``probs`` this is the mean over all paths, not
+    over :math:`\Gamma`. With ``clocks_by_probs=True`` the exponents are :math:`(k - \tau_p) \pi_p` and
+    :math:`k \pi_p`, those of the paper where draws are uniform. The moments of all paths then average over the
+    same number of visits, where with :math:`(k - \tau_p) / P` those of a path that is drawn more often average
+    over more. Groups may get new ``probs``: the next step, or state dict, forms the sum again from all rows.
+
     The path is that of ``step(path_idx=p)``, or of ``set_path(p)`` before it where a trainer calls ``step``
     without arguments; :meth:`add_path` is for several paths in one step. A path takes memory when it is first
     drawn (:meth:`expected_bytes`). A state dict shares it: save it, or deepcopy it, before the next step.
@@ -81,6 +97,10 @@ class PathAdamSAGA(Optimizer):
         path_adam: True for P-Adam.
         saga: strength of P-SAGA.
         unbiased: True to weight paths and to take the mean of the memory over all of them.
+        probs: :math:`\pi`, shape ``(n_paths,)``, non-negative with sum one: what paths are drawn from, any floor
+            included, as ``probs`` of a :class:`PathSampler` are. A path of probability 0 cannot be drawn.
+        memory_by_probs: False leaves the memory as it is without ``probs``.
+        clocks_by_probs: True for decay rates per :math:`1 / \pi_p` steps.
         storage: ``"float32"`` (8 bytes for each parameter and drawn path), ``"bfloat16"`` (4) or ``"int8"``
             (2.03); the last two round stochastically. :mod:`scrapl_optim.experimental` has others.
         maximize: True to maximize the loss.
@@ -117,6 +137,9 @@ class PathAdamSAGA(Optimizer):
         path_adam: bool = True,
         saga: float = 1.0,
         unbiased: bool = False,
+        probs: npt.ArrayLike | Tensor | None = None,
+        memory_by_probs: bool = True,
+        clocks_by_probs: bool = False,
         storage: str = "float32",
         maximize: bool = False,
         foreach: bool | None = None,
@@ -132,6 +155,9 @@ class PathAdamSAGA(Optimizer):
             "path_adam": path_adam,
             "saga": saga,
             "unbiased": unbiased,
+            "probs": probs,
+            "memory_by_probs": memory_by_probs,
+            "clocks_by_probs": clocks_by_probs,
             "storage": storage,
             "maximize": maximize,
             "foreach": foreach,
@@ -153,6 +179,8 @@ class PathAdamSAGA(Optimizer):
         self._scratch = Scratch()
         self._members: list[Members] = []
         self._checked: dict[int, tuple[Any, ...]] = {}
+        # The weights by which the sums of each group were formed.
+        self._sum_weights: list[tuple[float, ...] | None] = []
         # Clocks of state dicts that may still be around, with their content.
         self._snapshots = WeakIdKeyDictionary()
         self._known_clocks: clocks.KnownClocks = WeakIdKeyDictionary()
@@ -167,12 +195,16 @@ class PathAdamSAGA(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._fetcher.wait()
+        self._form_sums()
         return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called by load_state_dict as well as by pickle and deepcopy, which keep no other attributes.
         unpickled = "_announced" not in self.__dict__
         super().__setstate__(state)
+        for key, value in NO_PROBS.items():
+            self.defaults.setdefault(key, value)
+        sum_weights = [rows.sum_weights({**NO_PROBS, **group}) for group in self.param_groups]
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 if key != "differentiable":
@@ -181,6 +213,7 @@ class PathAdamSAGA(Optimizer):
             self._start()
             self._register_hooks()
             self._know_clocks()
+        self._sum_weights = sum_weights
         self._fetcher.forget()
         self._members.clear()
         self._added.clear()
@@ -307,9 +340,10 @@ class PathAdamSAGA(Optimizer):
         Raises:
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if it is not in ``[0, n_paths)``.
-            ValueError: if ``weight`` is not finite and positive.
+            ValueError: if ``weight`` is not finite and positive, or ``probs`` give the path the probability 0.
         """
         path = checks.as_path_idx(path_idx, self.defaults["n_paths"])
+        hyperparameters.check_drawable(path, self.param_groups)
         hyperparameters.check_weight(weight, self.param_groups)
         self._announced[:] = [Draw(path, weight)]
         self._fetcher.forget()
@@ -367,6 +401,7 @@ class PathAdamSAGA(Optimizer):
             (tensor([1, 0, 1]), tensor([-0.1000, -0.1000]))
         """
         draw = self._resolve_path(path_idx, weight)
+        hyperparameters.check_drawable(draw.path, self.param_groups)
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not params:
             raise RuntimeError(
@@ -483,8 +518,8 @@ class PathAdamSAGA(Optimizer):
                 (``nonfinite="raise"``) has an inf or a NaN; nothing has changed then.
             TypeError: if ``path_idx`` is not an integer.
             IndexError: if ``path_idx`` is not in ``[0, n_paths)``.
-            ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``; if a
-                hyperparameter of a group was set to a value out of its domain.
+            ValueError: if ``weight`` is not finite and positive, or not 1 without ``unbiased=True``; if ``probs``
+                give the path the probability 0; if a hyperparameter of a group was set out of its domain.
         """
         loss = None
         if closure is not None:
@@ -518,6 +553,7 @@ class PathAdamSAGA(Optimizer):
             for group, in_group in zip(self.param_groups, groups, strict=True)
             for bucket in in_group
         ]
+        self._form_sums()
         # Anything that can fail, for want of memory or for a wrong hyperparameter, has failed by now.
         for draw, visit in zip(draws, visits, strict=True):
             for bucket in all_buckets:
@@ -541,6 +577,7 @@ class PathAdamSAGA(Optimizer):
             return [], []
         draws, gradients = self._draws(added, path_idx, weight), []
         for draw in draws:
+            hyperparameters.check_drawable(draw.path, self.param_groups)
             with draw.handed_out():
                 sizes = Gradients(self.param_groups)
             if not math.isfinite(sizes.bound):
@@ -606,6 +643,21 @@ class PathAdamSAGA(Optimizer):
             for p in in_group:
                 if not clocks.has_started(self.state[p]):
                     rows.init_state(self.state[p], p, group, shared)
+
+    def _form_sums(self) -> None:
+        """Form the sums of the memory again where others have changed the weights of the paths in it."""
+        for i, group in enumerate(self.param_groups):
+            weights = rows.sum_weights(group)
+            if i == len(self._sum_weights):
+                self._sum_weights.append(weights)
+            elif weights is not self._sum_weights[i]:
+                hyperparameters.check_groups([group], self.defaults["n_paths"], {})
+                self._sum_weights[i], former = rows.sum_weights(group), self._sum_weights[i]
+                params = group["params"] if self._sum_weights[i] != former else []
+                self._fetcher.wait()
+                for p in params:
+                    if "saga_sum" in self.state.get(p, {}):
+                        rows.refresh_sum(self.state[p], rows.row_layout(p, group, True), self._sum_weights[i])
 
     @torch._disable_dynamo
     def _for_compiler(self, steps: list[Update]) -> list[CompiledUpdate]:

@@ -76,13 +76,17 @@ class Algorithm1:
     def p_adam(self, p: int, g: npt.ArrayLike) -> _Array:
         """Move the moments of path ``p`` to step ``k`` and return g_current."""
         g = np.asarray(g, dtype=np.float64)
-        elapsed, k = (self.k - self.tau[p]) / self.P, self.k / self.P
+        elapsed, k = (self.k - self.tau[p]) / self.period(p), self.k / self.period(p)
         decay1, decay2 = self.beta1**elapsed, self.beta2**elapsed
         self.m[p] = decay1 * self.m[p] + (1 - decay1) * g  # (6)
         self.v[p] = decay2 * self.v[p] + (1 - decay2) * g * g  # (7)
         root = np.sqrt(self.eps + self.v[p] / (1 - self.beta2**k))
         m_hat = self.m[p] / (1 - self.beta1**k)
         return np.divide(m_hat, root, out=np.zeros_like(root), where=root > 0)  # (8)
+
+    def period(self, p: int) -> float:
+        """Return the number of steps that ``beta1`` and ``beta2`` are for."""
+        return self.P
 
     def mean(self) -> _Array:
         """Return the mean of the memory over the paths drawn; the rows of the others are zero."""
@@ -98,11 +102,17 @@ class ReferencePathAdamSAGA(Algorithm1):
     .. math:: w \leftarrow (1 - \alpha \lambda) w - \alpha \Big( \frac1K \sum_i \omega_{p_i}
               (g_{\text{current}, p_i} - s \hat g_{p_i}) + \frac{s}{n} \sum_\gamma \hat g_\gamma \Big) .
 
+    With ``probs`` :math:`\pi`, the last term is :math:`s \sum_\gamma \pi_\gamma \hat g_\gamma`.
+
     Args:
         w, n_paths, lr, betas, eps, weight_decay: those of :class:`Algorithm1`.
         path_adam: False takes the gradient as it is for g_current.
         saga: strength of the memory terms.
         unbiased: True takes the mean of the memory over all P paths.
+        probs: :math:`\pi`, shape ``(P,)``; ``None`` for the paper's.
+        memory_by_probs: True weights the memory by ``probs``, if there are any.
+        clocks_by_probs: True takes :math:`k \pi_p` and :math:`(k - \tau_p) \pi_p` for the exponents, in place of
+            :math:`k / P` and :math:`(k - \tau_p) / P`.
 
     Example:
         >>> reference = ReferencePathAdamSAGA(np.zeros(1), n_paths=4, lr=1.0, path_adam=False, unbiased=True)
@@ -123,9 +133,14 @@ class ReferencePathAdamSAGA(Algorithm1):
         path_adam: bool = True,
         saga: float = 1.0,
         unbiased: bool = False,
+        probs: npt.ArrayLike | None = None,
+        memory_by_probs: bool = True,
+        clocks_by_probs: bool = False,
     ) -> None:
         super().__init__(w, n_paths, lr, betas, eps, weight_decay)
         self.path_adam, self.saga, self.unbiased = path_adam, saga, unbiased
+        self.probs = None if probs is None else np.asarray(probs, dtype=np.float64)
+        self.memory_by_probs, self.clocks_by_probs = memory_by_probs, clocks_by_probs
 
     def step(self, p: int, g: npt.ArrayLike, weight: float = 1.0) -> None:
         """Update the weights with the gradient of one path and its weight."""
@@ -154,8 +169,14 @@ class ReferencePathAdamSAGA(Algorithm1):
         self.w -= self.alpha * direction
         self.Gamma |= gradients.keys()
 
+    def period(self, p: int) -> float:
+        """Return the number of steps between two visits of the path, on average over the draws."""
+        return self.P if self.probs is None or not self.clocks_by_probs else 1 / self.probs[p]
+
     def mean(self) -> _Array:
-        """Return the mean of the memory, over all paths with ``unbiased``."""
+        """Return the mean of the memory, over all paths with ``unbiased``, weighted with ``probs``."""
+        if self.probs is not None and self.memory_by_probs:
+            return np.tensordot(self.probs, self.g_hat, 1)
         return self.g_hat.sum(0) / self.P if self.unbiased else super().mean()
 
 

@@ -24,6 +24,8 @@ MORE = [
         (0.9, 1.0),
         (float("nan"), 0.9),
         [0.9, 0.99],
+        [0.5, 0.25, 0.25],
+        (0.0, 0.5, 0.5),
         "float32",
         "int8",
         host_rows("bfloat16"),
@@ -32,7 +34,7 @@ MORE = [
     *(torch.tensor(-1.0), torch.tensor(float("nan")), torch.tensor([[0.1]]), torch.tensor(0.1)),
 ]
 options = ["n_paths", "lr", "betas", "eps", "weight_decay", "path_adam", "saga", "unbiased", "storage"]
-options += ["maximize", "foreach", "nonfinite"]
+options += ["maximize", "foreach", "nonfinite", "probs", "memory_by_probs", "clocks_by_probs"]
 values = st.sampled_from(HOSTILE + MORE)
 TENSORS = [
     *(torch.zeros(3), torch.full((3,), float("nan")), torch.full((3,), -5), torch.full((3,), 2**62)),

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
 from scrapl_optim.reference import ReferencePathAdamSAGA
-from scrapl_optim.testing import assert_matches_twin, path_sequences
+from scrapl_optim.testing import assert_matches_twin, distributions, path_sequences
 from tests.support.optimizer_helpers import SHAPES, make_params, random_gradients, random_paths, run, set_grads
 from tests.support.optimizer_variants import Variant, every_storage
 
@@ -56,6 +56,34 @@ def test_equals_the_paper(
         random_gradients(len(paths), 11, seed=seed),
         paths,
         step=step_with_weight,
+        start=random_gradients(1, 11, seed=seed + 1)[0],
+        shapes=SHAPES,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+@given(
+    paths=path_sequences(4, min_size=1, max_size=25),
+    probs=distributions(5, 5, smallest=1e-3),
+    memory=st.booleans(),
+    clocks=st.booleans(),
+    betas=st.tuples(st.floats(0, 0.99), st.floats(1e-9, 0.9999)),
+    path_adam=st.booleans(),
+    saga=st.sampled_from([0.3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_equals_the_reference_with_probs(
+    foreach: bool | None, paths: list[int], memory: bool, clocks: bool, seed: int, **shared: Any
+) -> None:
+    shared |= {"n_paths": 5, "lr": 0.05, "weight_decay": 0.1}
+    shared |= {"memory_by_probs": memory, "clocks_by_probs": clocks}
+    assert_matches_twin(
+        lambda params: PathAdamSAGA(params, foreach=foreach, **shared),
+        lambda w: ReferencePathAdamSAGA(w, **shared),
+        random_gradients(len(paths), 11, seed=seed),
+        paths,
         start=random_gradients(1, 11, seed=seed + 1)[0],
         shapes=SHAPES,
         atol=1e-9,
@@ -165,6 +193,40 @@ def test_weight_is_that_of_the_unbiased_update(storage: str) -> None:
         0.5 * -1 + 0.125 * (4 + 8),
     ]
     assert changes(optimizer, param, steps) == pytest.approx(expected, rel=1e-6)
+
+
+@every_storage
+def test_memory_is_weighted_by_probs(storage: str) -> None:
+    """Plain SAGA: g - a g^_p + a sum pi g^, in which a path never drawn is zero."""
+    param = Parameter(torch.zeros(()))
+    variant = Variant(storage=storage, path_adam=False, saga=0.5)
+    probs = [0.5, 0.25, 0.0, 0.25]
+    optimizer = PathAdamSAGA([param], 4, **variant.kwargs(lr=1.0, weight_decay=0.0, probs=probs))
+    steps = [(0, None, 1.0), (1, None, 2.0), (0, 1.0, 4.0), (1, None, 8.0), (3, None, -1.0)]
+    expected = [
+        1.0,
+        2.0 + 0.5 * 0.5 * 1,
+        4 - 0.5 * 1 + 0.5 * (0.5 * 1 + 0.25 * 2),
+        8 - 0.5 * 2 + 0.5 * (0.5 * 4 + 0.25 * 2),
+        -1 + 0.5 * (0.5 * 4 + 0.25 * 8),
+    ]
+    assert changes(optimizer, param, steps) == pytest.approx(expected, rel=1e-6)
+
+
+def test_clocks_by_probs_give_every_path_the_same_visits() -> None:
+    """Draws as often as probs say: path 0 at three steps in four. Its second moment is that of a path alone."""
+    param = Parameter(torch.zeros((), dtype=torch.float64))
+    shared = {"lr": 1.0, "betas": (0.9, 0.5), "weight_decay": 0.0, "saga": 0.0, "clocks_by_probs": True}
+    optimizer = PathAdamSAGA([param], 2, probs=[0.25, 0.75], **shared)
+    alone = Parameter(torch.zeros((), dtype=torch.float64))
+    single = PathAdamSAGA([alone], 1, **{**shared, "clocks_by_probs": False})
+    rare = []
+    for cycle, gradient in enumerate([3.0, -1.0, 2.0, 5.0]):
+        for path in (1, 1, 1):
+            changes(optimizer, param, [(path, None, 7.0)])
+        rare += changes(optimizer, param, [(0, None, gradient)])
+        expected = changes(single, alone, [(0, None, gradient)])
+        assert rare[cycle:] == pytest.approx(expected, rel=1e-12)
 
 
 @every_storage

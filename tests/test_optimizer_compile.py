@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
 from tests.support.optimizer_helpers import assert_bitwise, make_params, set_grads
-from tests.support.optimizer_variants import STORAGES, VARIANTS, Variant
+from tests.support.optimizer_variants import BY_PROBS, STORAGES, VARIANTS, Variant
 
 N_PATHS = 24
 SHAPES = [(70, 70), (5,), ()]
@@ -36,7 +36,7 @@ def train_both(variant: Variant, backend: Any, paths: list[int], **kwargs: Any) 
     results, counts = [], []
     for compiled in (True, False):
         params = make_params(0, torch.float32, SHAPES)
-        optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs(lr=0.01, **kwargs))
+        optimizer = PathAdamSAGA(params, N_PATHS, **variant.kwargs(N_PATHS, lr=0.01, **kwargs))
         step = torch.compile(optimizer.step, backend=counter) if compiled else optimizer.step
         for k, path in enumerate(paths):
             set_grads(params, k, scale=10.0 ** (k % 5))
@@ -48,7 +48,7 @@ def train_both(variant: Variant, backend: Any, paths: list[int], **kwargs: Any) 
     return results[0], results[1], counts
 
 
-@pytest.mark.parametrize("variant", [Variant(storage=s) for s in STORAGES] + VARIANTS[1:3], ids=str)
+@pytest.mark.parametrize("variant", [Variant(storage=s) for s in STORAGES] + VARIANTS[1:3] + BY_PROBS, ids=str)
 def test_graphs_are_few_and_results_equal(variant: Variant) -> None:
     compiled, plain, counts = train_both(variant, "eager", PATHS)
     assert counts[0] >= 1

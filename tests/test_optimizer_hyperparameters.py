@@ -75,6 +75,17 @@ NUMBERS = ("lr", "betas", "eps", "weight_decay", "saga")
         ({"saga": -0.5}, ValueError, "Invalid saga: -0.5"),
         ({"saga": math.nan}, ValueError, "Invalid saga: nan"),
         ({"storage": "int4"}, ValueError, "Invalid storage: 'int4'"),
+        ({"probs": [0.5, 0.25, 0.25]}, ValueError, "Invalid probs: 3 entries.*n_paths=2"),
+        ({"probs": (0.5, 0.6)}, ValueError, "Invalid probs: sum 1.1"),
+        ({"probs": [1.5, -0.5]}, ValueError, "Invalid probs: entry 1 is -0.5"),
+        ({"probs": "uniform"}, TypeError, "Invalid probs: a str"),
+        (
+            {"probs": [0.5] * 2, "unbiased": True},
+            ValueError,
+            "Invalid unbiased: True with probs.*memory_by_probs",
+        ),
+        ({"clocks_by_probs": True}, ValueError, "Invalid clocks_by_probs: True without probs.*sampler.probs"),
+        ({"probs": [0.5] * 2, "memory_by_probs": 1}, TypeError, "Invalid memory_by_probs: 1"),
     ],
 )
 def test_invalid_hyperparameters(kwargs: Any, error: type[Exception], message: str) -> None:

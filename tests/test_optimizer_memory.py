@@ -40,7 +40,7 @@ from tests.support.optimizer_variants import (
 @every_variant
 def test_rows_exist_for_drawn_paths_only(variant: Variant, device: str) -> None:
     param = Parameter(torch.randn(256, 300, device=device))
-    optimizer = PathAdamSAGA([param], 50, **variant.kwargs(lr=0.01))
+    optimizer = PathAdamSAGA([param], 50, **variant.kwargs(50, lr=0.01))
     per_path = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.02}[variant.storage.partition("-")[0]]
     rows = 2 if variant.path_adam else int(variant.saga > 0)
     drawn = [7, 3, 49, 7]
@@ -114,7 +114,7 @@ def test_work_does_not_grow_with_the_number_of_paths(variant: Variant) -> None:
     counts = []
     for n_paths in (4, 40):
         (param,) = make_params(dtype=torch.float32, shapes=[(1000,)])
-        optimizer = PathAdamSAGA([param], n_paths, **variant.kwargs())
+        optimizer = PathAdamSAGA([param], n_paths, **variant.kwargs(n_paths))
         run(optimizer, [param], [*range(n_paths), 1])
         with _CountOps(1000) as ops:
             optimizer.step(path_idx=1)

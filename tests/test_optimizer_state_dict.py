@@ -179,7 +179,7 @@ def test_load_refuses_what_does_not_fit_and_changes_nothing(variant: Variant) ->
         if message == "shape" and not variant.path_adam and variant.saga == 0.0:
             continue  # clocks are all there is
         others = make_params(1, shapes=shapes)
-        other = PathAdamSAGA(others, n_paths, **variant.kwargs())
+        other = PathAdamSAGA(others, n_paths, **variant.kwargs(n_paths))
         run(other, others, [0, 1, 1])
         before = snapshot(other)
         with pytest.raises(ValueError, match=message):
@@ -228,8 +228,8 @@ def model_for(seed: int = 0) -> torch.nn.Module:
 def test_distributed_checkpoint_leaves_no_trace(variant: Variant) -> None:
     """It calls ``step`` with lr 0 and zero gradients where there is no state yet."""
     model, plain_model = model_for(), model_for()
-    optimizer = PathAdamSAGA(model.parameters(), 50, **variant.kwargs(lr=0.1))
-    plain = PathAdamSAGA(plain_model.parameters(), 50, **variant.kwargs(lr=0.1))
+    optimizer = PathAdamSAGA(model.parameters(), 50, **variant.kwargs(50, lr=0.1))
+    plain = PathAdamSAGA(plain_model.parameters(), 50, **variant.kwargs(50, lr=0.1))
     start = clones(model.parameters())
     get_optimizer_state_dict(model, optimizer)
     assert all(p.grad is None for p in model.parameters())
@@ -251,12 +251,12 @@ def test_distributed_checkpoint_resumes_and_is_lazy_again(
 ) -> None:
     options = StateDictOptions(full_state_dict=full_state_dict)
     model = model_for()
-    optimizer = PathAdamSAGA(model.parameters(), 20, **variant.kwargs(lr=0.01))
+    optimizer = PathAdamSAGA(model.parameters(), 20, **variant.kwargs(20, lr=0.01))
     run(optimizer, list(model.parameters()), EARLY)
     dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path, no_dist=True)
 
     resumed = copy.deepcopy(model)
-    other = PathAdamSAGA(resumed.parameters(), 20, **variant.kwargs(lr=0.5))
+    other = PathAdamSAGA(resumed.parameters(), 20, **variant.kwargs(20, lr=0.5))
     target = {"optim": get_optimizer_state_dict(resumed, other)}
     dcp.load(target, checkpoint_id=tmp_path, no_dist=True)
     set_optimizer_state_dict(resumed, other, target["optim"], options=options)

@@ -120,7 +120,7 @@ def test_bad_paths(path: Any, error: type[Exception], message: str, storage: str
 @every_variant
 def test_announced_path_is_used_once(variant: Variant) -> None:
     params = make_params()
-    optimizer = PathAdamSAGA(params, 3, **variant.kwargs())
+    optimizer = PathAdamSAGA(params, 3, **variant.kwargs(3))
     set_grads(params, 0)
     with pytest.raises(RuntimeError, match=r"n_paths=3.*path_idx"):
         optimizer.step()
@@ -143,7 +143,7 @@ def test_announcing_is_passing(variant: Variant) -> None:
     results = []
     for announce in (False, True):
         params = make_params(dtype=torch.float32, shapes=[(70, 70), (3,)])
-        optimizer = PathAdamSAGA(params, 5, **variant.kwargs(lr=0.01))
+        optimizer = PathAdamSAGA(params, 5, **variant.kwargs(5, lr=0.01))
         train(variant, optimizer, params, paths, announce=announce)
         results.append(params)
     assert_bitwise(*results)
@@ -152,8 +152,8 @@ def test_announcing_is_passing(variant: Variant) -> None:
 @every_variant
 def test_one_path_needs_no_announcement(variant: Variant) -> None:
     params, copies = make_params(dtype=torch.float32), make_params(dtype=torch.float32)
-    optimizer = PathAdamSAGA(params, 1, **variant.kwargs())
-    other = PathAdamSAGA(copies, 1, **variant.kwargs(saga=0.0))
+    optimizer = PathAdamSAGA(params, 1, **variant.kwargs(1))
+    other = PathAdamSAGA(copies, 1, **variant.kwargs(1, saga=0.0))
     for k in range(5):
         set_grads(params, k)
         set_grads(copies, k)
@@ -167,7 +167,7 @@ def test_one_path_needs_no_announcement(variant: Variant) -> None:
 @every_variant
 def test_closure(variant: Variant, announce: str) -> None:
     (param,) = make_params(shapes=[(3,)])
-    optimizer = PathAdamSAGA([param], 3, **variant.kwargs())
+    optimizer = PathAdamSAGA([param], 3, **variant.kwargs(3))
     calls = []
 
     def closure() -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA, PathSampler
 from scrapl_optim.reference import ReferencePathAdamSAGA
-from scrapl_optim.testing import assert_unbiased, distributions, path_sequences
+from scrapl_optim.testing import PathLosses, assert_unbiased, distributions, path_losses, path_sequences
 from tests.support.optimizer_helpers import random_gradients
 
 N_PATHS, SIZE = 5, 4
@@ -75,6 +75,11 @@ def current(reference: ReferencePathAdamSAGA, gradients: list[Array]) -> Array:
     return np.stack(rows)
 
 
+def with_distribution(losses: PathLosses) -> st.SearchStrategy[tuple[PathLosses, Array]]:
+    paths = losses.n_paths
+    return st.tuples(st.just(losses), distributions(paths, paths, smallest=SMALLEST))
+
+
 def weights_of(pi: Array) -> list[float]:
     sampler = PathSampler(pi)
     return [sampler.weight(path) for path in range(len(pi))]
@@ -125,6 +130,68 @@ def test_weighted_steps_of_several_paths_are_unbiased(
         lambda i: update(optimizer, [(p, gradients[p]) for p in draws[i]], weights),
         [math.prod(pi[list(draw)]) for draw in draws],
         current(reference, gradients).mean(0),
+        atol=ROUNDING,
+    )
+
+
+@pytest.mark.parametrize("clocks", [True, False])
+@pytest.mark.parametrize("path_adam", [True, False])
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+@given(history=histories, pi=any_distribution, saga=st.floats(0, 1), seed=random_seeds)
+@settings(max_examples=15, deadline=None)
+def test_a_memory_weighted_by_pi_is_unbiased_for_the_objective_weighted_by_pi(
+    storage: str, path_adam: bool, clocks: bool, history: list[int], pi: Array, saga: float, seed: int
+) -> None:
+    """E[step] = sum_p pi_p g_current,p, whatever was visited before; each g_current from a step without memory."""
+    by_probs = {"probs": pi, "clocks_by_probs": clocks}
+    optimizer, _ = trained(
+        [[p] for p in history], N_PATHS, seed, path_adam=path_adam, saga=saga, storage=storage, **by_probs
+    )
+    gradients = random_gradients(N_PATHS, SIZE, seed=seed)
+    alone = copy.deepcopy(optimizer)
+    alone.param_groups[0]["saga"] = 0.0
+    steps = torch.stack([update(alone, [(p, gradients[p])]) for p in range(N_PATHS)])
+    target = torch.einsum("p,pi->i", torch.from_numpy(pi), steps)
+    assert_unbiased(lambda p: update(optimizer, [(p, gradients[p])]), pi, target, atol=ROUNDING)
+
+
+@given(case=path_losses(max_paths=4).flatmap(with_distribution), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_pi_weighted_descent_on_path_losses_on_average(
+    case: tuple[PathLosses, Array], data: st.DataObject
+) -> None:
+    """A SAGA step without P-Adam is one of gradient descent on sum_p pi_p L_p, from wherever a run has come to."""
+    losses, pi = case
+    param = Parameter(torch.ones(losses.n_weights, dtype=torch.float64))
+    options: dict[str, Any] = {"path_adam": False, "lr": 0.1, "weight_decay": 0.0}
+    optimizer = PathAdamSAGA([param], losses.n_paths, probs=pi, **options)
+    for path in data.draw(path_sequences(losses.n_paths, max_size=8)):
+        param.grad = losses.gradient(param, path)
+        optimizer.step(path_idx=path)
+    gradients = [losses.gradient(param, p) for p in range(losses.n_paths)]
+    target = torch.einsum("p,pi->i", torch.from_numpy(pi), torch.stack(gradients))
+    as_arrays = [gradient.numpy() for gradient in gradients]
+    assert_unbiased(lambda p: update(optimizer, [(p, as_arrays[p])]) / 0.1, pi, target, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_draws", [2, 3])
+@given(
+    history=st.lists(st.lists(st.integers(0, FEW - 1), min_size=1, max_size=4), min_size=1, max_size=8),
+    pi=distributions(FEW, FEW, smallest=SMALLEST),
+    saga=st.floats(0, 1),
+    seed=random_seeds,
+)
+@settings(max_examples=10, deadline=None)
+def test_several_paths_with_a_memory_weighted_by_pi_are_unbiased(
+    n_draws: int, history: list[list[int]], pi: Array, saga: float, seed: int
+) -> None:
+    optimizer, reference = trained(history, FEW, seed, path_adam=True, saga=saga, probs=pi)
+    gradients = random_gradients(FEW, SIZE, seed=seed)
+    draws = list(itertools.product(range(FEW), repeat=n_draws))
+    assert_unbiased(
+        lambda i: update(optimizer, [(p, gradients[p]) for p in draws[i]]),
+        [math.prod(pi[list(draw)]) for draw in draws],
+        pi @ current(reference, gradients),
         atol=ROUNDING,
     )
 

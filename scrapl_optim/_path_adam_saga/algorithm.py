@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scrapl_optim._path_adam_saga import rows
 from scrapl_optim._path_adam_saga.clocks import Visit, ema_weight
 from scrapl_optim._path_adam_saga.formats import RowFormat, salt_of
 from scrapl_optim._path_adam_saga.several_paths import Draw
@@ -32,8 +33,9 @@ class Coefficients(NamedTuple):
         omega: importance weight :math:`\omega_p` of the drawn path; 1 in the paper.
         saga: strength s of the memory terms; 1 in the paper.
         saga_over_n: ``saga`` over the number of paths that the mean of the memory counts, in the paper
-            :math:`\max(1, |\Gamma|)`.
+            :math:`\max(1, |\Gamma|)`; where the sum is weighted, ``saga``.
         salts: random bits for the rounding of ``update`` and ``rms``.
+        share: weight :math:`\pi_p` of the path's memory in the sum; ``None`` where all count one.
     """
 
     alpha: float | Tensor
@@ -48,6 +50,7 @@ class Coefficients(NamedTuple):
     saga: float
     saga_over_n: float
     salts: tuple[int, int]
+    share: float | None = None
 
 
 class Chunk(NamedTuple):
@@ -59,7 +62,7 @@ class Chunk(NamedTuple):
         update: parts of the path's memory g-hat, as their format keeps them; empty without P-Adam and P-SAGA.
         rms: parts of the path's root; empty without P-Adam.
         formats: formats of the two.
-        saga_sum: sum of g-hat over all paths; ``None`` without P-SAGA.
+        saga_sum: sum of g-hat over all paths, weighted by pi or not; ``None`` without P-SAGA.
     """
 
     param: Tensor
@@ -92,14 +95,17 @@ def algorithm_1(chunk: Chunk, dtype: torch.dtype, c: Any) -> None:
     if chunk.saga_sum is not None and g_hat is not None:
         direction = c.omega * (g_current - c.saga * g_hat) + c.saga_over_n * chunk.saga_sum
     chunk.param.copy_(c.decay * w - c.alpha * direction)  # (9)
-    if chunk.saga_sum is not None and g_hat is not None and chunk.formats.update.whole:
+    is_whole = chunk.formats.update.whole
+    if chunk.saga_sum is not None and g_hat is not None and is_whole and c.share is None:
         after = chunk.saga_sum + (g_current - g_hat)
         g_hat.add_(after - chunk.saga_sum)  # and not what it is to be: see _remember
         chunk.saga_sum.copy_(after)
     elif g_hat is not None:
+        before = g_hat.clone() if is_whole and chunk.saga_sum is not None else g_hat
         chunk.formats.update.encode(chunk.update, g_current, c.salts[0])
         if chunk.saga_sum is not None:
-            chunk.saga_sum.add_(chunk.formats.update.decode(chunk.update, dtype) - g_hat)
+            change = chunk.formats.update.decode(chunk.update, dtype) - before
+            chunk.saga_sum.add_(change if c.share is None else c.share * change)
 
 
 def update_in_place(chunk: Chunk, dtype: torch.dtype, c: Coefficients, scratch: tuple[Tensor, Tensor]) -> None:
@@ -121,7 +127,7 @@ def update_in_place(chunk: Chunk, dtype: torch.dtype, c: Coefficients, scratch: 
             _add(param, change, c.alpha * c.omega)
         else:
             _add(param, torch.sub(c.saga * g_hat, g_current, alpha=factor), c.alpha * c.omega)
-        _remember(chunk, chunk.saga_sum, g_hat, change, second, c.salts[0])
+        _remember(chunk, chunk.saga_sum, g_hat, change, second, c)
     else:
         g_current.mul_(factor)
         _add(param, g_current, -c.alpha * c.omega)
@@ -157,20 +163,27 @@ def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
         param.add_(direction, alpha=factor)
 
 
-def _remember(chunk: Chunk, saga_sum: Tensor, g_hat: Tensor, change: Tensor, scratch: Tensor, salt: Any) -> None:
+def _remember(
+    chunk: Chunk, saga_sum: Tensor, g_hat: Tensor, change: Tensor, scratch: Tensor, c: Coefficients
+) -> None:
     """Keep ``g_hat - change``, the new memory of the path, and correct the sum by what is kept.
 
     In full precision the row follows the sum, not the sum the row: the row changes by what the sum changed
     by after rounding. The two then never part, where rounding the sum alone lets it drift (10^-5 relative
     after 10^5 steps in float32). The row is off by a rounding of the sum, once: both then have the same grid.
+    A weighted sum hardly feels the row of a rare path: there the sum follows the rows.
     """
-    if chunk.formats.update.whole:
+    if chunk.formats.update.whole and c.share is not None:
+        g_hat.sub_(change)
+        saga_sum.sub_(change, alpha=c.share)
+    elif chunk.formats.update.whole:
         after = torch.sub(saga_sum, change, out=scratch)
         g_hat.add_(torch.sub(after, saga_sum, out=change))
         saga_sum.copy_(after)
     else:
-        chunk.formats.update.encode(chunk.update, torch.sub(g_hat, change, out=scratch), salt)
-        saga_sum.add_(chunk.formats.update.decode(chunk.update, change.dtype).sub_(g_hat))
+        chunk.formats.update.encode(chunk.update, torch.sub(g_hat, change, out=scratch), c.salts[0])
+        kept = chunk.formats.update.decode(chunk.update, change.dtype)
+        saga_sum.add_(kept.sub_(g_hat), alpha=1 if c.share is None else c.share)
 
 
 def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: Draw) -> Coefficients:
@@ -179,12 +192,14 @@ def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: 
     if isinstance(alpha, Tensor):
         # One on an accelerator stays there, for reading it would synchronise.
         alpha = alpha.item() if alpha.device.type == "cpu" else alpha.reshape(())
-    n_counted = n_paths if group["unbiased"] else max(1, visit.n_visited)
+    pi, weights = group["probs"], rows.sum_weights(group)
+    period = 1 / pi[draw.path] if group["clocks_by_probs"] else n_paths
+    n_counted = 1 if weights else n_paths if group["unbiased"] else max(1, visit.n_visited)
     return Coefficients(
         alpha=alpha,
         decay=1 - alpha * group["weight_decay"] if draw.first else 1.0,
-        a=ema_weight(group["betas"][0], visit, n_paths),
-        b=ema_weight(group["betas"][1], visit, n_paths),
+        a=ema_weight(group["betas"][0], visit, period),
+        b=ema_weight(group["betas"][1], visit, period),
         unit=_in_two(visit.unit or 1.0),
         eps=group["eps"] * visit.unit * visit.unit,
         tiny=torch.finfo(dtype).tiny,
@@ -193,6 +208,7 @@ def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: 
         saga=float(group["saga"]),
         saga_over_n=group["saga"] / n_counted if draw.first else 0.0,
         salts=(salt_of(visit.k, draw.path, 0), salt_of(visit.k, draw.path, 1)),
+        share=weights[draw.path] if weights else None,
     )
 
 
@@ -212,7 +228,9 @@ def as_tensors(c: Coefficients, dtype: torch.dtype) -> Any:
     def convert(x: Any) -> Any:
         if isinstance(x, tuple):
             return tuple(map(convert, x))
+        if x is None:
+            return None
         return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device="cpu")
 
     salts = tuple(torch.tensor(salt, dtype=torch.int32, device="cpu") for salt in c.salts)
-    return Coefficients(*map(convert, c[:-1]), salts=salts)  # type: ignore[arg-type]
+    return Coefficients(*map(convert, c))._replace(salts=salts)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ class Update(NamedTuple):
         foreach: ``False`` for one parameter at a time.
         is_alone: True if the step has no other path.
         refreshing: True if the sum is to be summed again afterwards.
+        sum_weights: weights of the paths in the sum.
     """
 
     bucket: Bucket
@@ -63,6 +64,7 @@ class Update(NamedTuple):
     foreach: bool | None
     is_alone: bool
     refreshing: bool
+    sum_weights: tuple[float, ...] | None
 
 
 def make_update(group: dict[str, Any], bucket: Bucket, visit: Visit, draw: Draw, fetcher: RowFetcher) -> Update:
@@ -71,8 +73,7 @@ def make_update(group: dict[str, Any], bucket: Bucket, visit: Visit, draw: Draw,
     if bucket.layout.formats.host and row:
         row, host_row = fetcher.take((id(bucket), draw.path), row, bucket.device), row
     params, grads = bucket.tensors(draw.grads)
-    n_paths = group["n_paths"]
-    refresh_due = draw.last and n_paths <= rows.MOST_REFRESHED and visit.k % rows.REFRESH_EVERY == 0
+    refresh_due = draw.last and rows.is_refresh_due(group, visit.k)
     return Update(
         bucket=bucket,
         params=params,
@@ -84,6 +85,7 @@ def make_update(group: dict[str, Any], bucket: Bucket, visit: Visit, draw: Draw,
         foreach=group["foreach"],
         is_alone=draw.first and draw.last,
         refreshing=refresh_due and bucket.saga_sum() is not None,
+        sum_weights=rows.sum_weights(group),
     )
 
 
@@ -150,7 +152,7 @@ def finish(updates: list[Update], fetcher: RowFetcher) -> None:
         if update.refreshing:
             fetcher.wait()
             for state in update.bucket.states:
-                rows.refresh_sum(state, update.bucket.layout)
+                rows.refresh_sum(state, update.bucket.layout, update.sum_weights)
 
 
 class Neighbours(NamedTuple):

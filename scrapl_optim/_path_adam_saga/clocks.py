@@ -29,6 +29,8 @@ _LIMIT = 2.0**62
 # Subnormal numbers of float32 reach the target; those of float64, with a unit that float64 holds, nearly.
 _LARGEST_EXPONENTS = {torch.float64: 960}
 _LARGEST_EXPONENT = 200
+# Below it 1 - exp(-x) is x to all digits, and far below, where its digits are lost, the quotient of two is not.
+_LINEAR = 1e-100
 
 
 class Visit(NamedTuple):
@@ -49,20 +51,24 @@ class Visit(NamedTuple):
     unit_change: float = 1.0
 
 
-def ema_weight(beta: float, visit: Visit, n_paths: int) -> float:
+def ema_weight(beta: float, visit: Visit, period: float) -> float:
     r"""Return the weight of the new gradient in the bias-corrected moment of its path.
 
-    With :math:`\hat m_p = m_p / (1 - \beta^{\tau_p/P})`, equations (6) and (8) of the paper become
+    With the ``period`` T in steps, P in the paper, and :math:`\hat m_p = m_p / (1 - \beta^{\tau_p/T})`, equations
+    (6) and (8) become
 
     .. math:: \hat m_p \leftarrow (1 - a) \, \hat m_p + a \, g, \qquad
-              a = \frac{1 - \beta^{(k - \tau_p)/P}}{1 - \beta^{k/P}} .
+              a = \frac{1 - \beta^{(k - \tau_p)/T}}{1 - \beta^{k/T}} .
 
-    Keeping :math:`\hat m_p` in place of :math:`m_p` avoids the tiny factors :math:`1 - \beta^{1/P}`,
-    which push small gradients below the range of float32. At the first visit ``a`` is exactly 1.
+    Keeping :math:`\hat m_p` in place of :math:`m_p` avoids the tiny factors :math:`1 - \beta^{1/T}`,
+    which push small gradients below the range of float32. At the first visit ``a`` is exactly 1. In the limit of
+    a long period it is :math:`(k - \tau_p) / k`.
     """
     if beta == 0.0:
         return 1.0
-    log_beta = math.log(beta) / n_paths
+    log_beta = math.log(beta) / period
+    if -visit.k * log_beta < _LINEAR:
+        return (visit.k - visit.tau) / visit.k
     return math.expm1((visit.k - visit.tau) * log_beta) / math.expm1(visit.k * log_beta)
 
 

@@ -14,16 +14,31 @@ import torch
 from torch import Tensor
 
 from scrapl_optim._path_adam_saga.formats import STABLE_STORAGES, STORAGES, ExperimentalStorage
-from scrapl_optim._validation import MOST_PATHS, as_int, as_number, plain_value
+from scrapl_optim._validation import MOST_PATHS, as_floats, as_int, as_number, plain_value
+from scrapl_optim.probabilities import as_distribution
 
 # What float32 can multiply by, and the squares of row units of float32 can, with room to spare.
 _LARGEST_FACTOR, _LARGEST_DECAY, _LARGEST_EPS = 1e30, 1e6, 1e100
-_SWITCHES = ("path_adam", "unbiased", "maximize")
+_SWITCHES = ("path_adam", "unbiased", "memory_by_probs", "clocks_by_probs", "maximize")
 _NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
-_NAMES = (*_NUMBERS, *_SWITCHES, "storage", "foreach", "nonfinite")
+_NAMES = (*_NUMBERS, *_SWITCHES, "probs", "storage", "foreach", "nonfinite")
 _values = operator.itemgetter(*_NAMES)
 _NONE = (object(),)
 _BETWEEN = ("scrapl_jtfs", "scrapl_optim", "torch")  # packages between a caller and the check of an argument
+# A sum as near to one as rounding allows is not divided out again, so that a saved distribution stays what it was.
+_ROUNDING = 1e-12
+# What groups go by that do not name them: state dicts leave them out where there are no probabilities, as those of
+# earlier versions do.
+NO_PROBS = {"probs": None, "memory_by_probs": True, "clocks_by_probs": False}
+
+
+class Distribution(tuple[float, ...]):
+    """Probabilities of all paths, checked, whose text is short; a state dict has a plain tuple."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"({', '.join(f'{prob:.3g}' for prob in self[:3])}{', ...' if len(self) > 3 else ''})"
 
 
 def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +49,10 @@ def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for key in _NAMES:
         value = group.get(key)
-        if key == "betas" and isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
+        if key == "probs":
+            if value is not None and type(value) is not Distribution:
+                plain |= _checked_probs(value)
+        elif key == "betas" and isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
             plain[key] = value if isinstance(value, Tensor) and value.is_meta else tuple(value.tolist())
         elif key == "betas" and isinstance(value, (list, tuple)):
             numbers = [plain_value(beta) for beta in value]
@@ -45,6 +63,16 @@ def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
             if number is not value:
                 plain[key] = number
     return plain
+
+
+def _checked_probs(value: Any) -> dict[str, Distribution]:
+    """Return the entry of a distribution over paths; none for anything else, which the check of all refuses."""
+    try:
+        pi, numbers = as_distribution(value), as_floats(value, "probs")
+    except (TypeError, ValueError):
+        return {}
+    same = bool((abs(numbers - pi) <= _ROUNDING * pi).all())
+    return {"probs": Distribution((numbers if same else pi).tolist())}
 
 
 def warn_of_storage(group: dict[str, Any]) -> None:
@@ -105,6 +133,35 @@ def check_hyperparameters(group: dict[str, Any]) -> None:
             raise TypeError(f"Invalid {name}: {group[name]!r}; expected True or False")
     if group["foreach"] is not None and not isinstance(group["foreach"], bool):
         raise TypeError(f"Invalid foreach: {group['foreach']!r}; expected True, False or None")
+    _check_probs(group)
+
+
+def _check_probs(group: dict[str, Any]) -> None:
+    probs = group["probs"]
+    if probs is None:
+        if group["clocks_by_probs"]:
+            raise ValueError(
+                "Invalid clocks_by_probs: True without probs; expected the distribution of the draws; construct "
+                "PathAdamSAGA(..., probs=sampler.probs, clocks_by_probs=True)"
+            )
+        return
+    if type(probs) is not Distribution or len(probs) != group["n_paths"]:
+        as_distribution(probs, group["n_paths"])
+    if group["unbiased"] and group["memory_by_probs"]:
+        raise ValueError(
+            "Invalid unbiased: True with probs; expected one of the two, as one is for the mean over paths and "
+            "the other for that weighted by probs; memory_by_probs=False leaves probs to clocks_by_probs"
+        )
+
+
+def check_drawable(path: int, param_groups: list[dict[str, Any]]) -> None:
+    """Raise ValueError if ``probs`` say that a path is never drawn."""
+    for group in param_groups:
+        if group["probs"] is not None and group["probs"][path] == 0.0:
+            raise ValueError(
+                f"Invalid path_idx: {path}, whose probability is 0 in probs; expected a path that is drawn; set "
+                "probs to the distribution of the sampler, sampler.probs, which has the floor of min_prob_frac"
+            )
 
 
 def _check_lr(lr: Any) -> None:

@@ -18,9 +18,9 @@ _PART_NAMES = ("update", "update_scale", "rms", "rms_top")
 _ROW_KEY = re.compile(rf"({'|'.join(_PART_NAMES)})\.[0-9]+")
 
 # The sum follows its rows to a few roundings of an entry, which add up where paths are few and hence drawn
-# often. There, summing again is cheap.
-REFRESH_EVERY = 1024
-MOST_REFRESHED = 64
+# often. There, summing again is cheap. A weighted sum of many paths is formed again as often in proportion.
+_REFRESH_EVERY = 1024
+_MOST_REFRESHED = 64
 
 
 def state_dtype(param: Tensor) -> torch.dtype:
@@ -36,6 +36,19 @@ def as_real(tensor: Tensor) -> Tensor:
 def keeps_sum(group: dict[str, Any]) -> bool:
     """Return whether a state created now has the sum over paths: with one path the SAGA terms cancel exactly."""
     return group["saga"] > 0 and group["n_paths"] > 1
+
+
+def sum_weights(group: dict[str, Any]) -> tuple[float, ...] | None:
+    """Return the weights of the paths in the sum, ``None`` where each counts one."""
+    return group["probs"] if group["memory_by_probs"] else None
+
+
+def is_refresh_due(group: dict[str, Any], k: int) -> bool:
+    """Return whether the sum is to be formed again after step ``k``."""
+    n_paths = group["n_paths"]
+    if n_paths <= _MOST_REFRESHED:
+        return k % _REFRESH_EVERY == 0
+    return sum_weights(group) is not None and k % (n_paths * _REFRESH_EVERY // _MOST_REFRESHED) == 0
 
 
 def row_part(key: Any) -> str | None:
@@ -184,11 +197,11 @@ def check_layout(state: State, param: Tensor, group: dict[str, Any], layout: Row
         )
 
 
-def refresh_sum(state: State, layout: RowLayout) -> None:
+def refresh_sum(state: State, layout: RowLayout, weights: tuple[float, ...] | None) -> None:
     """Sum the SAGA memory again from its rows, in the order of paths."""
     saga_sum: Tensor = local(state["saga_sum"]).zero_()
     form = layout.formats.update
     names = tuple("update" + suffix for suffix in form.suffixes)
     for path in drawn_paths(state):
         parts = [local(part).to(saga_sum.device) for part in get_row(state, names, path).values()]
-        saga_sum.add_(form.decode(parts, saga_sum.dtype))
+        saga_sum.add_(form.decode(parts, saga_sum.dtype), alpha=1 if weights is None else weights[path])

@@ -13,7 +13,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from scrapl_optim._path_adam_saga.clocks import CLOCKS, KnownClocks, as_clock, has_started
 from scrapl_optim._path_adam_saga.formats import local
-from scrapl_optim._path_adam_saga.hyperparameters import check_hyperparameters, plain_hyperparameters
+from scrapl_optim._path_adam_saga.hyperparameters import (
+    NO_PROBS,
+    check_hyperparameters,
+    plain_hyperparameters,
+)
 from scrapl_optim._path_adam_saga.offload import RowFetcher, on_host
 from scrapl_optim._path_adam_saga.rows import (
     RowLayout,
@@ -50,6 +54,8 @@ class _PathOptimizer(Optimizer):
 
     def _take_clocks_home(self) -> None: ...
 
+    def _form_sums(self) -> None: ...
+
 
 class _Uncast:
     """Carries a tensor through ``Optimizer.load_state_dict``, which casts every tensor it sees."""
@@ -82,6 +88,7 @@ def before_state_dict(optimizer: Optimizer) -> None:
     _refuse_fsdp1([param for _, param, _ in _started(own)])
     own._fetcher.wait()
     own._take_clocks_home()
+    own._form_sums()
 
 
 def after_state_dict(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +113,10 @@ def after_state_dict(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[s
 def _plain_group(group: dict[str, Any]) -> dict[str, Any]:
     """Return a group without numbers of NumPy, which schedulers, too, may have written."""
     numbers = {key: plain_value(value) for key, value in group.items() if not isinstance(value, Tensor)}
-    return {**group, **numbers, **plain_hyperparameters(group)}
+    plain = {**group, **numbers, **plain_hyperparameters(group)}
+    if plain["probs"] is None:
+        return {key: value for key, value in plain.items() if key not in NO_PROBS}
+    return {**plain, "probs": tuple(plain["probs"])}
 
 
 def _empty_rows(layout: RowLayout, param: Tensor, n_paths: int, own: dict[str, Any]) -> dict[str, Tensor]:

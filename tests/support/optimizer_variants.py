@@ -25,6 +25,7 @@ CHOICES: dict[str, list[Any]] = {
     "foreach": [None, True, False],
     "path_adam": [True, False],
     "unbiased": [False, True],
+    "by_probs": [False, True],
     "maximize": [False, True],
 }
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -40,9 +41,16 @@ class Variant:
     path_adam: bool = True
     unbiased: bool = False
     maximize: bool = False
+    by_probs: bool = False
 
-    def kwargs(self, **overrides: Any) -> dict[str, Any]:
-        return {**asdict(self), **overrides}
+    def kwargs(self, n_paths: int = N_PATHS, **overrides: Any) -> dict[str, Any]:
+        """The arguments of the optimizer; with ``by_probs`` some paths are drawn twice as often as others."""
+        given = {key: value for key, value in asdict(self).items() if key != "by_probs"}
+        if self.by_probs:
+            shares = [1 + path % 2 for path in range(n_paths)]
+            given["probs"] = [share / sum(shares) for share in shares]
+            given |= {"clocks_by_probs": True, "memory_by_probs": not self.unbiased}
+        return {**given, **overrides}
 
     def weight(self, path: int) -> float | None:
         """A weight 1 / (P pi_p) for the unbiased update; the paper's takes none."""
@@ -83,6 +91,8 @@ def pairwise(choices: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 VARIANTS = [Variant(**row) for row in pairwise(CHOICES)]
+BY_PROBS = [Variant(by_probs=True), Variant(storage="int8", saga=0.5, foreach=False, by_probs=True)]
+VARIANTS += BY_PROBS
 VARIANTS += [Variant(storage=nearest("bfloat16")), Variant(storage=host_rows(nearest("int8")), foreach=True)]
 EXACT_VARIANTS = [variant for variant in VARIANTS if variant.is_exact]
 PATHS = random_paths(N_PATHS, 12, seed=3)
