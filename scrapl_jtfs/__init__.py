@@ -18,8 +18,10 @@ from typing import Any
 
 from scrapl_jtfs._describe.description import Description
 from scrapl_jtfs._transform.first_layer import FirstLayer
+from scrapl_jtfs.alignment import measure_alignment
 from scrapl_jtfs.features import Features, Scalogram, relative_distance
 from scrapl_jtfs.figures import (
+    draw_alignment,
     draw_coefficients,
     draw_curves,
     draw_distribution,
@@ -51,6 +53,7 @@ __all__ = [
     "PreparedTarget",
     "Scalogram",
     "Sweep",
+    "draw_alignment",
     "draw_coefficients",
     "draw_curves",
     "draw_distribution",
@@ -58,6 +61,7 @@ __all__ = [
     "draw_scalogram",
     "draw_sweep",
     "importance",
+    "measure_alignment",
     "path_distance",
     "relative_distance",
     "sweep_control",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scrapl_jtfs._figures.alignment import draw_alignment
 from scrapl_jtfs._figures.curves import draw_curves, draw_sweep
 from scrapl_jtfs._figures.distribution import Placed, draw_distribution
 from scrapl_jtfs._figures.numbers import Values
@@ -11,6 +12,7 @@ from scrapl_jtfs._figures.sounds import draw_coefficients, draw_scalogram
 __all__ = [
     "Placed",
     "Values",
+    "draw_alignment",
     "draw_coefficients",
     "draw_curves",
     "draw_distribution",

@@ -70,13 +70,13 @@ def taylor_signals(synth: Synth, theta: Tensor) -> Tensor:
                 f"Invalid sounds of synth: shape {tuple(x.shape)}; expected (B, N) or (B, ..., N) with B = "
                 f"{theta.shape[0]}; let the first axis be that of the examples"
             )
-        firsts = _derivatives(x, theta, 0)
-        seconds = [dd.detach() for u, d in enumerate(firsts) for dd in _derivatives(d, theta, u)]
+        firsts = signal_derivatives(x, theta)
+        seconds = [dd.detach() for u, d in enumerate(firsts) for dd in signal_derivatives(d, theta, u)]
     return torch.stack([x.detach(), *(d.detach() for d in firsts), *seconds])
 
 
-def _derivatives(x: Tensor, theta: Tensor, first: int) -> list[Tensor]:
-    """Return dx/dtheta_u for u from ``first`` on, differentiably."""
+def signal_derivatives(x: Tensor, theta: Tensor, first: int = 0) -> list[Tensor]:
+    """Return the derivatives of signals x of controls theta (B, U) for u from ``first`` on, differentiably."""
     zeros = torch.zeros_like(x)
     if not x.requires_grad:
         return [zeros] * (theta.shape[1] - first)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scrapl_optim._alignment.scores import correlation, interval, resamples, without_part_of
 from scrapl_optim._alignment.search import AlignedProbs, Votes, search_probs
-from scrapl_optim._alignment.slopes import as_controls, check_pairs_alone, path_slopes, seeded_pairs
+from scrapl_optim._alignment.slopes import Slopes, as_controls, check_pairs_alone, path_slopes, seeded_pairs
 from scrapl_optim._validation import (
     as_int,
     as_n_paths,
@@ -223,6 +223,7 @@ def measure_alignment(
     n_paths: int,
     *,
     renderings: int = 1,
+    slopes: Slopes | None = None,
     batch_size: int = 8,
     seed: int = 0,
     check: bool = True,
@@ -244,6 +245,9 @@ def measure_alignment(
         n_paths: the number P of paths.
         renderings: renderings of each estimate, with seeds of their own; with two or more, ``path_loss`` is given
             a list of them as ``sounds``.
+        slopes: ``slopes(theta_hat, seeds, targets)`` yields the slopes (B, U) of paths 0, 1, ... where there is a
+            cheaper way than backward passes (``scrapl_jtfs.measure_alignment`` has one); ``seeds`` holds B
+            integers for each rendering.
         batch_size: pairs whose graphs are held at a time.
         seed: of the seeds that ``synth`` is given. The same seed and pairs give other losses the same sounds.
         check: whether to look first if a pair has the same loss alone as among others.
@@ -268,6 +272,8 @@ def measure_alignment(
     """
     check_callable(synth, "synth")
     check_callable(path_loss, "path_loss")
+    if slopes is not None:
+        check_callable(slopes, "slopes")
     theta = as_controls(theta, "theta")
     theta_hat = as_controls(theta_hat, "theta_hat", theta)
     refuse_paths(n_paths)
@@ -280,8 +286,8 @@ def measure_alignment(
     if as_switch(check, "check") and counts["batch_size"] > 1:
         check_pairs_alone(synth, path_loss, pairs.rows(0, counts["batch_size"]))
     with reporter(progress) as report:
-        slopes = path_slopes(synth, path_loss, pairs, n_paths, counts["batch_size"], report)
-    return Alignment(theta, theta_hat, slopes)
+        of_pairs = path_slopes(synth, path_loss, pairs, n_paths, counts["batch_size"], slopes, report)
+    return Alignment(theta, theta_hat, of_pairs)
 
 
 def aligned_probs(

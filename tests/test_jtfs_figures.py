@@ -19,6 +19,7 @@ from torch import Tensor
 from scrapl_jtfs import (
     JTFSPath,
     JTFSPathLoss,
+    draw_alignment,
     draw_coefficients,
     draw_curves,
     draw_distribution,
@@ -27,6 +28,7 @@ from scrapl_jtfs import (
     draw_sweep,
     sweep_control,
 )
+from scrapl_optim import Alignment
 
 N, RATE = 2048, 2048
 SETTINGS: dict[str, Any] = {"n_samples": N, "J": 8, "Q": (8, 1), "J_fr": 2, "sample_rate": RATE}
@@ -309,6 +311,45 @@ def test_curves_that_do_not_fit_their_steps(runs: Any) -> None:
         draw_curves(axes(), [0, 1, 2], [[1, 2, 3], [1, 2]])
 
 
+# Alignment ------------------------------------------------------------------------------------------------------
+
+
+def known_alignment() -> Alignment:
+    """Path 0 hears the first control, all others nothing; the second control is led away from the truth."""
+    theta, theta_hat = torch.rand(2, 60, 2, generator=torch.Generator().manual_seed(0))
+    slopes = torch.zeros(60, JTFS.n_paths, 2)
+    slopes[:, 0] = (theta_hat - theta) * torch.tensor([1.0, -1.0])
+    return Alignment(theta, theta_hat, slopes)
+
+
+def test_alignment_shows_paths_and_their_sum() -> None:
+    first, second, signs = Figure().subplots(1, 3)
+    draw_alignment([first, second, signs], JTFS.paths, known_alignment(), names=["density", "slope"])
+    for ax, title, value in ((first, "density: sum 1.00 (1.00 to 1.00)", 1.0), (second, "slope: sum -1.00", -1.0)):
+        assert ax.get_title().startswith(title)
+        shown = np.asarray(ax.images[0].get_array())
+        assert np.nansum(np.abs(shown)) == pytest.approx(1.0)
+        assert np.nansum(shown) == pytest.approx(value)
+    right, wrong = (np.asarray(box.lines[0].get_ydata()) for box in signs.containers)
+    assert right.tolist() == [1.0] * 6
+    assert wrong.tolist() == [0.0] * 6
+    sizes = np.asarray(signs.containers[0].lines[0].get_xdata())
+    assert (np.diff(sizes) > 0).all()
+    assert signs.get_legend_handles_labels()[1] == ["density", "slope"]
+
+
+def test_alignment_takes_axes_for_its_controls() -> None:
+    alignment, (one, two, three) = known_alignment(), Figure().subplots(1, 3)
+    with pytest.raises(ValueError, match="Invalid axes: 2 of them; expected 3"):
+        draw_alignment([one, two], JTFS.paths, alignment)
+    with pytest.raises(ValueError, match="Invalid names: 1 of them; expected 2"):
+        draw_alignment([one, two, three], JTFS.paths, alignment, names=["a"])
+    with pytest.raises(ValueError, match="Invalid paths"):
+        draw_alignment([one, two, three], JTFS.paths[:3], alignment)
+    with pytest.raises(TypeError, match="Invalid alignment"):
+        draw_alignment([one], JTFS.paths, [1.0])  # type: ignore[arg-type]
+
+
 # Without matplotlib ---------------------------------------------------------------------------------------------
 
 
@@ -321,6 +362,7 @@ def test_curves_that_do_not_fit_their_steps(runs: Any) -> None:
         lambda: draw_rate_scale(None, JTFS.paths, [1.0] * JTFS.n_paths),  # type: ignore[arg-type]
         lambda: draw_sweep(None, bowl, itself, THETA, 0),  # type: ignore[arg-type]
         lambda: draw_curves(None, [0], [1]),  # type: ignore[arg-type]
+        lambda: draw_alignment([], JTFS.paths, None),  # type: ignore[arg-type]
     ],
 )
 def test_without_matplotlib(draw: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:

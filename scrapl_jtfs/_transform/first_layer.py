@@ -82,6 +82,18 @@ class FirstLayer:
         arrays = [group.spectra for group in self.groups]
         return arrays if self.average is None else [*arrays, self.average]
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that depend on the signals: the arrays, and the level where there is one."""
+        return self.arrays if self.level is None else [*self.arrays, self.level]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> FirstLayer:
+        """Return a first layer with others in place of :attr:`tensors`, in their order."""
+        rest = iter(tensors)
+        groups = tuple(RowGroup(group.last, next(rest)) for group in self.groups)
+        average = None if self.average is None else next(rest)
+        return replace(self, groups=groups, average=average, level=None if self.level is None else next(rest))
+
     def items(self, start: int, stop: int | None) -> FirstLayer:
         """Return that of some signals of the batch, as detached views."""
         groups = tuple(RowGroup(group.last, group.spectra[start:stop].detach()) for group in self.groups)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scrapl_optim.importance import Progress
+
+# (estimates (B, U), B seeds for each rendering, targets) -> slopes (B, U) of paths 0, 1, ...
+Slopes: TypeAlias = Callable[[Tensor, list[list[int]], Any], Iterable[Tensor]]
 
 
 class Pairs(NamedTuple):
@@ -52,6 +55,7 @@ def path_slopes(
     pairs: Pairs,
     n_paths: int,
     batch_size: int,
+    given: Slopes | None,
     report: Callable[[Progress], None],
 ) -> Tensor:
     """Return the slopes of all paths at the estimates, (M, P, U), float64 on the CPU."""
@@ -59,11 +63,14 @@ def path_slopes(
     starts = range(0, len(pairs), batch_size)
     for i, start in enumerate(starts):
         batch = pairs.rows(start, start + batch_size)
-        estimates, sounds, target = _played(synth, batch)
-        for p in range(n_paths):
-            with torch.enable_grad():
-                losses = _one_per_pair(path_loss(sounds, target, p), len(batch), p)
-            slopes[start : start + batch_size, p] = _slope(losses, estimates, p).double().cpu()
+        if given is None:
+            of_paths = _backward(synth, path_loss, batch, n_paths)
+        else:
+            with torch.no_grad():
+                target = synth(batch.theta, batch.target_seeds)
+            of_paths = given(batch.theta_hat, batch.seeds, target)
+        for p, slope in zip(range(n_paths), of_paths, strict=True):
+            slopes[start : start + batch_size, p] = slope.double().cpu()
             report(Progress(i * n_paths + p + 1, len(starts) * n_paths, "slopes", p))
     bad = (~slopes.isfinite()).any(2).any(0).nonzero().flatten().tolist()
     if bad:
@@ -72,6 +79,20 @@ def path_slopes(
             "roots and logarithms at 0 in synth and path_loss"
         )
     return slopes
+
+
+def _backward(
+    synth: Callable[[Tensor, list[int]], Any],
+    path_loss: Callable[[Any, Any, int], Tensor],
+    batch: Pairs,
+    n_paths: int,
+) -> Iterator[Tensor]:
+    """Yield the slopes of each path by a backward pass through the loss and the synthesizer."""
+    estimates, sounds, target = _played(synth, batch)
+    for p in range(n_paths):
+        with torch.enable_grad():
+            losses = _one_per_pair(path_loss(sounds, target, p), len(batch), p)
+        yield _slope(losses, estimates, p)
 
 
 def check_pairs_alone(
@@ -83,7 +104,7 @@ def check_pairs_alone(
     losses: list[Tensor] = []
     with torch.no_grad():
         for batch in (pairs, pairs.rows(0, 1)):
-            _, sounds, target = _played(synth, batch)
+            _, sounds, target = _played(synth, batch, grad=False)
             losses.append(_one_per_pair(path_loss(sounds, target, 0), len(batch), 0).reshape(-1)[:1].double())
     if not torch.allclose(*losses, rtol=1e-3, atol=0.0):
         among, alone = (float(loss) for loss in losses)
@@ -94,12 +115,13 @@ def check_pairs_alone(
         )
 
 
-def _played(synth: Callable[[Tensor, list[int]], Any], pairs: Pairs) -> tuple[Tensor, Any, Any]:
+def _played(synth: Callable[[Tensor, list[int]], Any], pairs: Pairs, grad: bool = True) -> tuple[Tensor, Any, Any]:
     """Return the estimates as a leaf, their sounds (a list for several renderings), and the targets."""
     with torch.no_grad():
         target = synth(pairs.theta, pairs.target_seeds)
     estimates = pairs.theta_hat.clone().requires_grad_()
-    sounds = [synth(estimates, seeds) for seeds in pairs.seeds]
+    with torch.set_grad_enabled(grad):
+        sounds = [synth(estimates, seeds) for seeds in pairs.seeds]
     return estimates, sounds[0] if len(sounds) == 1 else sounds, target
 
 
