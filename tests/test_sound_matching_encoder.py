@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.sound_matching.data import build_front_end, build_synth
-from benchmarks.sound_matching.encoder import Encoder
+from benchmarks.sound_matching.encoder import Encoder, PaperEncoder
 from benchmarks.sound_matching.front_end import LogCQT
 from benchmarks.sound_matching.presets import PRESETS
 
@@ -49,8 +49,9 @@ def test_front_end_gives_no_gradient_and_loads_quietly() -> None:
     assert run.stdout == run.stderr == ""
 
 
-def test_paper_encoder_has_its_604_thousand_parameters() -> None:
+def test_both_encoders_have_604_thousand_parameters() -> None:
     assert sum(p.numel() for p in Encoder().parameters()) == 604_169
+    assert sum(p.numel() for p in PaperEncoder().parameters()) == 604_106  # that of the authors' program
 
 
 def test_encoder_starts_at_chance_and_does_not_couple_examples() -> None:
@@ -64,6 +65,16 @@ def test_encoder_starts_at_chance_and_does_not_couple_examples() -> None:
     assert torch.equal(encoder(seen), encoder(seen))
 
 
-def test_encoder_refuses_clips_that_pooling_would_use_up() -> None:
+def test_paper_encoder_sees_neither_the_level_nor_other_examples() -> None:
+    torch.manual_seed(0)
+    encoder, seen = PaperEncoder(8, dropout=0.0), torch.rand(4, 1, 60, 65)
+    theta_hat = encoder(seen)
+    assert theta_hat.shape == (4, 2)
+    torch.testing.assert_close(encoder(3 * seen + 2), theta_hat, atol=1e-4, rtol=0)
+    torch.testing.assert_close(encoder(seen)[1:2], encoder(seen[1:2]))
+
+
+@pytest.mark.parametrize("kind", [Encoder, PaperEncoder])
+def test_encoders_refuse_clips_that_pooling_would_use_up(kind: type[Encoder] | type[PaperEncoder]) -> None:
     with pytest.raises(ValueError, match="at least 32 bins and frames"):
-        Encoder(8)(torch.rand(1, 1, 60, 17))
+        kind(8)(torch.rand(1, 1, 60, 17))

@@ -1,7 +1,8 @@
-"""The convolutional encoder that guesses synthesizer parameters from a constant-Q spectrogram."""
+"""The convolutional encoders that guess synthesizer parameters from a constant-Q spectrogram."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -49,10 +50,61 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        smallest = 2**self.n_halvings
-        if spectrogram.ndim != 4 or min(spectrogram.shape[-2:]) < smallest:
-            raise ValueError(
-                f"expected (B, 1, n_bins, frames) with at least {smallest} bins and frames, got "
-                f"{tuple(spectrogram.shape)}: lengthen the audio, or use a shorter CQT hop"
-            )
+        check_spectrogram(spectrogram, self.n_halvings)
         return self.output(self.head(self.features(spectrogram).mean((-2, -1)))).sigmoid()
+
+
+class PaperEncoder(nn.Module):
+    """The encoder of the paper's authors, with the interface of `Encoder`.
+
+    Each of the blocks normalises its input, every channel of every example by itself and without learned scales,
+    before the convolution; the pooling comes before the PReLU. After the mean and one layer with dropout, each
+    parameter has a head of its own. All weights start as PyTorch's layers have them. With 128 channels that is
+    604,106 parameters.
+
+    It learns from less than `Encoder`: supervised, the slope of the granular textures left chance within 300 steps
+    of 8 examples for each of three seeds, where `Encoder` took 300 to 1500 steps or more.
+    """
+
+    def __init__(
+        self,
+        channels: int = 128,
+        *,
+        n_blocks: int = 5,
+        embedding: int = 64,
+        dropout: float = 0.5,
+        n_parameters: int = 2,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in [1] + [channels] * (n_blocks - 1):
+            layers += [
+                nn.GroupNorm(inputs, inputs, affine=False),
+                nn.Conv2d(inputs, channels, 3, padding=1),
+                nn.MaxPool2d(2),
+                nn.PReLU(),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.shared = nn.Sequential(nn.Linear(channels, embedding), nn.PReLU(), nn.Dropout(dropout))
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(embedding, embedding // 2), nn.PReLU(), nn.Dropout(dropout), nn.Linear(embedding // 2, 1)
+            )
+            for _ in range(n_parameters)
+        )
+        self.n_halvings = n_blocks
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        check_spectrogram(spectrogram, self.n_halvings)
+        shared = self.shared(self.features(spectrogram).mean((-2, -1)))
+        return torch.cat([head(shared) for head in self.heads], dim=-1).sigmoid()
+
+
+def check_spectrogram(spectrogram: Tensor, n_halvings: int) -> None:
+    """Raise ValueError for one that is too small to be halved so many times."""
+    smallest = 2**n_halvings
+    if spectrogram.ndim != 4 or min(spectrogram.shape[-2:]) < smallest:
+        raise ValueError(
+            f"expected (B, 1, n_bins, frames) with at least {smallest} bins and frames, got "
+            f"{tuple(spectrogram.shape)}: lengthen the audio, or use a shorter CQT hop"
+        )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from benchmarks.sound_matching.encoder import Encoder, PaperEncoder
 from benchmarks.sound_matching.synths import ChirpletSynth, PaperChirplet, PaperGranular
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_jtfs.commands.files import write_text
@@ -60,7 +61,8 @@ class Preset:
     bins_per_octave: int
     hop: int
     gain: float = 10.0
-    # encoder
+    # encoder: ours, or that of the paper's authors
+    encoder: Literal["ours", "paper"] = "ours"
     channels: int
     n_blocks: int
     embedding: int
@@ -109,6 +111,11 @@ class Preset:
         decay = 1.0 - (1.0 - self.final_lr) * step / self.n_steps
         return decay * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else decay
 
+    def build_encoder(self) -> nn.Module:
+        """Build the encoder with the initial weights that torch's generator gives it."""
+        kind = PaperEncoder if self.encoder == "paper" else Encoder
+        return kind(self.channels, n_blocks=self.n_blocks, embedding=self.embedding, dropout=self.dropout)
+
     def transform(self, **options: Any) -> JTFSPath:
         """Build the transform; further options are JTFSPath's."""
         names = ("J", "Q", "J_fr", "Q_fr", "T", "F", "sample_rate", "samples_per_bandwidth", "smoothing")
@@ -142,6 +149,7 @@ PAPER = Preset(
     bins_per_octave=12,
     hop=256,
     gain=181.0,
+    encoder="paper",
     channels=128,
     n_blocks=5,
     embedding=64,

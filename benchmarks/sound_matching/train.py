@@ -24,7 +24,6 @@ from benchmarks.sound_matching.data import (
     make_splits,
     match_seeds,
 )
-from benchmarks.sound_matching.encoder import Encoder
 from benchmarks.sound_matching.losses import Objective, build_objective
 from benchmarks.sound_matching.presets import Preset, configuration
 from scrapl_jtfs.commands.files import save_checkpoint
@@ -110,9 +109,7 @@ class Trainer:
         self.history: list[EpochRecord] = []
         preset = experiment.preset
         torch.manual_seed(experiment.seed)  # initial weights, then dropout; the same start for every objective
-        self.encoder = Encoder(
-            preset.channels, n_blocks=preset.n_blocks, embedding=preset.embedding, dropout=preset.dropout
-        ).to(experiment.device)
+        self.encoder = preset.build_encoder().to(experiment.device)
         self.optimizer = objective.optimizer(self.encoder.parameters())
         self.first_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
