@@ -26,6 +26,10 @@ from scrapl_jtfs.commands.provenance import CONFIGURATION, check_configuration
 _RESULT = "result.json"
 Result = dict[str, Any]
 
+# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom: one less than there are seeds.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+MAX_SEEDS = len(_T95) + 1
+
 
 class Job(NamedTuple):
     """One run: one arm with one seed.
@@ -160,3 +164,21 @@ def paired(results: Sequence[Result], reference: Sequence[Result], measure: str)
     if not differences:
         return {"n": 0, "differences": {}}
     return {**mean_error(list(differences.values())), "differences": differences}
+
+
+def interval95(summary: dict[str, Any]) -> list[float] | None:
+    """Return the 95% interval of a mean that `mean_error` summarises; None for fewer than two values."""
+    if summary["n"] < 2:
+        return None
+    reach = _T95[summary["n"] - 2] * summary["standard_error"]
+    return [summary["mean"] - reach, summary["mean"] + reach]
+
+
+def verdict(interval: Sequence[float] | None) -> str:
+    """Judge an arm whose error differs from the reference's by something in this interval."""
+    if interval is None:
+        return "too few seeds"
+    low, high = interval
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "no difference seen"

@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
-from benchmarks.harness.runs import Job, finished_results, train
+from benchmarks.harness.runs import MAX_SEEDS, Job, finished_results, train
 from benchmarks.sound_matching.presets import configuration
 from benchmarks.studies.adaptive.arms import ARMS, REFERENCE
 from benchmarks.studies.adaptive.plots import draw_figure
 from benchmarks.studies.adaptive.problems import PROBLEMS, quick
 from benchmarks.studies.adaptive.runs import make_job, run
-from benchmarks.studies.adaptive.summary import MAX_SEEDS, summarize, table
+from benchmarks.studies.adaptive.summary import summarize, table
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -8,32 +8,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.harness.records import format_table, mean_error, plus_minus
-from benchmarks.harness.runs import by_arm, paired
+from benchmarks.harness.runs import by_arm, interval95, paired, verdict
 
 Runs = Sequence[dict[str, Any]]
 
-# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom: one less than there are seeds.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-MAX_SEEDS = len(_T95) + 1
 _MEASURED = ("test", "last_val", "best_val", "steps", "seconds", "entropy", "effective_paths")
-
-
-def interval95(differences: dict[str, Any]) -> list[float] | None:
-    """Return the 95% interval of the mean of paired differences; None if there are fewer than two."""
-    if differences["n"] < 2:
-        return None
-    reach = _T95[differences["n"] - 2] * differences["standard_error"]
-    return [differences["mean"] - reach, differences["mean"] + reach]
-
-
-def verdict(interval: Sequence[float] | None) -> str:
-    """Judge an arm whose error differs from the reference's by something in this interval."""
-    if interval is None:
-        return "too few seeds"
-    low, high = interval
-    if high < 0:
-        return "better"
-    return "worse" if low > 0 else "no difference seen"
 
 
 def compared(runs: Runs, reference: Runs, measure: str) -> dict[str, Any]:
