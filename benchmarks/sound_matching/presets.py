@@ -227,13 +227,13 @@ _SCALED: dict[str, Any] = {
     "batch_size": 8,
 }
 _SCALED_LR = {"lr_scrapl": 1e-3, "lr_mss": 1e-3, "lr_p_loss": 1e-3}
-SCALED = replace(PAPER, name="scaled", grain_samples=512, gain=64.0, **_SCALED, **_SCALED_LR)
+SCALED = replace(PAPER, name="scaled", grain_samples=512, gain=64.0, **{**_SCALED, "epochs": 48}, **_SCALED_LR)
 _SCALED_CHIRPLET = replace(
     _PAPER_CHIRPLET,
     max_shift=256,
     smoothing=1e-4,
     **_SCALED,
-    **{name: 3e-4 for name in _SCALED_LR},
+    **_SCALED_LR,
 )
 
 # One second of texture at half the rate and a narrow encoder, for minutes on two cores. T is the mean over the
