@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive importance importance-quick pictures docs wheel test lint types unit test-studies lock clean
+.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive does-it-help importance importance-quick pictures docs wheel test lint types unit test-studies lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -79,6 +79,12 @@ storage: $(READY)
 # Distributions of paths that adapt while training, beside uniform and theta-importance ones, with five seeds.
 adaptive: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.adaptive
+
+# Every part of the method on the authors' synthesizers, shrunk in time: eight hours on two cores, in as many sittings
+# as you like. One part: make does-it-help PARTS="--groups chirplets --seeds 3".
+PARTS ?=
+does-it-help: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.does_it_help $(PARTS)
 
 # theta-importance beside scrapl-loss: agreement, time, where the mass of pi goes.
 importance: $(READY) $(PEER_READY)

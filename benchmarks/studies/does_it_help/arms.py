@@ -1,0 +1,144 @@
+"""The arms of the study: losses, optimizers and distributions of paths."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Source = Literal["uniform", "theta", "theta-squared", "released", "predicted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train; what is not named is as in SCRAPL without theta-importance.
+
+    Args:
+        name: of the arm, of its folder, and in tables.
+        description: of the arm, for the result file.
+        loss: the distance on random paths, on the full tree, spectrograms, or the controls themselves.
+        path_adam: P-Adam in place of Adam.
+        saga: strength of P-SAGA.
+        pi: distribution of the paths.
+        min_prob_frac: share of the uniform distribution in pi.
+        cover_first: True to visit every path once before any is drawn again.
+        memory_by_pi: True to weigh P-SAGA's memory by pi, not each visited path alike.
+        clocks_by_pi: True to let moments decay by the visits expected under pi.
+        squared: square of the norm in training; None for the preset's choice.
+        relative: distances of each example and path relative to the target's own size.
+        renderings: independent renderings of the controls in each step.
+        warmup: steps over which the learning rate rises, in multiples of the number of paths.
+        final_lr: the last learning rate over the first.
+        paths_per_step: paths in a step, drawn in strata; each on its part of the batch.
+        by_rate: True to draw a rate, and to take all its paths in a step.
+        lr_of: the arm whose learning rate is taken over; None for a choice of its own.
+    """
+
+    name: str
+    description: str
+    loss: Literal["path", "full", "mss", "controls"] = "path"
+    path_adam: bool = True
+    saga: float = 1.0
+    pi: Source = "uniform"
+    min_prob_frac: float = 0.0
+    cover_first: bool = False
+    memory_by_pi: bool = False
+    clocks_by_pi: bool = False
+    squared: bool | None = None
+    relative: bool = False
+    renderings: int = 1
+    warmup: int = 0
+    final_lr: float = 1.0
+    paths_per_step: int = 1
+    by_rate: bool = False
+    lr_of: str | None = None
+
+    def decisions(self) -> dict[str, Any]:
+        """Return what determines the arm's results, besides its learning rate: no names, no defaults."""
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in ("name", "description", "lr_of") and value != getattr(Arm, key, None)
+        }
+
+
+def _arms(*arms: Arm) -> dict[str, Arm]:
+    return {arm.name: arm for arm in arms}
+
+
+def _rung(name: str, text: str, **changes: Any) -> Arm:
+    """Return theta-is with a change, at the same learning rate."""
+    return Arm(
+        name=f"theta-is, {name}", description=f"theta-is with {text}", pi="theta", lr_of="theta-is", **changes
+    )
+
+
+REFERENCE = "scrapl"
+"""The arm that the others are compared with: P-Adam and P-SAGA, paths drawn uniformly."""
+
+ARMS = _arms(
+    # Table 2 and 6 of the paper, from the bottom up
+    Arm(name="adam", description="Adam on the loss of a random path", path_adam=False, saga=0.0),
+    Arm(name="p-adam", description="P-Adam", saga=0.0),
+    Arm(name=REFERENCE, description="P-Adam and P-SAGA: SCRAPL without theta-importance"),
+    Arm(
+        name="theta-is",
+        description="and pi of theta-importance: unsquared loss, fresh encoder, no floor, no weights",
+        pi="theta",
+    ),
+    Arm(
+        name="released",
+        description="and the shape of the pi that the paper's authors released for the problem at full size",
+        pi="released",
+    ),
+    Arm(name="full tree", description="Adam on the loss of all paths", loss="full", path_adam=False, saga=0.0),
+    Arm(name="mss", description="Adam on spectrograms of several sizes, log and linear", loss="mss", saga=0.0),
+    Arm(name="controls", description="Adam on the error of the controls: supervised", loss="controls", saga=0.0),
+    # the ladder: what may turn the effect of theta-importance
+    _rung("floor", "a floor of 0.25", min_prob_frac=0.25),
+    _rung("cover first", "every path visited once at first", cover_first=True),
+    _rung("no saga", "P-Adam alone", saga=0.0),
+    _rung("half saga", "half the strength of P-SAGA", saga=0.5),
+    _rung("memory by pi", "P-SAGA's memory weighted by pi", memory_by_pi=True),
+    _rung("clocks by pi", "decay by the visits expected under pi", clocks_by_pi=True),
+    _rung(
+        "memory and clocks by pi",
+        "memory weighted by pi, and decay by the visits under pi",
+        memory_by_pi=True,
+        clocks_by_pi=True,
+    ),
+    _rung("squared", "the squared norm in training", squared=True),
+    _rung("warm-up", "a warm-up over twice P steps", warmup=2),
+    Arm(
+        name="theta-is of squares",
+        description="theta-is with pi of the squared norm",
+        pi="theta-squared",
+        lr_of="theta-is",
+    ),
+    Arm(name="squared", description="scrapl with the squared norm in training", squared=True, lr_of=REFERENCE),
+    Arm(name="half saga", description="scrapl with half the strength of P-SAGA", saga=0.5, lr_of=REFERENCE),
+    # ideas beyond the paper
+    Arm(name="warm-up", description="scrapl with a warm-up over twice P steps", warmup=2, lr_of=REFERENCE),
+    Arm(
+        name="two renderings",
+        description="two renderings of the controls in each step, squared norm",
+        squared=True,
+        renderings=2,
+        lr_of=REFERENCE,
+    ),
+    Arm(
+        name="two renderings, warm-up",
+        description="two renderings, and a warm-up over twice P steps",
+        squared=True,
+        renderings=2,
+        warmup=2,
+        lr_of=REFERENCE,
+    ),
+    Arm(
+        name="four paths",
+        description="four paths a step, drawn in strata, each on a quarter of the batch",
+        paths_per_step=4,
+        lr_of=REFERENCE,
+    ),
+    Arm(name="rates", description="all paths of one rate a step, drawn uniformly", by_rate=True, lr_of=REFERENCE),
+    Arm(name="predicted", description="pi of the best predicted score", pi="predicted", lr_of=REFERENCE),
+)

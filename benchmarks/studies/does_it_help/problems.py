@@ -1,0 +1,83 @@
+"""The cells of the study: which arms are trained on which problems, and with what learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmarks.sound_matching.presets import PRESETS, Preset
+from benchmarks.studies.does_it_help.arms import REFERENCE
+
+GRANULAR, CHIRPLETS = "scaled", tuple(f"scaled-chirplet-{name}" for name in ("lo-lo", "lo-med", "hi-med", "hi-hi"))
+_SHORT = "scaled-short"
+_SHORT_EPOCHS = 4
+
+
+class Group(NamedTuple):
+    """Arms that are trained on the same problem and compared with one of them.
+
+    Attributes:
+        problem: name of the preset.
+        arms: their names.
+        reference: the arm that the others are compared with.
+    """
+
+    problem: str
+    arms: tuple[str, ...]
+    reference: str = REFERENCE
+
+
+ABLATION = ("adam", "p-adam", REFERENCE, "theta-is", "mss", "controls")
+LADDER = (
+    "theta-is, floor",
+    "theta-is, cover first",
+    "theta-is, no saga",
+    "theta-is, half saga",
+    "theta-is, memory by pi",
+    "theta-is, clocks by pi",
+    "theta-is, memory and clocks by pi",
+    "theta-is, squared",
+    "theta-is, warm-up",
+    "theta-is of squares",
+    "squared",
+    "half saga",
+)
+IDEAS = ("warm-up", "two renderings", "two renderings, warm-up", "four paths", "rates", "predicted")
+
+GROUPS = {
+    "ablation": (Group(GRANULAR, ABLATION),),
+    "chirplets": tuple(Group(problem, (REFERENCE, "theta-is", "released")) for problem in CHIRPLETS),
+    "ladder": (Group(CHIRPLETS[0], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
+    "ideas": (Group(GRANULAR, (REFERENCE, *IDEAS)), Group(CHIRPLETS[2], (REFERENCE, *IDEAS))),
+    "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
+}
+
+
+PROBLEMS = (GRANULAR, *CHIRPLETS, _SHORT)
+
+
+def preset_of(problem: str) -> Preset:
+    """Return the preset of a problem."""
+    if problem == _SHORT:
+        return replace(PRESETS[GRANULAR], name=_SHORT, epochs=_SHORT_EPOCHS)
+    return PRESETS[problem]
+
+
+def quick(preset: Preset) -> Preset:
+    """Make a problem of four steps: to see that everything runs."""
+    return replace(preset, name=f"{preset.name}-quick", n_train=16, n_val=8, n_test=8, batch_size=8, epochs=2)
+
+
+def arms_by_problem(names: Sequence[str]) -> dict[str, tuple[list[str], str]]:
+    """Return the arms of each problem in the groups of these names, each once, with the reference."""
+    found: dict[str, tuple[list[str], str]] = {}
+    for group in (group for name in names for group in GROUPS[name]):
+        arms, _ = found.setdefault(group.problem, ([], group.reference))
+        arms += [arm for arm in group.arms if arm not in arms]
+    return found
+
+
+def lr_problem(problem: str) -> str:
+    """Return the problem on which learning rates for this one are chosen: the first chirplets for all of them."""
+    return CHIRPLETS[0] if problem in CHIRPLETS else problem
