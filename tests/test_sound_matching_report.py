@@ -66,6 +66,22 @@ def test_a_run_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((tmp_path / "results.json").read_text())["losses"] == results["losses"]
 
 
+def test_a_report_on_chirplets_names_their_controls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, Any] = {"n_train": 4, "n_val": 4, "n_test": 4, "batch_size": 4, "epochs": 1, "channels": 4}
+    preset = replace(PRESETS["scaled-chirplet-hi-med"], name="tiny", **sizes)
+    monkeypatch.setitem(presets.PRESETS, "tiny", preset)
+    assert run(tmp_path, "--losses", "p_loss") == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["losses"]["p_loss"]["test"]) == {"mean", "am", "fm"}
+    assert format_table(results).splitlines()[2].split()[:5] == ["loss", "both", "controls", "AM", "FM"]
+    page = (tmp_path / "report.html").read_text()
+    assert "sound matching of chirplets" in page
+    assert "guessed against true AM and FM" in page
+    assert re.search(r"<b>target</b><br>AM 0\.\d\d, FM 0\.\d\d<", page)
+    assert "density" not in page
+    assert "grain" not in page
+
+
 def check_sounds(folder: Path) -> None:
     for k in range(1, 5):
         peaks = []

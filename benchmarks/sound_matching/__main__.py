@@ -22,7 +22,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.sound_matching",
         description=(
-            "Train encoders to match textures of a granular synthesizer, and compare losses. "
+            "Train encoders to match sounds of a synthesizer, and compare losses. "
             "Interrupt it at any time: the same command continues."
         ),
     )
@@ -38,7 +38,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--seed", type=int, default=0, help="of textures, weights and batches (default: 0)")
     parser.add_argument(
-        "--threads", type=int, help="CPU threads (default: 1; torch's choice for the paper's preset)"
+        "--threads", type=int, help="CPU threads (default: 1; torch's choice for the paper's presets)"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     return parser.parse_args(argv)

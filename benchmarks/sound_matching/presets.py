@@ -319,8 +319,11 @@ class Usual:
 USUAL = {
     "quick": Usual(1, "usually 80 seconds"),
     "small": Usual(1, "usually 6 minutes"),
-    **{name: Usual(1, "usually an hour") for name in PRESETS if name.startswith("scaled")},
-    **{name: Usual(None, "a day or more without a GPU") for name in PRESETS if name.startswith("paper")},
+    **{name: Usual(1, "usually 5 minutes") for name in PRESETS if name.startswith("scaled")},
+    **{
+        name: Usual(None, "5 hours or more without a GPU") for name in PRESETS if name.startswith("paper-chirplet")
+    },
+    "paper": Usual(None, "a day or more without a GPU"),
 }
 
 
