@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -206,23 +207,32 @@ def noisy_paths(seed: int, n_pairs: int = 48) -> Alignment:
 
 def test_aligned_probs_leave_out_paths_that_share_a_noise() -> None:
     result = aligned_probs(noisy_paths(0))
+    assert set(result.probs.tolist()) <= {0.0, 1 / result.n_paths}
     assert float(result.probs.sum()) == pytest.approx(1.0)
-    assert result.probs[10:].sum() < 0.2
+    assert result.probs[10:].sum() < 0.25
     # On other pairs than those it was found on.
     other = noisy_paths(1)
     assert other.score(result.probs) > other.score() + 0.1
-    assert result.held_out.shape == (len(result.entropy_weights), 4)
-    assert result.entropy_weight in result.entropy_weights
-    assert math.isinf(result.entropy_weights[0])
+    assert result.held_out.shape == (4, 20)
     assert torch.equal(aligned_probs(noisy_paths(0)).probs, result.probs)
     PathSampler(result.probs)
 
 
+def test_all_held_out_paths_are_all_paths() -> None:
+    # The last column is the score of uniform draws on the pairs of each fold, whatever was searched.
+    alignment, result = noisy_paths(0), aligned_probs(noisy_paths(0), folds=2, seed=3)
+    order = np.random.default_rng(3).permutation(48)
+    for fold in range(2):
+        inside = torch.from_numpy(np.sort(order[fold::2]))
+        # Votes are those of all pairs.
+        votes = alignment.votes().mean(1)[inside]
+        expected = Alignment(alignment.theta[inside], alignment.theta_hat[inside], votes.unsqueeze(1)).score()
+        assert float(result.held_out[fold, -1]) == pytest.approx(expected)
+
+
 def test_aligned_probs_stay_uniform_where_nothing_is_gained() -> None:
     alike = Alignment(THETA, THETA_HAT, ERRORS.unsqueeze(1).expand(-1, 6, -1))
-    result = aligned_probs(alike)
-    assert math.isinf(result.entropy_weight)
-    torch.testing.assert_close(result.probs, torch.full((6,), 1 / 6, dtype=torch.float64))
+    torch.testing.assert_close(aligned_probs(alike).probs, torch.full((6,), 1 / 6, dtype=torch.float64))
 
 
 def test_aligned_probs_serve_the_worst_of_several_measurements() -> None:
@@ -297,7 +307,6 @@ def test_options_of_scores_are_checked() -> None:
         (lambda: aligned_probs([]), TypeError),
         (lambda: aligned_probs(alignment, folds=1), ValueError),
         (lambda: aligned_probs(alignment, folds=20), ValueError),
-        (lambda: aligned_probs(alignment, entropy_weights=[0.0]), ValueError),
         (lambda: aligned_probs([alignment, noisy_paths(0)]), ValueError),
     ):
         with pytest.raises(error, match="Invalid"):
