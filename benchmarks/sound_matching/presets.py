@@ -223,11 +223,18 @@ _SCALED: dict[str, Any] = {
     "T": 512,
     "samples_per_bandwidth": 2.0,
     "fft_sizes": (512, 256, 128, 64),
-    "epochs": 24,
+    "epochs": 16,
     "batch_size": 8,
 }
 _SCALED_LR = {"lr_scrapl": 1e-3, "lr_mss": 1e-3, "lr_p_loss": 1e-3}
-SCALED = replace(PAPER, name="scaled", grain_samples=512, gain=64.0, **{**_SCALED, "epochs": 48}, **_SCALED_LR)
+SCALED = replace(
+    PAPER,
+    name="scaled",
+    grain_samples=512,
+    gain=64.0,
+    **{**_SCALED, "epochs": 64, "batch_size": 16},
+    **_SCALED_LR,
+)
 _SCALED_CHIRPLET = replace(
     _PAPER_CHIRPLET,
     max_shift=256,

@@ -11,7 +11,7 @@ from benchmarks.studies.does_it_help.arms import REFERENCE
 
 GRANULAR, CHIRPLETS = "scaled", tuple(f"scaled-chirplet-{name}" for name in ("lo-lo", "lo-med", "hi-med", "hi-hi"))
 _SHORT = "scaled-short"
-_SHORT_EPOCHS = 4
+_SHORT_EPOCHS = 8
 
 
 class Group(NamedTuple):
