@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,13 +75,15 @@ def test_a_texture_comes_five_times_nearer_to_its_recording() -> None:
     assert target.median_path_error(model([])) < median_start / 2
 
 
-@pytest.mark.parametrize("slope", [0.2, 0.8])
-def test_grains_recover_the_direction_of_a_synthetic_texture(slope: float) -> None:
+@pytest.mark.parametrize(("slope", "pairs"), [(0.2, False), (0.8, False), (0.2, True)])
+def test_grains_recover_the_direction_of_a_synthetic_texture(slope: float, pairs: bool) -> None:
     n = 8192
     rendered = Grains(as_recording(torch.randn(n, generator=torch.Generator().manual_seed(0)) * LEVEL))
     with torch.no_grad():
         y = rendered.synth(torch.tensor([[0.8, slope]]), [7])[0]
-    settings = FITS["granular"]._replace(steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE)
+    settings = FITS["granular"]._replace(
+        steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE, pairs=pairs
+    )
     target, model = Target(make_jtfs(n, RATE, True), y), Grains(as_recording(y))
     history = descend(target, model, settings, seed=0)
     theta = model.theta[history.best].detach()
@@ -100,6 +103,21 @@ def test_the_error_is_that_of_the_definition() -> None:
         expected = sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs)
         torch.testing.assert_close(ours[k], torch.as_tensor(expected).sqrt())
     assert float(target.relative_error(y[None, None])) == 0.0
+
+
+def test_pairs_of_seeds_have_the_distance_to_the_mean_over_all_seeds_as_their_mean() -> None:
+    """Where three are equally likely; the distance of the mean of two seeds has half of the variance on top."""
+    y = torch.randn(2048).double()
+    target = Target(make_jtfs(2048, RATE, True).double(), y)
+    phi = target.jtfs(torch.randn(1, 3, 2048).double(), 5)
+    draws = [phi[:, list(pair)] for pair in itertools.product(range(3), repeat=2)]
+    pairs, means = (
+        torch.stack([target.distance(draw, 5, pairs=pairs) for draw in draws]).mean() for pairs in (True, False)
+    )
+    exact = target.distance(phi, 5)[0]
+    torch.testing.assert_close(pairs, exact, rtol=1e-10, atol=0)
+    variance = phi.var(1, correction=0).sum() / target.energy.sum()
+    torch.testing.assert_close(means, exact + variance / 2, rtol=1e-10, atol=0)
 
 
 def test_evaluations_hear_grains_that_no_step_hears() -> None:

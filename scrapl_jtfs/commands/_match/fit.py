@@ -6,7 +6,9 @@ path p, y the recording and x_b the model's sound of seed b, a step descends
     w_p || mean_b phi_p(x_b) - phi_p(y) ||^2 / sum_q ||phi_q(y)||^2,    p ~ pi,  w_p = 1 / (P pi_p).
 
 The mean is inside the norm, as grains of other seeds can match the recording in their statistics only. A mean of
-distances would add the variance of phi_p over seeds, which favours sounds that vary little. Half of pi is uniform
+distances would add the variance of phi_p over seeds, which favours sounds that vary little; of the mean of B seeds
+the norm has a B-th of that. ``FitSettings.pairs`` leaves it out altogether, with the mean over pairs of seeds of
+<phi_p(x_b) - phi_p(y), phi_p(x_c) - phi_p(y)> in place of the norm, at the same cost. Half of pi is uniform
 and half is proportional to ||phi_p(y)||^2, since energies of paths differ by orders of magnitude, and so do their
 gradients.
 """
@@ -14,7 +16,6 @@ gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from scrapl_jtfs.commands._match.models import Model
 from scrapl_jtfs.commands.audio import LEVEL
 from scrapl_jtfs.commands.progress import Progress
+from scrapl_jtfs.loss import path_distance
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathSampler
 
@@ -46,6 +48,7 @@ class FitSettings(NamedTuple):
         evaluations: number of evaluations.
         sample_rate: working sample rate in Hz.
         invariant: True to average over the whole signal, False over half a second.
+        pairs: True to descend the mean product of pairs of seeds, of which a step then needs two or more.
     """
 
     lr: float
@@ -55,6 +58,7 @@ class FitSettings(NamedTuple):
     evaluations: int
     sample_rate: int
     invariant: bool
+    pairs: bool = False
 
 
 # The figures behind each choice are in the repository, benchmarks/results/recordings.json.
@@ -73,18 +77,20 @@ class Target:
             self.coefficients = jtfs.full(samples)
         self.energy = np.array([float(c.square().sum()) for c in self.coefficients])
 
-    def distance(self, coefficients: Tensor, path_idx: int) -> Tensor:
+    def distance(self, coefficients: Tensor, path_idx: int, *, pairs: bool = False) -> Tensor:
         """Return the squared distance of a path's mean over seeds, relative to the energy of all paths.
 
         Args:
             coefficients: (starts, seeds, rows, frames) coefficients of the path.
             path_idx: path id p.
+            pairs: True for the mean product of pairs of seeds, which is unbiased for the mean over all seeds.
 
         Returns:
             (starts,)
         """
-        difference = coefficients.mean(1) - self.coefficients[path_idx]
-        return difference.square().sum((-2, -1)) / self.energy.sum()
+        mean = coefficients.mean(1)
+        a = coefficients.unbind(1) if pairs else mean
+        return path_distance(a, self.coefficients[path_idx].expand_as(mean)) / self.energy.sum()
 
     @torch.no_grad()
     def path_distances(self, x: Tensor) -> Tensor:
@@ -173,7 +179,7 @@ def descend(target: Target, model: Model, settings: FitSettings, seed: int) -> H
             for step in range(settings.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-                _step(target, model, optimizer, sampler, step, step_seeds(seed, step, settings.seeds))
+                _step(target, model, optimizer, sampler, step, settings, seed)
                 history.done = step + 1
                 if history.done in marks:
                     _evaluate(history, target, model, settings, seed)
@@ -187,11 +193,18 @@ def descend(target: Target, model: Model, settings: FitSettings, seed: int) -> H
 
 
 def _step(
-    target: Target, model: Model, optimizer: PathAdamSAGA, sampler: PathSampler, step: int, seeds: Sequence[int]
+    target: Target,
+    model: Model,
+    optimizer: PathAdamSAGA,
+    sampler: PathSampler,
+    step: int,
+    settings: FitSettings,
+    seed: int,
 ) -> None:
     path_idx = sampler(step)
     optimizer.zero_grad()
-    distance = target.distance(target.jtfs(model(seeds), path_idx), path_idx)
+    coefficients = target.jtfs(model(step_seeds(seed, step, settings.seeds)), path_idx)
+    distance = target.distance(coefficients, path_idx, pairs=settings.pairs)
     (sampler.weight(path_idx) * distance.sum()).backward()  # starts do not share parameters
     optimizer.step()
 
