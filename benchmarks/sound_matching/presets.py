@@ -223,25 +223,12 @@ _SCALED: dict[str, Any] = {
     "T": 512,
     "samples_per_bandwidth": 2.0,
     "fft_sizes": (512, 256, 128, 64),
-    "epochs": 16,
-    "batch_size": 8,
+    "lr_scrapl": 1e-3,
+    "lr_mss": 1e-3,
+    "lr_p_loss": 1e-3,
 }
-_SCALED_LR = {"lr_scrapl": 1e-3, "lr_mss": 1e-3, "lr_p_loss": 1e-3}
-SCALED = replace(
-    PAPER,
-    name="scaled",
-    grain_samples=512,
-    gain=64.0,
-    **{**_SCALED, "epochs": 64, "batch_size": 16},
-    **_SCALED_LR,
-)
-_SCALED_CHIRPLET = replace(
-    _PAPER_CHIRPLET,
-    max_shift=256,
-    smoothing=1e-4,
-    **_SCALED,
-    **_SCALED_LR,
-)
+SCALED = replace(PAPER, name="scaled", grain_samples=512, gain=64.0, epochs=64, batch_size=16, **_SCALED)
+_SCALED_CHIRPLET = replace(_PAPER_CHIRPLET, max_shift=256, smoothing=1e-4, epochs=16, batch_size=8, **_SCALED)
 
 # One second of texture at half the rate and a narrow encoder, for minutes on two cores. T is the mean over the
 # whole texture (not over its reflections, where rising grains fall). With one wavelet per octave of rate and scale
@@ -326,7 +313,7 @@ class Usual:
 USUAL = {
     "quick": Usual(1, "usually 80 seconds"),
     "small": Usual(1, "usually 6 minutes"),
-    **{name: Usual(1, "usually 5 minutes") for name in PRESETS if name.startswith("scaled")},
+    **{name: Usual(1, "usually 3 to 12 minutes") for name in PRESETS if name.startswith("scaled")},
     **{
         name: Usual(None, "5 hours or more without a GPU") for name in PRESETS if name.startswith("paper-chirplet")
     },
