@@ -18,7 +18,7 @@ from scrapl_optim._path_adam_saga.buckets import Bucket, Members
 from scrapl_optim._path_adam_saga.chunks import CompiledUpdate, Scratch, Update
 from scrapl_optim._path_adam_saga.clocks import ClockId, Visit
 from scrapl_optim._path_adam_saga.gradients import Gradients
-from scrapl_optim._path_adam_saga.hyperparameters import NO_PROBS
+from scrapl_optim._path_adam_saga.hyperparameters import NEW_DEFAULTS, NO_PROBS
 from scrapl_optim._path_adam_saga.offload import RowFetcher
 from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
 from scrapl_optim._path_adam_saga.state_dict import check_structure
@@ -78,6 +78,12 @@ class PathAdamSAGA(Optimizer):
     Hyperparameters are read from the groups and checked at each step; ``path_adam``, ``storage`` and ``n_paths``
     cannot change.
 
+    **The first visit** of a path is an update of full size, its root mean square 1 as the first moment is a single
+    gradient. Once that is an average of n gradients of little more than noise, updates are smaller,
+    :math:`1 / \sqrt n`. With ``path_warmup`` :math:`= n_0 > 1`, (8) is multiplied by
+    :math:`\sqrt{\min(1, n / n_0)}` at the n-th visit of each path: updates of noise have one size in its first
+    :math:`n_0` visits, and all updates are P-Adam's from then on.
+
     **Unlike losses.** Every path has an equal vote, whatever the size of its gradient. A few unlike terms, such as
     the residuals of a physics-informed network, lose their proportions by that: use Adam on their sum, or
     ``path_adam=False, weight_decay=0`` with a learning rate as for gradient descent.
@@ -101,6 +107,8 @@ class PathAdamSAGA(Optimizer):
             included, as ``probs`` of a :class:`PathSampler` are. A path of probability 0 cannot be drawn.
         memory_by_probs: False leaves the memory as it is without ``probs``.
         clocks_by_probs: True for decay rates per :math:`1 / \pi_p` steps.
+        path_warmup: :math:`n_0`, number of visits in which the updates of a path grow to their full size; 0 for
+            the paper's. The count of visits takes 8 bytes for each path.
         storage: ``"float32"`` (8 bytes for each parameter and drawn path), ``"bfloat16"`` (4) or ``"int8"``
             (2.03); the last two round stochastically. :mod:`scrapl_optim.experimental` has others.
         maximize: True to maximize the loss.
@@ -140,6 +148,7 @@ class PathAdamSAGA(Optimizer):
         probs: npt.ArrayLike | Tensor | None = None,
         memory_by_probs: bool = True,
         clocks_by_probs: bool = False,
+        path_warmup: float = 0.0,
         storage: str = "float32",
         maximize: bool = False,
         foreach: bool | None = None,
@@ -158,6 +167,7 @@ class PathAdamSAGA(Optimizer):
             "probs": probs,
             "memory_by_probs": memory_by_probs,
             "clocks_by_probs": clocks_by_probs,
+            "path_warmup": path_warmup,
             "storage": storage,
             "maximize": maximize,
             "foreach": foreach,
@@ -202,7 +212,7 @@ class PathAdamSAGA(Optimizer):
         # Called by load_state_dict as well as by pickle and deepcopy, which keep no other attributes.
         unpickled = "_announced" not in self.__dict__
         super().__setstate__(state)
-        for key, value in NO_PROBS.items():
+        for key, value in NEW_DEFAULTS.items():
             self.defaults.setdefault(key, value)
         sum_weights = [rows.sum_weights({**NO_PROBS, **group}) for group in self.param_groups]
         for group in self.param_groups:
@@ -270,9 +280,9 @@ class PathAdamSAGA(Optimizer):
             ['rms.0', 'rms.1', 'rms.2', 'saga_sum', 'scale', 'step', 'update.0', 'update.1', 'update.2']
         """
         hyperparameters.check_groups(self.param_groups, self.defaults["n_paths"], self._checked)
+        self._take_clocks_home()
         self._create_states([[p for p in group["params"] if p.requires_grad] for group in self.param_groups])
         self._awaits_load = False
-        self._take_clocks_home()
         self._know_clocks()
         state_dict.complete_rows(self)
 
@@ -286,8 +296,9 @@ class PathAdamSAGA(Optimizer):
 
         for ``storage`` float32, bfloat16 and int8 and parameters of at most 32 bits, where those that int8 keeps
         in full have r = 8. Without P-Adam r is half of it; with one path or ``saga=0`` there is no sum, for which
-        the 4 stands, and without both r = 0. The result is exact. Of sharded parameters (FSDP2) it counts this
-        rank's part. Gradients of :meth:`add_path`, and what a step takes besides the state, are not in it.
+        the 4 stands, and without both r = 0; with ``path_warmup`` 24 stands for 16. The result is exact. Of
+        sharded parameters (FSDP2) it counts this rank's part. Gradients of :meth:`add_path`, and what a step takes
+        besides the state, are not in it.
 
         Args:
             n_drawn: D, how many different paths are drawn; by default all.
@@ -306,7 +317,7 @@ class PathAdamSAGA(Optimizer):
         if not 0 <= n_rows <= n_paths:
             raise ValueError(f"Invalid n_drawn: {n_drawn!r}; expected from 0 to all {n_paths} paths")
         hyperparameters.check_groups(self.param_groups, n_paths, self._checked)
-        total, own_clocks = 0, set()
+        total, own_clocks = 0, dict[Any, int]()
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state.get(p, {})
@@ -316,8 +327,9 @@ class PathAdamSAGA(Optimizer):
                 has_sum = "saga_sum" in state if started else rows.keeps_sum(group)
                 row, saga_sum = rows.bytes_taken(p, group, has_sum)
                 total += n_rows * row + saga_sum
-                own_clocks.add(id(state["step"]) if started else None)
-        return total + len(own_clocks) * n_paths * clocks.CLOCK_BYTES
+                counting = self._is_counting() or "visits" in state
+                own_clocks[id(state["step"]) if started else None] = clocks.clock_bytes(n_paths, counting)
+        return total + sum(own_clocks.values())
 
     def __repr__(self) -> str:
         shown = super().__repr__()
@@ -481,7 +493,7 @@ class PathAdamSAGA(Optimizer):
     def _know_clocks(self) -> None:
         """Remember the clocks of all parameters, for when others move them where numbers are lost."""
         for p, state in self._started():
-            self._known_clocks[p] = {key: state[key] for key in clocks.CLOCKS}
+            self._known_clocks[p] = clocks.clocks_of(state)
 
     @overload
     def step(
@@ -638,11 +650,17 @@ class PathAdamSAGA(Optimizer):
 
     def _create_states(self, params: list[list[Tensor]]) -> None:
         """Give the parameters of each group the states that they lack, with clocks that all of them share."""
-        shared: dict[str, Tensor] = {}
+        shared = clocks.new_clocks(self.defaults["n_paths"], self._is_counting())
         for group, in_group in zip(self.param_groups, params, strict=True):
             for p in in_group:
                 if not clocks.has_started(self.state[p]):
                     rows.init_state(self.state[p], p, group, shared)
+        if self._is_counting():
+            clocks.count_visits([state for _, state in self._started()])
+
+    def _is_counting(self) -> bool:
+        """Return whether the clocks count visits; parameters share clocks, so that all do or none."""
+        return any(group["path_warmup"] > 0 for group in self.param_groups)
 
     def _form_sums(self) -> None:
         """Form the sums of the memory again where others have changed the weights of the paths in it."""

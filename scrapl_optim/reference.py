@@ -113,6 +113,8 @@ class ReferencePathAdamSAGA(Algorithm1):
         memory_by_probs: True weights the memory by ``probs``, if there are any.
         clocks_by_probs: True takes :math:`k \pi_p` and :math:`(k - \tau_p) \pi_p` for the exponents, in place of
             :math:`k / P` and :math:`(k - \tau_p) / P`.
+        path_warmup: :math:`n_0`; :math:`g_\text{current}` of the n-th visit of a path is multiplied by
+            :math:`\sqrt{\min(1, n / n_0)}`. 0 for the paper's.
 
     Example:
         >>> reference = ReferencePathAdamSAGA(np.zeros(1), n_paths=4, lr=1.0, path_adam=False, unbiased=True)
@@ -136,8 +138,10 @@ class ReferencePathAdamSAGA(Algorithm1):
         probs: npt.ArrayLike | None = None,
         memory_by_probs: bool = True,
         clocks_by_probs: bool = False,
+        path_warmup: float = 0.0,
     ) -> None:
         super().__init__(w, n_paths, lr, betas, eps, weight_decay)
+        self.path_warmup, self.n_visits = path_warmup, np.zeros(n_paths, dtype=int)
         self.path_adam, self.saga, self.unbiased = path_adam, saga, unbiased
         self.probs = None if probs is None else np.asarray(probs, dtype=np.float64)
         self.memory_by_probs, self.clocks_by_probs = memory_by_probs, clocks_by_probs
@@ -161,13 +165,18 @@ class ReferencePathAdamSAGA(Algorithm1):
         direction = self.saga * self.mean()
         for p, of_path in gradients.items():
             g = np.mean(of_path, axis=0)
-            g_current = self.p_adam(p, g) if self.path_adam else g
+            self.n_visits[p] += 1
+            g_current = self.warmup(p) * self.p_adam(p, g) if self.path_adam else g
             direction = direction + weights[p] / n_draws * (g_current - self.saga * self.g_hat[p])
             self.g_hat[p] = g_current
             self.tau[p] = self.k
         self.w *= 1 - self.alpha * self.lambda_
         self.w -= self.alpha * direction
         self.Gamma |= gradients.keys()
+
+    def warmup(self, p: int) -> float:
+        """Return the factor of the path's update at its visit."""
+        return np.sqrt(min(1.0, self.n_visits[p] / max(1.0, self.path_warmup)))
 
     def period(self, p: int) -> float:
         """Return the number of steps between two visits of the path, on average over the draws."""

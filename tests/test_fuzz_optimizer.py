@@ -34,7 +34,7 @@ MORE = [
     *(torch.tensor(-1.0), torch.tensor(float("nan")), torch.tensor([[0.1]]), torch.tensor(0.1)),
 ]
 options = ["n_paths", "lr", "betas", "eps", "weight_decay", "path_adam", "saga", "unbiased", "storage"]
-options += ["maximize", "foreach", "nonfinite", "probs", "memory_by_probs", "clocks_by_probs"]
+options += ["maximize", "foreach", "nonfinite", "probs", "memory_by_probs", "clocks_by_probs", "path_warmup"]
 values = st.sampled_from(HOSTILE + MORE)
 TENSORS = [
     *(torch.zeros(3), torch.full((3,), float("nan")), torch.full((3,), -5), torch.full((3,), 2**62)),

@@ -71,14 +71,16 @@ def test_equals_the_paper(
     betas=st.tuples(st.floats(0, 0.99), st.floats(1e-9, 0.9999)),
     path_adam=st.booleans(),
     saga=st.sampled_from([0.3, 1.0]),
+    path_warmup=st.floats(0, 9),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=60, deadline=None)
-def test_equals_the_reference_with_probs(
+def test_equals_the_reference_with_its_options(
     foreach: bool | None, paths: list[int], memory: bool, clocks: bool, seed: int, **shared: Any
 ) -> None:
     shared |= {"n_paths": 5, "lr": 0.05, "weight_decay": 0.1}
     shared |= {"memory_by_probs": memory, "clocks_by_probs": clocks}
+    shared["path_warmup"] *= shared["path_adam"]
     assert_matches_twin(
         lambda params: PathAdamSAGA(params, foreach=foreach, **shared),
         lambda w: ReferencePathAdamSAGA(w, **shared),

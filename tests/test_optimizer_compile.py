@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from scrapl_optim import PathAdamSAGA
 from tests.support.optimizer_helpers import assert_bitwise, make_params, set_grads
-from tests.support.optimizer_variants import BY_PROBS, STORAGES, VARIANTS, Variant
+from tests.support.optimizer_variants import BY_PROBS, STORAGES, VARIANTS, WARM, Variant
 
 N_PATHS = 24
 SHAPES = [(70, 70), (5,), ()]
@@ -48,7 +48,9 @@ def train_both(variant: Variant, backend: Any, paths: list[int], **kwargs: Any) 
     return results[0], results[1], counts
 
 
-@pytest.mark.parametrize("variant", [Variant(storage=s) for s in STORAGES] + VARIANTS[1:3] + BY_PROBS, ids=str)
+@pytest.mark.parametrize(
+    "variant", [Variant(storage=s) for s in STORAGES] + VARIANTS[1:3] + BY_PROBS + WARM, ids=str
+)
 def test_graphs_are_few_and_results_equal(variant: Variant) -> None:
     compiled, plain, counts = train_both(variant, "eager", PATHS)
     assert counts[0] >= 1

@@ -85,6 +85,9 @@ NUMBERS = ("lr", "betas", "eps", "weight_decay", "saga")
             "Invalid unbiased: True with probs.*memory_by_probs",
         ),
         ({"clocks_by_probs": True}, ValueError, "Invalid clocks_by_probs: True without probs.*sampler.probs"),
+        ({"path_warmup": -1}, ValueError, "Invalid path_warmup: -1"),
+        ({"path_warmup": math.inf}, ValueError, "Invalid path_warmup: inf"),
+        ({"path_warmup": 4, "path_adam": False}, ValueError, "Invalid path_warmup: 4 with path_adam=False"),
         ({"probs": [0.5] * 2, "memory_by_probs": 1}, TypeError, "Invalid memory_by_probs: 1"),
     ],
 )

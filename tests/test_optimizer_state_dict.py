@@ -144,7 +144,7 @@ def test_state_dict_aliases_the_state_and_lists_every_path(variant: Variant, dev
         assert sorted(saved) == list(range(len(params)))
         for i, p in enumerate(params):
             for key, value in optimizer.state[p].items():
-                if key in ("step", "scale"):  # copies: parameters may share their clocks
+                if key in ("step", "scale", "visits"):  # copies: parameters may share their clocks
                     assert torch.equal(saved[i][key].cpu(), value)
                 else:
                     assert saved[i][key].data_ptr() == value.data_ptr()
@@ -157,6 +157,7 @@ def test_state_dict_aliases_the_state_and_lists_every_path(variant: Variant, dev
         )
     assert listings[0] == listings[1] == listings[2]
     expected = {"step", "scale"} | ({"saga_sum"} if variant.saga > 0 else set())
+    expected |= {"visits"} if variant.path_warmup else set()
     for names, has in (("update", variant.path_adam or variant.saga > 0), ("rms", variant.path_adam)):
         expected |= {f"{names}.{path}" for path in range(N_PATHS)} if has else set()
     assert {key for i, key in listings[0] if i == 3} == expected

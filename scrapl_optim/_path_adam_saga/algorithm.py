@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scrapl_optim._path_adam_saga import rows
-from scrapl_optim._path_adam_saga.clocks import Visit, ema_weight
+from scrapl_optim._path_adam_saga.clocks import Visit, ema_weight, warmup_factor
 from scrapl_optim._path_adam_saga.formats import RowFormat, salt_of
 from scrapl_optim._path_adam_saga.several_paths import Draw
 
@@ -36,6 +36,7 @@ class Coefficients(NamedTuple):
             :math:`\max(1, |\Gamma|)`; where the sum is weighted, ``saga``.
         salts: random bits for the rounding of ``update`` and ``rms``.
         share: weight :math:`\pi_p` of the path's memory in the sum; ``None`` where all count one.
+        warmup: factor of g_current, and of g-hat in the row, in the warm-up of the path; 1 in the paper.
     """
 
     alpha: float | Tensor
@@ -51,6 +52,7 @@ class Coefficients(NamedTuple):
     saga_over_n: float
     salts: tuple[int, int]
     share: float | None = None
+    warmup: tuple[float, float] = (1.0, 1.0)
 
 
 class Chunk(NamedTuple):
@@ -85,11 +87,11 @@ def algorithm_1(chunk: Chunk, dtype: torch.dtype, c: Any) -> None:
     g_current = g
     if chunk.rms and g_hat is not None:
         root, g = chunk.formats.rms.decode(chunk.rms, dtype), g * c.unit[0] * c.unit[1]
-        m, v = g_hat * root, root * root
+        m, v = g_hat / c.warmup[1] * root, root * root
         m = m + c.a * (g - m)  # (6)
         v = (1 - c.b) * v + c.b * (g * g + c.eps)  # (7)
         root = (v + c.tiny).sqrt()
-        g_current = m / root  # (8)
+        g_current = c.warmup[0] * m / root  # (8)
         chunk.formats.rms.encode(chunk.rms, root, c.salts[1])
     direction = c.omega * g_current
     if chunk.saga_sum is not None and g_hat is not None:
@@ -149,11 +151,12 @@ def _p_adam(
     if not 1 / _FAR_UNIT <= unit <= _FAR_UNIT:
         grad, unit = torch.mul(grad, c.unit[0]).mul_(c.unit[1]), 1.0
     signed_unit = c.sign * unit
-    current = torch.addcmul(grad, g_hat, rms, value=(1 - c.a) / (c.a * signed_unit), out=second)
+    old_part = (1 - c.a) / (c.a * signed_unit * c.warmup[1])
+    current = torch.addcmul(grad, g_hat, rms, value=old_part, out=second)
     smallest = torch.full((), c.b * c.eps + c.tiny, dtype=rms.dtype, device=rms.device)
     square = torch.addcmul(smallest, grad, grad, value=c.b * unit**2, out=first)
     torch.addcmul(square, rms, rms, value=1 - c.b, out=rms)
-    return current.div_(rms.sqrt_()), c.a * signed_unit
+    return current.div_(rms.sqrt_()), c.a * signed_unit * c.warmup[0]
 
 
 def _add(param: Tensor, direction: Tensor, factor: float | Tensor) -> None:
@@ -209,7 +212,13 @@ def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: 
         saga_over_n=group["saga"] / n_counted if draw.first else 0.0,
         salts=(salt_of(visit.k, draw.path, 0), salt_of(visit.k, draw.path, 1)),
         share=weights[draw.path] if weights else None,
+        warmup=_warmup(visit.n_before, group["path_warmup"]),
     )
+
+
+def _warmup(n_before: int, path_warmup: float) -> tuple[float, float]:
+    """Return the factors of this visit and of the one before, whose update the row has."""
+    return warmup_factor(n_before + 1, path_warmup), warmup_factor(max(1, n_before), path_warmup)
 
 
 def _in_two(unit: float) -> tuple[float, float]:

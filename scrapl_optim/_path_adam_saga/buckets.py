@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from scrapl_optim._path_adam_saga import rows
-from scrapl_optim._path_adam_saga.clocks import CLOCKS, ClockId, KnownClocks, State, clock_id, join_clocks
+from scrapl_optim._path_adam_saga.clocks import (
+    ALL_CLOCKS,
+    ClockId,
+    KnownClocks,
+    State,
+    clock_id,
+    clocks_of,
+    join_clocks,
+)
 from scrapl_optim._path_adam_saga.formats import local
 from scrapl_optim._path_adam_saga.offload import Row, on_host
 from scrapl_optim._path_adam_saga.rows import RowLayout
@@ -33,7 +41,7 @@ class Bucket:
 
     def __init__(self, params: list[Tensor], states: list[State], layout: RowLayout) -> None:
         self.states, self.layout = states, layout
-        self.clocks = {key: states[0][key] for key in CLOCKS}
+        self.clocks = clocks_of(states[0])
         self.clock_id: ClockId = clock_id(states[0])
         self.is_joined = can_join(layout)
         self.device = params[0].device
@@ -152,8 +160,8 @@ def signature(group: dict[str, Any], params: list[Tensor], states: list[State]) 
     States and clocks go in by identity: buckets keep them alive, so that no other can have the same.
     """
     kinds = [(id(p), p.dtype, p.device, p.shape) for p in params]
-    objects = [(id(state), id(state.get("step")), id(state.get("scale"))) for state in states]
-    return [group["storage"], group["path_adam"], group["saga"] > 0, *kinds, *objects]
+    objects = [(id(state), *[id(state.get(key)) for key in ALL_CLOCKS]) for state in states]
+    return [group["storage"], group["path_adam"], group["saga"] > 0, group["path_warmup"] > 0, *kinds, *objects]
 
 
 def make_members(group: dict[str, Any], params: list[Tensor], states: list[State], known: KnownClocks) -> Members:
@@ -162,7 +170,7 @@ def make_members(group: dict[str, Any], params: list[Tensor], states: list[State
     tied: Counter[int] = Counter()
     join_clocks(states)
     for param, state in zip(params, states, strict=True):
-        known[param] = {key: state[key] for key in CLOCKS}
+        known[param] = clocks_of(state)
         layout = rows.row_layout(param, group, "saga_sum" in state)
         rows.check_layout(state, param, group, layout)
         key = (clock_id(state), id(layout.kind), param.dtype, param.device, "saga_sum" in state)

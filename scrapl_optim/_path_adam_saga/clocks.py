@@ -18,9 +18,12 @@ ClockId = tuple[int, ...]
 # The clocks of each parameter as last seen by a step or a load
 KnownClocks = WeakIdKeyDictionary
 
-_CLOCK_DTYPES = {"step": torch.int64, "scale": torch.float64}
-CLOCKS = tuple(_CLOCK_DTYPES)
-CLOCK_BYTES = sum(dtype.itemsize for dtype in _CLOCK_DTYPES.values())
+_CLOCK_DTYPES = {"step": torch.int64, "scale": torch.float64, "visits": torch.int64}
+# Those that every state has; the third counts visits where a warm-up of paths asks for it.
+CLOCKS = ("step", "scale")
+ALL_CLOCKS = tuple(_CLOCK_DTYPES)
+# Of paths drawn before they were counted, which is more than any warm-up takes
+MANY_VISITS = 2**40
 
 # A path's row is in units that put its largest gradient here: above it 12 doublings are free until squares
 # overflow float32, below it the squares of entries 10^28 times smaller do not underflow.
@@ -42,6 +45,7 @@ class Visit(NamedTuple):
         n_visited: card Gamma, the number of paths drawn before this step.
         unit: unit of the row of the path.
         unit_change: factor that brings the row into this unit.
+        n_before: number of visits of the path before this one; 0 where they are not counted.
     """
 
     k: int
@@ -49,6 +53,7 @@ class Visit(NamedTuple):
     n_visited: int
     unit: float
     unit_change: float = 1.0
+    n_before: int = 0
 
 
 def ema_weight(beta: float, visit: Visit, period: float) -> float:
@@ -72,13 +77,44 @@ def ema_weight(beta: float, visit: Visit, period: float) -> float:
     return math.expm1((visit.k - visit.tau) * log_beta) / math.expm1(visit.k * log_beta)
 
 
-def new_clocks(n_paths: int) -> dict[str, Tensor]:
+def warmup_factor(n_visits: int, path_warmup: float) -> float:
+    r"""Return the factor of a path's update, :math:`\sqrt{\min(1, n / n_0)}` at its n-th visit.
+
+    The first moment is then an average of at most n gradients. If these are noise, the root mean square of the
+    update is :math:`1 / \sqrt n`, and times the factor :math:`1 / \sqrt{n_0}` at the first :math:`n_0` visits.
+    """
+    return math.sqrt(n_visits / path_warmup) if n_visits < path_warmup else 1.0
+
+
+def clock_bytes(n_paths: int, counting: bool) -> int:
+    """Return the bytes of :func:`new_clocks`."""
+    return n_paths * sum(_CLOCK_DTYPES[key].itemsize for key in (ALL_CLOCKS if counting else CLOCKS))
+
+
+def new_clocks(n_paths: int, counting: bool) -> dict[str, Tensor]:
     """Return clocks at zero, tensors of shape ``(n_paths,)`` on the CPU.
 
     ``step`` (int64) is the step of each path's last visit, tau: its maximum is k and its non-zero entries are
-    Gamma. ``scale`` (float64) is the unit of each path's row, 0 before its first non-zero gradient.
+    Gamma. ``scale`` (float64) is the unit of each path's row, 0 before its first non-zero gradient. ``visits``
+    (int64), if ``counting``, is the number of visits of each path.
     """
-    return {key: torch.zeros(n_paths, dtype=dtype, device="cpu") for key, dtype in _CLOCK_DTYPES.items()}
+    keys = ALL_CLOCKS if counting else CLOCKS
+    return {key: torch.zeros(n_paths, dtype=_CLOCK_DTYPES[key], device="cpu") for key in keys}
+
+
+def clocks_of(state: State) -> dict[str, Tensor]:
+    """Return the clocks of a state that has started."""
+    return {key: state[key] for key in ALL_CLOCKS if key in state}
+
+
+def count_visits(states: list[State]) -> None:
+    """Let those of ``states`` that do not count visits begin to; paths drawn before have had many."""
+    counts: dict[int, Tensor] = {}
+    for state in states:
+        if "visits" not in state:
+            if id(state["step"]) not in counts:
+                counts[id(state["step"])] = (state["step"] > 0).to("cpu", torch.int64) * MANY_VISITS
+            state["visits"] = counts[id(state["step"])]
 
 
 def has_started(state: Any) -> bool:
@@ -87,8 +123,8 @@ def has_started(state: Any) -> bool:
 
 
 def clock_id(state: State) -> ClockId:
-    """Return what tells clocks apart: both tensors, since a copy of a state may share only one of them."""
-    return tuple(id(state[key]) for key in CLOCKS)
+    """Return what tells clocks apart: all tensors, since a copy of a state may share only some of them."""
+    return tuple(map(id, clocks_of(state).values()))
 
 
 def next_visit(state: State, path: int, gradients: Gradients, eps: float, dtype: torch.dtype) -> Visit:
@@ -99,7 +135,8 @@ def next_visit(state: State, path: int, gradients: Gradients, eps: float, dtype:
     """
     tau, units = state["step"].numpy(), state["scale"].numpy()
     unit, root_eps = float(units[path]), math.sqrt(eps)
-    visit = Visit(int(tau.max()) + 1, int(tau[path]), int(np.count_nonzero(tau)), unit)
+    n_before = int(state["visits"].numpy()[path]) if "visits" in state else 0
+    visit = Visit(int(tau.max()) + 1, int(tau[path]), int(np.count_nonzero(tau)), unit, n_before=n_before)
     if unit == 0.0 or max(gradients.bound, root_eps) * unit > _LIMIT:
         new = _unit_for(max(gradients.entry, root_eps), unit, dtype)
         return visit._replace(unit=new, unit_change=new / (unit or new or 1.0))
@@ -119,6 +156,8 @@ def tick(state: State, path: int, visit: Visit) -> None:
     """Advance the clocks of ``state``, and of all states that share them."""
     state["step"].numpy()[path] = visit.k
     state["scale"].numpy()[path] = visit.unit
+    if "visits" in state:
+        state["visits"].numpy()[path] = visit.n_before + 1
 
 
 def join_clocks(states: list[State]) -> None:
@@ -128,29 +167,31 @@ def join_clocks(states: list[State]) -> None:
     time then costs the same for any number of parameters. Equal clocks part when a state is loaded or when
     parameters miss gradients.
     """
-    clocks_by_content: dict[Any, tuple[Tensor, ...]] = {}
+    clocks_by_content: dict[Any, dict[str, Tensor]] = {}
     for state in states:
-        clocks = tuple(state[key] for key in CLOCKS)
-        contents = tuple(clock.numpy().tobytes() for clock in clocks)
-        state.update(zip(CLOCKS, clocks_by_content.setdefault(contents, clocks), strict=True))
+        clocks = clocks_of(state)
+        contents = tuple(clock.numpy().tobytes() for clock in clocks.values())
+        state.update(clocks_by_content.setdefault(contents, clocks))
 
 
 def part_clocks(stepping: list[State], all_states: list[State]) -> None:
     """Give clocks of their own to those ``stepping`` that share some with parameters that do not step now."""
     steps_now = {id(state) for state in stepping}
-    idle = {id(state[key]) for state in all_states if id(state) not in steps_now for key in CLOCKS}
+    idle = {key for state in all_states if id(state) not in steps_now for key in clock_id(state)}
     own: dict[ClockId, dict[str, Tensor]] = {}
     for state in stepping:
         clocks = clock_id(state)
         if not idle.isdisjoint(clocks):
             if clocks not in own:
-                own[clocks] = {key: state[key].clone() for key in CLOCKS}
+                own[clocks] = {key: clock.clone() for key, clock in clocks_of(state).items()}
             state.update(own[clocks])
 
 
 def at_home(state: State) -> bool:
     """Return whether the clocks of ``state`` are where a step reads them."""
-    return all(state[key].is_cpu and state[key].dtype == dtype for key, dtype in _CLOCK_DTYPES.items())
+    return all(
+        state[key].is_cpu and state[key].dtype == dtype for key, dtype in _CLOCK_DTYPES.items() if key in state
+    )
 
 
 def as_clock(key: str, tensor: Tensor) -> Tensor:
@@ -170,8 +211,7 @@ def take_clocks_home(states: list[tuple[Tensor, State]], known: KnownClocks) -> 
     """
     homes: dict[int, Tensor] = {}
     for param, state in states:
-        for key in CLOCKS:
-            clock = state[key]
+        for key, clock in clocks_of(state).items():
             if id(clock) not in homes:
                 homes[id(clock)] = _home(param, key, clock, known)
             if homes[id(clock)] is not clock:
@@ -186,7 +226,7 @@ def _home(param: Tensor, key: str, clock: Tensor, known: KnownClocks) -> Tensor:
         )
     if not clock.is_meta:
         return as_clock(key, clock)
-    if param not in known:
+    if param not in known or key not in known[param]:
         raise RuntimeError(
             f"Invalid state {key!r} of a parameter: a tensor on the meta device, which keeps no numbers; expected "
             "a tensor with numbers; load a state dict with load_state_dict"

@@ -19,8 +19,9 @@ from scrapl_optim.probabilities import as_distribution
 
 # What float32 can multiply by, and the squares of row units of float32 can, with room to spare.
 _LARGEST_FACTOR, _LARGEST_DECAY, _LARGEST_EPS = 1e30, 1e6, 1e100
+_LONGEST_WARMUP = 1e6
 _SWITCHES = ("path_adam", "unbiased", "memory_by_probs", "clocks_by_probs", "maximize")
-_NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga")
+_NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga", "path_warmup")
 _NAMES = (*_NUMBERS, *_SWITCHES, "probs", "storage", "foreach", "nonfinite")
 _values = operator.itemgetter(*_NAMES)
 _NONE = (object(),)
@@ -30,6 +31,7 @@ _ROUNDING = 1e-12
 # What groups go by that do not name them: state dicts leave them out where there are no probabilities, as those of
 # earlier versions do.
 NO_PROBS = {"probs": None, "memory_by_probs": True, "clocks_by_probs": False}
+NEW_DEFAULTS = {**NO_PROBS, "path_warmup": 0.0}
 
 
 class Distribution(tuple[float, ...]):
@@ -133,6 +135,16 @@ def check_hyperparameters(group: dict[str, Any]) -> None:
             raise TypeError(f"Invalid {name}: {group[name]!r}; expected True or False")
     if group["foreach"] is not None and not isinstance(group["foreach"], bool):
         raise TypeError(f"Invalid foreach: {group['foreach']!r}; expected True, False or None")
+    if not 0.0 <= as_number(group["path_warmup"], "path_warmup") <= _LONGEST_WARMUP:
+        raise ValueError(
+            f"Invalid path_warmup: {group['path_warmup']}; expected a number of visits from 0, the paper's, to "
+            f"{_LONGEST_WARMUP:g}"
+        )
+    if group["path_warmup"] > 0 and not group["path_adam"]:
+        raise ValueError(
+            f"Invalid path_warmup: {group['path_warmup']} with path_adam=False; expected 0, since without P-Adam "
+            "the first update of a path has the size of its gradient"
+        )
     _check_probs(group)
 
 

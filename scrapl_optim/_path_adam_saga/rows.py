@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scrapl_optim._path_adam_saga.clocks import CLOCKS, State, new_clocks
+from scrapl_optim._path_adam_saga.clocks import ALL_CLOCKS, State
 from scrapl_optim._path_adam_saga.formats import Format, RowFormat, local, row_format
 from scrapl_optim._path_adam_saga.offload import Row, on_host
 
@@ -59,16 +59,11 @@ def row_part(key: Any) -> str | None:
 
 def is_own(key: Any) -> bool:
     """Return whether a key of a parameter's state is this optimizer's, and not an entry that a wrapper keeps."""
-    return key in (*CLOCKS, "saga_sum") or row_part(key) is not None
+    return key in (*ALL_CLOCKS, "saga_sum") or row_part(key) is not None
 
 
 def init_state(state: State, param: Tensor, group: dict[str, Any], clocks: dict[str, Tensor]) -> None:
-    """Fill ``state`` with clocks at zero, no rows and a zero sum.
-
-    ``clocks``, empty for the first, then holds the clocks that all share whose state starts in this step.
-    """
-    if not clocks:
-        clocks |= new_clocks(group["n_paths"])
+    """Fill ``state`` with ``clocks`` at zero, no rows and a zero sum."""
     state |= clocks
     if keeps_sum(group):
         # zeros_like is sharded as the parameter is; new_zeros is not.

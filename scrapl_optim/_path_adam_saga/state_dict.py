@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from scrapl_optim._path_adam_saga.clocks import CLOCKS, KnownClocks, as_clock, has_started
+from scrapl_optim._path_adam_saga.clocks import (
+    ALL_CLOCKS,
+    CLOCKS,
+    KnownClocks,
+    as_clock,
+    clocks_of,
+    has_started,
+)
 from scrapl_optim._path_adam_saga.formats import local
 from scrapl_optim._path_adam_saga.hyperparameters import (
     NO_PROBS,
@@ -102,7 +109,7 @@ def after_state_dict(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[s
     for param_id, param, group in _params_by_id(optimizer, state_dict["param_groups"]):
         if has_started(state.get(param_id)):
             own = state[param_id]
-            clocks = {key: own[key].to(param.device, copy=True) for key in CLOCKS}
+            clocks = {key: clock.to(param.device, copy=True) for key, clock in clocks_of(own).items()}
             cast(_PathOptimizer, optimizer)._snapshots[clocks["step"]] = _content(own["step"])
             layout = row_layout(param, group, "saga_sum" in own)
             state[param_id] = {**_empty_rows(layout, param, group["n_paths"], own), **own, **clocks}
@@ -115,8 +122,12 @@ def _plain_group(group: dict[str, Any]) -> dict[str, Any]:
     numbers = {key: plain_value(value) for key, value in group.items() if not isinstance(value, Tensor)}
     plain = {**group, **numbers, **plain_hyperparameters(group)}
     if plain["probs"] is None:
-        return {key: value for key, value in plain.items() if key not in NO_PROBS}
-    return {**plain, "probs": tuple(plain["probs"])}
+        plain = {key: value for key, value in plain.items() if key not in NO_PROBS}
+    else:
+        plain["probs"] = tuple(plain["probs"])
+    if not plain["path_warmup"]:
+        del plain["path_warmup"]
+    return plain
 
 
 def _empty_rows(layout: RowLayout, param: Tensor, n_paths: int, own: dict[str, Any]) -> dict[str, Tensor]:
@@ -193,7 +204,9 @@ def _fitting_state(saved: dict[str, Any], param: Tensor, group: dict[str, Any], 
     n_paths = group["n_paths"]
     layout = row_layout(param, group, "saga_sum" in saved)
     shape = tuple(as_real(param.detach()).shape)
-    expected_shapes: dict[str, tuple[int, ...]] = {"step": (n_paths,), "scale": (n_paths,)}
+    expected_shapes: dict[str, tuple[int, ...]] = {
+        key: (n_paths,) for key in ALL_CLOCKS if key in CLOCKS or key in saved
+    }
     if "saga_sum" in saved or keeps_sum(group):
         expected_shapes["saga_sum"] = shape
     _check_shapes(saved, expected_shapes, param_id, n_paths, param)
@@ -232,13 +245,13 @@ def after_load(optimizer: Optimizer) -> None:
         for key, value in state.items():
             if isinstance(value, _Uncast):
                 state[key] = _placed(key, value.tensor, param, group)
-        cast(_PathOptimizer, optimizer)._known_clocks[param] = {key: state[key] for key in CLOCKS}
+        cast(_PathOptimizer, optimizer)._known_clocks[param] = clocks_of(state)
 
 
 def _placed(key: str, tensor: Tensor, param: Tensor, group: dict[str, Any]) -> Tensor:
     if not is_own(key):
         return tensor
-    if key in CLOCKS:
+    if key in ALL_CLOCKS:
         return as_clock(key, tensor)
     if key == "saga_sum":
         return tensor.to(device=param.device, dtype=state_dtype(param))
@@ -322,11 +335,11 @@ def _unfit(key: str, tensor: Tensor) -> str | None:
     """Return the numbers that a tensor should hold, in words, if it holds others."""
     if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_complex() or tensor.dtype == torch.bool:
         return "a dense tensor of real numbers"
-    if key not in CLOCKS:
+    if key not in ALL_CLOCKS:
         finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
         return None if finite else "finite"
     numbers = tensor.double()
-    if key == "step":
+    if key != "scale":
         whole = (numbers >= 0) & (numbers <= _LARGEST_STEP) & (numbers == numbers.floor())
         return None if bool(whole.all()) else f"whole numbers from 0 to {_LARGEST_STEP}"
     powers = (torch.frexp(numbers).mantissa == 0.5) & (numbers >= 1 / _LARGEST_UNIT) & (numbers <= _LARGEST_UNIT)

@@ -42,6 +42,7 @@ class Variant:
     unbiased: bool = False
     maximize: bool = False
     by_probs: bool = False
+    path_warmup: float = 0.0
 
     def kwargs(self, n_paths: int = N_PATHS, **overrides: Any) -> dict[str, Any]:
         """The arguments of the optimizer; with ``by_probs`` some paths are drawn twice as often as others."""
@@ -92,7 +93,11 @@ def pairwise(choices: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 VARIANTS = [Variant(**row) for row in pairwise(CHOICES)]
 BY_PROBS = [Variant(by_probs=True), Variant(storage="int8", saga=0.5, foreach=False, by_probs=True)]
-VARIANTS += BY_PROBS
+WARM = [
+    Variant(path_warmup=3.0),
+    Variant(storage=host_rows("int8"), foreach=True, by_probs=True, path_warmup=3.0),
+]
+VARIANTS += [*BY_PROBS, *WARM]
 VARIANTS += [Variant(storage=nearest("bfloat16")), Variant(storage=host_rows(nearest("int8")), foreach=True)]
 EXACT_VARIANTS = [variant for variant in VARIANTS if variant.is_exact]
 PATHS = random_paths(N_PATHS, 12, seed=3)
