@@ -20,6 +20,7 @@ from benchmarks.sound_matching.redraw import draw_results
 from benchmarks.speed.plots import draw_figure as draw_speed
 from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
 from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
+from benchmarks.studies.released_pi.plots import draw_figure as draw_released_pi
 from benchmarks.studies.storage.plots import draw_figure as draw_storage
 
 PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
@@ -28,6 +29,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "importance": draw_importance,
     "importance_mass": draw_importance,
     "optimizer": draw_optimizer,
+    "released_pi": draw_released_pi,
     "sound_matching_small": draw_results,
     "speed": draw_speed,
     "storage": draw_storage,

@@ -24,7 +24,7 @@ from scrapl_jtfs.commands.granular import draw_grains
 _CENTER = 512.0
 _LEVEL = 0.1
 """RMS of our textures and chirplets, for which the gain of the encoder's front end is chosen."""
-_WIDTH = 0.2
+WIDTH = 0.2
 """Standard deviation of the authors' window in octaves of the sweep."""
 
 
@@ -94,6 +94,6 @@ class PaperChirplet(nn.Module):
         )
         level = fm * (self.n_samples / (4.0 * self.sample_rate))
         cycles = _CENTER * torch.expm1(fm * time * math.log(2.0)) / (fm * math.log(2.0))
-        envelope = torch.exp(-0.5 * (time * fm / _WIDTH).square()) * torch.sin(math.pi * am * time)
+        envelope = torch.exp(-0.5 * (time * fm / WIDTH).square()) * torch.sin(math.pi * am * time)
         inside = (index >= 0) & (index < self.n_samples)
         return (inside * level * envelope * torch.sin(2.0 * math.pi * cycles)).to(theta.dtype)
