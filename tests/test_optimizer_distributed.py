@@ -85,7 +85,7 @@ def train(
 
 def train_alone(variant: Variant, n_steps: int = len(PATHS)) -> tuple[torch.nn.Module, PathAdamSAGA]:
     model = make_model()
-    optimizer = PathAdamSAGA(model.parameters(), N_PATHS, **variant.kwargs(lr=0.01))
+    optimizer = PathAdamSAGA(model.parameters(), N_PATHS, **variant.kwargs(N_PATHS, lr=0.01))
     train(model, optimizer, PATHS[:n_steps])
     return model, optimizer
 
@@ -97,7 +97,7 @@ def ddp_equals_one_process(rank: int, tmp_path: Path, storage: str) -> None:
     variant = Variant(storage=storage)
     model = make_model()
     wrapped = DistributedDataParallel(model)
-    optimizer = PathAdamSAGA(wrapped.parameters(), N_PATHS, **variant.kwargs(lr=0.01))
+    optimizer = PathAdamSAGA(wrapped.parameters(), N_PATHS, **variant.kwargs(N_PATHS, lr=0.01))
     train(wrapped, optimizer, PATHS, part=slice(2 * rank, 2 * rank + 2))
     alone, _ = train_alone(variant)
     start = make_model()
@@ -142,13 +142,13 @@ def test_scrapl_in_ddp(tmp_path: Path) -> None:
 def zero_equals_one_process(rank: int, tmp_path: Path) -> None:
     variant = Variant(storage="bfloat16", unbiased=True)
     alone = make_model()
-    reference = PathAdamSAGA(alone.parameters(), N_PATHS, **variant.kwargs(lr=0.01))
+    reference = PathAdamSAGA(alone.parameters(), N_PATHS, **variant.kwargs(N_PATHS, lr=0.01))
     train(alone, reference, PATHS, weight=1.5)
     model = make_model()
 
     def sharded(module: torch.nn.Module) -> ZeroRedundancyOptimizer:
         return ZeroRedundancyOptimizer(
-            module.parameters(), optimizer_class=PathAdamSAGA, n_paths=N_PATHS, **variant.kwargs(lr=0.01)
+            module.parameters(), optimizer_class=PathAdamSAGA, n_paths=N_PATHS, **variant.kwargs(N_PATHS, lr=0.01)
         )
 
     optimizer = sharded(model)
@@ -215,7 +215,7 @@ def shard(variant: Variant) -> tuple[torch.nn.Module, PathAdamSAGA]:
     for layer in model.children():
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    return model, PathAdamSAGA(model.parameters(), N_PATHS, **variant.kwargs(lr=0.01))
+    return model, PathAdamSAGA(model.parameters(), N_PATHS, **variant.kwargs(N_PATHS, lr=0.01))
 
 
 def full(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -234,7 +234,7 @@ def fsdp_equals_one_process(rank: int, tmp_path: Path, variant: Variant) -> None
         ours, theirs = optimizer.state[p], reference.state[q]
         assert set(ours) == set(theirs)
         assert torch.equal(ours["step"], theirs["step"])
-        for key in set(ours) - {"step", "scale"}:
+        for key in set(ours) - {"step", "scale", "visits"}:
             assert isinstance(ours[key], DTensor)
             assert not any(isinstance(placement, Replicate) for placement in ours[key].placements)
             assert ours[key].shape == theirs[key].shape
@@ -248,6 +248,7 @@ def fsdp_equals_one_process(rank: int, tmp_path: Path, variant: Variant) -> None
     [
         Variant(),
         Variant(path_adam=False, saga=0.5, unbiased=True, foreach=True),
+        Variant(by_probs=True, path_warmup=3.0),
         Variant(storage="bfloat16", foreach=False),
         Variant(storage="int8"),
         Variant(storage="int8", foreach=True, saga=0.0),
