@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from benchmarks.harness.runs import interval95
+from benchmarks.sound_matching.data import epoch_batches, synth_seeds
 from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.does_it_help import __main__ as program
-from benchmarks.studies.does_it_help import rates, summary
+from benchmarks.studies.does_it_help import noise, rates, summary
 from benchmarks.studies.does_it_help.arms import ARMS, REFERENCE, Arm
 from benchmarks.studies.does_it_help.distributions import MissingDistribution, load_distribution, restrict
 from benchmarks.studies.does_it_help.problems import GROUPS, quick
@@ -101,8 +102,6 @@ def test_four_paths_share_a_batch_and_two_renderings_no_seed(textures: Experimen
 
 
 def _batches() -> list[Any]:
-    from benchmarks.sound_matching.data import epoch_batches
-
     return [batch for epoch in range(2) for batch in epoch_batches(GRANULAR, 1, epoch)]
 
 
@@ -218,3 +217,25 @@ def test_quick_run_writes_a_table_and_a_picture(tmp_path: Path, capsys: pytest.C
     assert arms["full tree"]["minus_reference"]["mean"]["n"] == 2
     assert "minus scrapl" in capsys.readouterr().out
     assert (tmp_path / "does_it_help.png").exists()
+
+
+def test_noise_of_a_step_by_hand() -> None:
+    gradients = torch.tensor([[[3.0, 0.0]], [[-1.0, 0.0]]])
+    voted = noise.equal_vote(gradients)
+    torch.testing.assert_close(voted, torch.tensor([[[3.0, 0.0]], [[-1.0, 0.0]]]) / 5**0.5)
+    # A mean of 1 / sqrt(5), and a variance of 1 - 1 / 5.
+    assert noise.noise_to_signal(voted[:, 0], voted.mean((0, 1))) == pytest.approx(4.0)
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    parts = noise.part_gradients(GRANULAR, 0, 1)
+    assert parts.shape[:3] == (1, 4, N_PATHS)
+    experiment = Experiment(GRANULAR, 0)
+    torch.manual_seed(0)
+    encoder = GRANULAR.build_encoder()
+    theta_hat = encoder(experiment.train.spectrograms[:8])
+    target = experiment.synth(experiment.train.theta[:8], experiment.train.seeds[:8])
+    match = experiment.synth(theta_hat, synth_seeds(0, "match", 0, 8))
+    loss = GRANULAR.path_loss(GRANULAR.transform())(match, target, 50)
+    found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(encoder.parameters()))])
+    torch.testing.assert_close(parts[0, :, 50].mean(0), found, rtol=1e-3, atol=1e-3 * float(found.abs().max()))
