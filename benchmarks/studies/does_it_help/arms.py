@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Source = Literal["uniform", "theta", "theta-squared", "released", "predicted"]
+Source = Literal["uniform", "theta", "theta-squared", "released", "predicted", "rms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,5 +140,16 @@ ARMS = _arms(
         lr_of=REFERENCE,
     ),
     Arm(name="rates", description="all paths of one rate a step, drawn uniformly", by_rate=True, lr_of=REFERENCE),
-    Arm(name="predicted", description="pi of the best predicted score", pi="predicted", lr_of=REFERENCE),
+    Arm(
+        name="predicted",
+        description="a subset of the paths, drawn alike, chosen for the alignment of the worst control",
+        pi="predicted",
+        lr_of=REFERENCE,
+    ),
+    Arm(
+        name="rms slopes",
+        description="pi from the root mean square over examples of the slopes in each control",
+        pi="rms",
+        lr_of=REFERENCE,
+    ),
 )

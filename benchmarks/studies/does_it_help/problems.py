@@ -43,13 +43,14 @@ LADDER = (
     "squared",
     "half saga",
 )
-IDEAS = ("warm-up", "two renderings", "two renderings, warm-up", "four paths", "rates", "predicted")
+IDEAS = ("warm-up", "two renderings", "two renderings, warm-up", "four paths", "rates", "predicted", "rms slopes")
 
 GROUPS = {
     "ablation": (Group(GRANULAR, ABLATION),),
     "chirplets": tuple(Group(problem, (REFERENCE, "theta-is", "released")) for problem in CHIRPLETS),
-    "ladder": (Group(CHIRPLETS[0], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
+    "ladder": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
     "ideas": (Group(GRANULAR, (REFERENCE, *IDEAS)), Group(CHIRPLETS[2], (REFERENCE, *IDEAS))),
+    "pi": tuple(Group(problem, (REFERENCE, "predicted", "rms slopes")) for problem in CHIRPLETS),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
