@@ -92,3 +92,28 @@ def table(results: dict[str, Any]) -> str:
             if len(differences) > 1:
                 parts.append(format_table(differences))
     return "\n\n".join(parts)
+
+
+def page_rows(results: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the rows of the documentation's tables, in Markdown, for each problem."""
+    return {
+        problem: [_page_row(problem, name, summary) for name in summary["arms"]]
+        for problem, summary in results["problems"].items()
+    }
+
+
+def _page_row(problem: str, name: str, summary: dict[str, Any]) -> str:
+    arm, controls = summary["arms"][name], summary["controls"]
+    difference = arm.get("minus_reference", {}).get("mean", {"n": 0})
+    change = f"{with_interval(difference, 0)}, {difference['verdict']}" if difference["n"] else ""
+    converged = arm["converged"]
+    cells = [
+        name,
+        f"{arm['lr']:g}",
+        *(with_interval(arm["test"][measure], 0) for measure in controls),
+        change,
+        ", ".join(f"{converged[measure]['share']:.0%}" for measure in controls),
+        ", ".join(with_interval(converged[measure]["steps"], 0) for measure in controls),
+        _paper(problem, name),
+    ]
+    return f"| {' | '.join(cells)} |"
