@@ -53,10 +53,9 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> float:
 
 def rank_correlation(p: np.ndarray, q: np.ndarray) -> float:
     """Return Spearman's correlation; 0 where one of them is constant."""
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (p, q)]
     if np.ptp(p) == 0 or np.ptp(q) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.argsort(np.argsort(p)), np.argsort(np.argsort(q)))[0, 1])
 
 
 def compare(p: np.ndarray, q: np.ndarray) -> dict[str, float]:

@@ -55,7 +55,11 @@ def summarize(
     return {
         "cases": [_case(record, problems[record["case"]["preset"]]) for record in records],
         "pairs": [_pair(a, b) for a, b in combinations(records, 2) if a["case"]["preset"] == b["case"]["preset"]],
-        "released": {name: _of_released(problem) for name, problem in problems.items()} if released else {},
+        "released": {
+            name: _of_released(problem.released, problem)
+            for name, problem in problems.items()
+            if problem.released is not None
+        },
     }
 
 
@@ -112,10 +116,8 @@ def _pair(a: Record, b: Record) -> Record:
     return {"cases": [a["case"]["name"], b["case"]["name"]], "apart": apart}
 
 
-def _of_released(problem: Problem) -> Record:
+def _of_released(pi: np.ndarray, problem: Problem) -> Record:
     """Return figures that follow from the authors' pi; the numbers themselves stay where they are."""
-    pi = problem.released
-    assert pi is not None
     return {
         "covered": problem.covered,
         **summary(pi, problem.paths),
