@@ -26,14 +26,27 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             "Interrupt it at any time: the same command continues."
         ),
     )
-    parser.add_argument("--preset", choices=list(PRESETS), default="small")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default="small",
+        metavar="PRESET",
+        help=(
+            "quick and small (default) are ours, in minutes; paper and paper-chirplet-{lo-lo,lo-med,hi-med,hi-hi} "
+            "the problems of the paper (AM and FM of chirplets), in hours to days; scaled and "
+            "scaled-chirplet-... the same shrunk in time, in minutes"
+        ),
+    )
     parser.add_argument(
         "--losses",
         nargs="+",
         choices=OBJECTIVES,
         default=list(DEFAULT_OBJECTIVES),
         metavar="LOSS",
-        help=f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)})",
+        help=(
+            f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)}); scrapl_two is SCRAPL with "
+            "two renderings, mss a spectrogram loss, p_loss supervised"
+        ),
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--seed", type=int, default=0, help="of textures, weights and batches (default: 0)")
