@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,10 @@ def test_aligned_probs_leave_out_paths_that_share_a_noise() -> None:
     assert other.score(result.probs) > other.score() + 0.1
     assert result.held_out.shape == (4, 20)
     assert torch.equal(aligned_probs(noisy_paths(0)).probs, result.probs)
+    of_all = result.held_out.mean(0)[-1]
+    assert re.fullmatch(
+        rf"aligned probs: {result.n_paths} of 20 paths; .* with all paths {of_all:.2f}", str(result)
+    )
     PathSampler(result.probs)
 
 

@@ -48,6 +48,13 @@ class AlignedProbs(NamedTuple):
         """K, the number of paths that are drawn."""
         return int((self.probs > 0).sum())
 
+    def __repr__(self) -> str:
+        scores = self.held_out.mean(0)
+        return (
+            f"aligned probs: {self.n_paths} of {len(self.probs)} paths; worst control on held-out pairs "
+            f"{scores[self.n_paths - 1]:.2f}, with all paths {scores[-1]:.2f}"
+        )
+
 
 def search_probs(measured: Sequence[Votes], folds: int, seed: int) -> AlignedProbs:
     """Return pi over the largest number of paths whose held-out score is within a standard error of the best."""
