@@ -18,7 +18,7 @@ from scrapl_optim._path_adam_saga.buckets import Bucket, Members
 from scrapl_optim._path_adam_saga.chunks import CompiledUpdate, Scratch, Update
 from scrapl_optim._path_adam_saga.clocks import ClockId, Visit
 from scrapl_optim._path_adam_saga.gradients import Gradients
-from scrapl_optim._path_adam_saga.hyperparameters import NEW_DEFAULTS, NO_PROBS
+from scrapl_optim._path_adam_saga.hyperparameters import value_of, without_new_defaults
 from scrapl_optim._path_adam_saga.offload import RowFetcher
 from scrapl_optim._path_adam_saga.several_paths import Draw, check_draw, completed, with_draw
 from scrapl_optim._path_adam_saga.state_dict import check_structure
@@ -178,7 +178,7 @@ class PathAdamSAGA(Optimizer):
         hyperparameters.check_hyperparameters(defaults)
         hyperparameters.check_params(params)
         self._start()
-        super().__init__(params, defaults)
+        super().__init__(params, without_new_defaults(defaults))
         self._register_hooks()
 
     def _start(self) -> None:
@@ -212,9 +212,7 @@ class PathAdamSAGA(Optimizer):
         # Called by load_state_dict as well as by pickle and deepcopy, which keep no other attributes.
         unpickled = "_announced" not in self.__dict__
         super().__setstate__(state)
-        for key, value in NEW_DEFAULTS.items():
-            self.defaults.setdefault(key, value)
-        sum_weights = [rows.sum_weights({**NO_PROBS, **group}) for group in self.param_groups]
+        sum_weights = [rows.sum_weights(group) for group in self.param_groups]
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 if key != "differentiable":
@@ -660,7 +658,7 @@ class PathAdamSAGA(Optimizer):
 
     def _is_counting(self) -> bool:
         """Return whether the clocks count visits; parameters share clocks, so that all do or none."""
-        return any(group["path_warmup"] > 0 for group in self.param_groups)
+        return any(value_of(group, "path_warmup") > 0 for group in self.param_groups)
 
     def _form_sums(self) -> None:
         """Form the sums of the memory again where others have changed the weights of the paths in it."""

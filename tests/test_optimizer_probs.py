@@ -170,8 +170,9 @@ def test_invalid_distributions_set_later_change_nothing() -> None:
         optimizer.param_groups[0]["probs"] = wrong
         with pytest.raises((ValueError, TypeError), match="Invalid probs"):
             optimizer.step(path_idx=1)
-        with pytest.raises((ValueError, TypeError), match="Invalid probs"):
-            optimizer.state_dict()
+        for announce in (optimizer.set_path, optimizer.add_path, lambda _: optimizer.state_dict()):
+            with pytest.raises((ValueError, TypeError), match="Invalid probs"):
+                announce(2)
     optimizer.param_groups[0]["probs"] = before[0]["param_groups"][0]["probs"]
     assert_same_snapshot(optimizer, before)
 

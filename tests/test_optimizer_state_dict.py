@@ -274,6 +274,29 @@ def test_distributed_checkpoint_resumes_and_is_lazy_again(
     assert_bitwise(list(resumed.parameters()), list(model.parameters()))
 
 
+@pytest.mark.parametrize("pi", [None, (0.4, 0.3, 0.1, 0.1, 0.1)])
+@pytest.mark.parametrize("path_warmup", [0.0, 3.0])
+@no_process_group
+def test_a_flat_distributed_checkpoint_resumes(pi: tuple[float, ...] | None, path_warmup: float) -> None:
+    """It is read by the names that the groups have, of which earlier versions had fewer."""
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    model, resumed = model_for(), model_for(1)
+    optimizer, other = (
+        PathAdamSAGA(m.parameters(), N_PATHS, lr=lr, probs=pi, path_warmup=path_warmup)
+        for m, lr in ((model, 0.01), (resumed, 0.5))
+    )
+    run(optimizer, list(model.parameters()), EARLY)
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+    new = ("probs", "memory_by_probs", "clocks_by_probs", "path_warmup")
+    named = {key.rsplit(".", 1)[-1] for key in saved if key.startswith("param_groups")}
+    assert named.intersection(new) == {*(new[:3] if pi else ()), *(new[3:] if path_warmup else ())}
+    resumed.load_state_dict(model.state_dict())
+    set_optimizer_state_dict(resumed, other, saved, options=options)
+    for m, opt in ((model, optimizer), (resumed, other)):
+        run(opt, list(m.parameters()), [1, 3, 0], first_seed=50)
+    assert_bitwise(list(resumed.parameters()), list(model.parameters()))
+
+
 @every_storage
 @no_process_group
 def test_distributed_checkpoint_loads_into_a_used_optimizer(tmp_path: Path, storage: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from scrapl_optim._path_adam_saga import rows
 from scrapl_optim._path_adam_saga.clocks import Visit, ema_weight, warmup_factor
 from scrapl_optim._path_adam_saga.formats import RowFormat, salt_of
+from scrapl_optim._path_adam_saga.hyperparameters import value_of
 from scrapl_optim._path_adam_saga.several_paths import Draw
 
 # Units of a row up to here, and their squares, are factors that float32 holds whatever they multiply.
@@ -195,8 +196,8 @@ def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: 
     if isinstance(alpha, Tensor):
         # One on an accelerator stays there, for reading it would synchronise.
         alpha = alpha.item() if alpha.device.type == "cpu" else alpha.reshape(())
-    pi, weights = group["probs"], rows.sum_weights(group)
-    period = 1 / pi[draw.path] if group["clocks_by_probs"] else n_paths
+    weights = rows.sum_weights(group)
+    period = 1 / group["probs"][draw.path] if value_of(group, "clocks_by_probs") else n_paths
     n_counted = 1 if weights else n_paths if group["unbiased"] else max(1, visit.n_visited)
     return Coefficients(
         alpha=alpha,
@@ -212,7 +213,7 @@ def coefficients(group: dict[str, Any], visit: Visit, dtype: torch.dtype, draw: 
         saga_over_n=group["saga"] / n_counted if draw.first else 0.0,
         salts=(salt_of(visit.k, draw.path, 0), salt_of(visit.k, draw.path, 1)),
         share=weights[draw.path] if weights else None,
-        warmup=_warmup(visit.n_before, group["path_warmup"]),
+        warmup=_warmup(visit.n_before, value_of(group, "path_warmup")),
     )
 
 

@@ -26,6 +26,7 @@ from scrapl_optim._path_adam_saga.clocks import (
     join_clocks,
 )
 from scrapl_optim._path_adam_saga.formats import local
+from scrapl_optim._path_adam_saga.hyperparameters import value_of
 from scrapl_optim._path_adam_saga.offload import Row, on_host
 from scrapl_optim._path_adam_saga.rows import RowLayout
 
@@ -161,7 +162,8 @@ def signature(group: dict[str, Any], params: list[Tensor], states: list[State]) 
     """
     kinds = [(id(p), p.dtype, p.device, p.shape) for p in params]
     objects = [(id(state), *[id(state.get(key)) for key in ALL_CLOCKS]) for state in states]
-    return [group["storage"], group["path_adam"], group["saga"] > 0, group["path_warmup"] > 0, *kinds, *objects]
+    counting = value_of(group, "path_warmup") > 0
+    return [group["storage"], group["path_adam"], group["saga"] > 0, counting, *kinds, *objects]
 
 
 def make_members(group: dict[str, Any], params: list[Tensor], states: list[State], known: KnownClocks) -> Members:

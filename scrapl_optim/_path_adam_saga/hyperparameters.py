@@ -23,15 +23,13 @@ _LONGEST_WARMUP = 1e6
 _SWITCHES = ("path_adam", "unbiased", "memory_by_probs", "clocks_by_probs", "maximize")
 _NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga", "path_warmup")
 _NAMES = (*_NUMBERS, *_SWITCHES, "probs", "storage", "foreach", "nonfinite")
-_values = operator.itemgetter(*_NAMES)
 _NONE = (object(),)
 _BETWEEN = ("scrapl_jtfs", "scrapl_optim", "torch")  # packages between a caller and the check of an argument
 # A sum as near to one as rounding allows is not divided out again, so that a saved distribution stays what it was.
 _ROUNDING = 1e-12
-# What groups go by that do not name them: state dicts leave them out where there are no probabilities, as those of
-# earlier versions do.
-NO_PROBS = {"probs": None, "memory_by_probs": True, "clocks_by_probs": False}
-NEW_DEFAULTS = {**NO_PROBS, "path_warmup": 0.0}
+# What groups go by that do not name these. They leave them out where nobody asks for another value, since
+# torch.distributed.checkpoint loads a flat state dict, also of an earlier version, by the names in the groups.
+NEW_DEFAULTS = {"probs": None, "memory_by_probs": True, "clocks_by_probs": False, "path_warmup": 0.0}
 
 
 class Distribution(tuple[float, ...]):
@@ -41,6 +39,19 @@ class Distribution(tuple[float, ...]):
 
     def __repr__(self) -> str:
         return f"({', '.join(f'{prob:.3g}' for prob in self[:3])}{', ...' if len(self) > 3 else ''})"
+
+
+def without_new_defaults(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters without those that groups go by anyway; with ``probs`` what belongs to it stays."""
+    silent = {key for key, value in NEW_DEFAULTS.items() if defaults[key] == value}
+    if "probs" not in silent:
+        silent &= {"path_warmup"}
+    return {key: value for key, value in defaults.items() if key not in silent}
+
+
+def value_of(group: dict[str, Any], name: str) -> Any:
+    """Return one of the hyperparameters that a group may leave out."""
+    return group.get(name, NEW_DEFAULTS[name])
 
 
 def plain_hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +116,7 @@ def check_hyperparameters(group: dict[str, Any]) -> None:
         TypeError: if one is of another type than documented.
         ValueError: if one is out of its domain.
     """
+    group = {**NEW_DEFAULTS, **group}
     _check_lr(group["lr"])
     betas = group["betas"]
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
@@ -167,9 +179,12 @@ def _check_probs(group: dict[str, Any]) -> None:
 
 
 def check_drawable(path: int, param_groups: list[dict[str, Any]]) -> None:
-    """Raise ValueError if ``probs`` say that a path is never drawn."""
+    """Raise ValueError if ``probs``, which anyone may have set since, say that a path is never drawn."""
     for group in param_groups:
-        if group["probs"] is not None and group["probs"][path] == 0.0:
+        probs = group.get("probs")
+        if probs is not None and type(probs) is not Distribution:
+            probs = as_distribution(probs, group["n_paths"])
+        if probs is not None and probs[path] == 0.0:
             raise ValueError(
                 f"Invalid path_idx: {path}, whose probability is 0 in probs; expected a path that is drawn; set "
                 "probs to the distribution of the sampler, sampler.probs, which has the floor of min_prob_frac"
@@ -208,6 +223,10 @@ def check_groups(param_groups: list[dict[str, Any]], n_paths: int, seen: dict[in
         check_n_paths(values["n_paths"], n_paths)
         group.update(plain)
         seen[index] = (*_values(group), _inner(group))
+
+
+def _values(group: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(map(group.get, _NAMES))
 
 
 def _inner(group: dict[str, Any]) -> Any:

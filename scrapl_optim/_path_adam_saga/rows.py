@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scrapl_optim._path_adam_saga.clocks import ALL_CLOCKS, State
 from scrapl_optim._path_adam_saga.formats import Format, RowFormat, local, row_format
+from scrapl_optim._path_adam_saga.hyperparameters import value_of
 from scrapl_optim._path_adam_saga.offload import Row, on_host
 
 _PART_NAMES = ("update", "update_scale", "rms", "rms_top")
@@ -40,7 +41,7 @@ def keeps_sum(group: dict[str, Any]) -> bool:
 
 def sum_weights(group: dict[str, Any]) -> tuple[float, ...] | None:
     """Return the weights of the paths in the sum, ``None`` where each counts one."""
-    return group["probs"] if group["memory_by_probs"] else None
+    return value_of(group, "probs") if value_of(group, "memory_by_probs") else None
 
 
 def is_refresh_due(group: dict[str, Any], k: int) -> bool:

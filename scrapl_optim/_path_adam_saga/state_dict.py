@@ -21,7 +21,6 @@ from scrapl_optim._path_adam_saga.clocks import (
 )
 from scrapl_optim._path_adam_saga.formats import local
 from scrapl_optim._path_adam_saga.hyperparameters import (
-    NO_PROBS,
     check_hyperparameters,
     plain_hyperparameters,
 )
@@ -121,12 +120,8 @@ def _plain_group(group: dict[str, Any]) -> dict[str, Any]:
     """Return a group without numbers of NumPy, which schedulers, too, may have written."""
     numbers = {key: plain_value(value) for key, value in group.items() if not isinstance(value, Tensor)}
     plain = {**group, **numbers, **plain_hyperparameters(group)}
-    if plain["probs"] is None:
-        plain = {key: value for key, value in plain.items() if key not in NO_PROBS}
-    else:
+    if plain.get("probs") is not None:
         plain["probs"] = tuple(plain["probs"])
-    if not plain["path_warmup"]:
-        del plain["path_warmup"]
     return plain
 
 
