@@ -63,7 +63,7 @@ def measure_alignment(
     Raises:
         TypeError: loss_fn is no JTFSPathLoss, synth cannot be called, or controls are no floating tensors.
         ValueError: shapes or dtypes do not fit.
-        RuntimeError: synth couples pairs, or is random beyond its seeds.
+        RuntimeError: synth has no gradient in the controls, couples pairs, or is random beyond its seeds.
         FloatingPointError: a slope, whose path is named, is not finite.
 
     Example:
@@ -121,6 +121,11 @@ class _Rendering:
         moved = controls.clone().requires_grad_()
         with torch.enable_grad():
             sounds = as_dense(synth(moved), "sounds of synth")
+            if not sounds.requires_grad:
+                raise RuntimeError(
+                    "Invalid synth: its sounds have no gradient in the controls; expected a differentiable one; "
+                    "mind detach(), no_grad() and rounding"
+                )
             derivatives = [d.detach() for d in signal_derivatives(sounds, moved)]
         with torch.no_grad(), forward_ad.dual_level():
             layers = [jtfs.first_layer(forward_ad.make_dual(sounds.detach(), d)) for d in derivatives]

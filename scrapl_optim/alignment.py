@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -331,7 +331,8 @@ def aligned_probs(measured: Alignment | Sequence[Alignment], *, folds: int = 4, 
         >>> aligned_probs(Alignment(theta, theta_hat, slopes)).probs
         tensor([0.2500, 0.2500, 0.2500, 0.2500, 0.0000, 0.0000], dtype=torch.float64)
     """
-    several = [measured] if isinstance(measured, Alignment) else list(measured)
+    several = [measured] if isinstance(measured, Alignment) else measured
+    several = list(several) if isinstance(several, Iterable) else []
     if not several or not all(isinstance(one, Alignment) for one in several):
         raise TypeError(f"Invalid measured: {type(measured).__name__}; expected an Alignment, or a list of them")
     if len({one.n_paths for one in several}) > 1:

@@ -132,6 +132,21 @@ def test_a_pull_to_the_middle_is_not_heard() -> None:
     torch.testing.assert_close(both.heard(), torch.ones(U, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_what_is_heard_does_not_depend_on_the_unit_of_controls(scale: float, offset: float) -> None:
+    slopes = torch.randn(M, P, U, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    theta, theta_hat = (scale * (controls + offset) for controls in (THETA, THETA_HAT))
+    torch.testing.assert_close(
+        Alignment(theta, theta_hat, slopes).heard(), Alignment(THETA, THETA_HAT, slopes).heard(), rtol=1e-6, atol=0
+    )
+
+
+def test_nan_of_a_synth_is_said_to_be_one() -> None:
+    with pytest.raises(FloatingPointError, match="Invalid slopes: those of path 0"):
+        measure_alignment(lambda theta, seeds: theta * math.nan, along, THETA, THETA_HAT, P)
+
+
 def test_one_rendering_is_pulled_to_low_variance_and_two_are_not() -> None:
     # x = theta + (1 - theta) n: E (x - y)^2 has (1 - theta)^2 besides, of slope -2 (1 - theta).
     theta, theta_hat = drawn(2, 4000, 1, seed=4)
@@ -238,6 +253,12 @@ def test_all_held_out_paths_are_all_paths() -> None:
 def test_aligned_probs_stay_uniform_where_nothing_is_gained() -> None:
     alike = Alignment(THETA, THETA_HAT, ERRORS.unsqueeze(1).expand(-1, 6, -1))
     torch.testing.assert_close(aligned_probs(alike).probs, torch.full((6,), 1 / 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("wrong", [3, None, [], [3], "all"])
+def test_aligned_probs_take_alignments(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="Invalid measured"):
+        aligned_probs(wrong)
 
 
 def test_aligned_probs_serve_the_worst_of_several_measurements() -> None:

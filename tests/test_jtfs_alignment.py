@@ -77,6 +77,14 @@ def test_reduction_and_float32_make_no_difference() -> None:
     torch.testing.assert_close(single.correlation(), mean.correlation(), atol=1e-3, rtol=0)
 
 
+def test_a_synth_without_a_gradient_is_refused() -> None:
+    theta, theta_hat = torch.rand(2, 4, 2, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="Invalid synth: its sounds have no gradient"):
+        measure_alignment(
+            lambda theta, seeds: synth(theta.detach(), seeds), JTFSPathLoss(transform()), theta, theta_hat
+        )
+
+
 def test_other_losses_are_led_to_scrapl_optim() -> None:
     with pytest.raises(TypeError, match=r"scrapl_optim\.measure_alignment"):
         measure_alignment(synth, torch.nn.MSELoss(), THETA, THETA_HAT)  # type: ignore[arg-type]

@@ -20,7 +20,10 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def without_part_of(estimates: Tensor, *values: Tensor) -> list[Tensor]:
     """Return values (..., M, U) less their least-squares fit by 1, the estimates (..., M, U) and their squares."""
-    centred = estimates - 0.5
+    # In units of their own, so that directions are told from roundings in those of any controls.
+    centred = _without_roundings(estimates - estimates.mean(-2, keepdim=True), estimates)
+    size = centred.norm(dim=-2, keepdim=True)
+    centred = centred / torch.where(size > 0, size, 1.0)
     columns = torch.cat([torch.ones_like(centred[..., :1]), centred, centred.square()], -1)
     # An orthonormal basis of the columns; directions that pairs cannot tell apart are left out.
     basis, sizes, _ = torch.linalg.svd(columns, full_matrices=False)

@@ -106,7 +106,7 @@ def check_pairs_alone(
         for batch in (pairs, pairs.rows(0, 1)):
             _, sounds, target = _played(synth, batch, grad=False)
             losses.append(_one_per_pair(path_loss(sounds, target, 0), len(batch), 0).reshape(-1)[:1].double())
-    if not torch.allclose(*losses, rtol=1e-3, atol=0.0):
+    if not torch.allclose(*losses, rtol=1e-3, atol=0.0, equal_nan=True):
         among, alone = (float(loss) for loss in losses)
         raise RuntimeError(
             f"Invalid path_loss: path 0 of the first pair is {among:.6g} in a batch and {alone:.6g} alone; "
