@@ -9,10 +9,12 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tests.support.pages import PAGES, ROOT
+from benchmarks.studies.does_it_help.tables import page_rows
+from tests.support.pages import PAGES, ROOT, text
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 MOST_LINES = 150
@@ -342,6 +344,81 @@ def test_adaptive_table_is_the_result_file() -> None:
             )
             cells.append(change)
         assert f"| {' | '.join(cells)} |" in BENCHMARKS
+
+
+def test_does_it_help_tables_are_the_result_files() -> None:
+    page = text("does_it_help")
+    results = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())
+    rows = [row for of_problem in page_rows(results).values() for row in of_problem]
+    assert len(rows) > 12
+    for row in rows:
+        assert " ".join(row.split()) in page
+    noise = json.loads((ROOT / "benchmarks/results/path_noise.json").read_text())["problems"]
+    for way in noise["scaled"]:
+        cells = [
+            f"{noise[problem][way]['noise_to_signal']:.0f}" for problem in ("scaled", "scaled-chirplet-lo-lo")
+        ]
+        assert f"| {way} | {' | '.join(cells)} | {noise['scaled'][way]['state_bytes'] / 1e6:.1f} MB |" in page
+
+
+def test_what_is_said_of_chirplets_is_the_result_file() -> None:
+    page = text("does_it_help")
+    problems = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())["problems"]
+    slow, hard = problems["scaled-chirplet-lo-lo"]["arms"], problems["scaled-chirplet-hi-med"]["arms"]
+    errors = {
+        name: {run["seed"]: run["test"]["mean"] for run in arm["runs"]} for name, arm in hard.items()
+    }  # of each seed
+
+    def gain(name: str, reference: str) -> str:
+        values = [error - errors[reference][seed] for seed, error in errors[name].items()]
+        reach = 2.776 * float(np.std(values, ddof=1)) / 5**0.5  # Student's t for four degrees of freedom
+        assert len(values) == 5
+        return f"{abs(np.mean(values)):.0f} ± {reach:.0f}"
+
+    assert f"a floor of 0.25 costs {gain('theta-is, floor', 'theta-is')}" in page
+    assert f"leaving P-SAGA out costs {gain('theta-is, no saga', 'theta-is')}" in page
+    assert f"for each of five seeds, by {gain('predicted', 'theta-is')}" in page
+    assert all(errors["predicted"][seed] < error for seed, error in errors["theta-is"].items())
+    means = [hard[name]["test"]["mean"]["mean"] for name in ("predicted", "scrapl", "theta-is")]
+    assert "({:.0f} against {:.0f}, and {:.0f} with θ-importance)".format(*means) in page
+    shares = [hard[name]["converged"]["mean"]["share"] for name in ("scrapl", "theta-is", "released", "predicted")]
+    assert shares == [0.2, 0.8, 1.0, 1.0]
+    saved = [slow[name]["minus_reference"]["steps"] for name in ("theta-is", "released")]
+    of = slow["scrapl"]["converged"]["mean"]["steps"]["mean"]
+    reaches = [(d["interval95"][1] - d["interval95"][0]) / 2 for d in saved]
+    assert f"{-saved[0]['mean']:.0f} ± {reaches[0]:.0f} of {of:.0f} (θ-importance)" in page
+    assert f"{-saved[1]['mean']:.0f} ± {reaches[1]:.0f} (released)" in page
+    assert f"θ-importance saves {-saved[0]['mean'] / of:.0%} of the steps" in " ".join(README.split())
+    fm = problems["scaled-chirplet-lo-med"]["arms"]["predicted"]["minus_reference"]["fm"]
+    assert f"FM ({-fm['mean']:.0f} ± {(fm['interval95'][1] - fm['interval95'][0]) / 2:.0f})" in page
+
+
+def test_released_distributions_are_the_result_file() -> None:
+    page, results = text("does_it_help"), json.loads((ROOT / "benchmarks/results/released_pi.json").read_text())
+    found = {case["case"]["name"]: case["distributions"] for case in results["cases"]}
+    heard = (
+        "scaled lo-lo, 4, all heard",
+        "scaled lo-lo, 4, our encoder, all heard",
+        "scaled granular, 4, all heard",
+    )
+    for label, number in (
+        ("the root mean square slope", "rms slope"),
+        ("the mean slope without its sign", "mean slope"),
+        ("the mean curvature in the control", "mean curvature"),
+    ):
+        cells = [f"{found[case]['norm'][number]['from_the_norms_eigenvalues']:.2f}" for case in heard]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    closest = found["paper lo-lo, fixed width"]["norm, reflections left in"]["rms slope"]["beside_released"]
+    farthest = found["paper lo-lo"]["norm"]["eigenvalue"]["beside_released"]
+    assert f"total variation is {farthest['total_variation']:.2f}" in page
+    assert f"is {closest['total_variation']:.2f} from the released" in page
+    assert f"(Spearman {closest['spearman']:.2f})" in page
+    granular = found[heard[2]]["norm, reflections left in"]["eigenvalue"]["beside_released"]
+    assert f"On granular textures {granular['total_variation']:.2f} remain" in page
+    moved = [found[case]["square"]["eigenvalue"]["from_the_norms_eigenvalues"] for case in (heard[0], heard[2])]
+    assert f"({moved[0]:.2f} on lo-lo, {moved[1]:.2f} on granular)" in page
+    effective = [found[heard[0]][loss]["eigenvalue"]["exp_entropy"] for loss in ("square", "norm")]
+    assert f"leaves {effective[0]:.0f} effective paths of {effective[1]:.0f}" in page
 
 
 def test_versions_tried_are_the_result_file() -> None:

@@ -27,6 +27,7 @@ class Arm:
         relative: distances of each example and path relative to the target's own size.
         renderings: independent renderings of the controls in each step.
         warmup: steps over which the learning rate rises, in multiples of the number of paths.
+        path_warmup: visits over which the updates of each path grow to full size; 0 for none.
         final_lr: the last learning rate over the first.
         paths_per_step: paths in a step, drawn in strata; each on its part of the batch.
         by_rate: True to draw a rate, and to take all its paths in a step.
@@ -47,6 +48,7 @@ class Arm:
     relative: bool = False
     renderings: int = 1
     warmup: int = 0
+    path_warmup: float = 0.0
     final_lr: float = 1.0
     paths_per_step: int = 1
     by_rate: bool = False
@@ -118,6 +120,12 @@ ARMS = _arms(
     Arm(name="half saga", description="scrapl with half the strength of P-SAGA", saga=0.5, lr_of=REFERENCE),
     # ideas beyond the paper
     Arm(name="warm-up", description="scrapl with a warm-up over twice P steps", warmup=2, lr_of=REFERENCE),
+    Arm(
+        name="path warm-up",
+        description="scrapl with updates of each path that grow over its first four visits",
+        path_warmup=4.0,
+        lr_of=REFERENCE,
+    ),
     Arm(
         name="two renderings",
         description="two renderings of the controls in each step, squared norm",

@@ -22,7 +22,7 @@ def draw_figure(results: dict[str, Any]) -> Figure:
     """Draw two panels for each problem, from the content of a result file."""
     problems = {name: problem for name, problem in results["problems"].items() if problem["arms"]}
     styles = looks(results["arms"])
-    figure = new_figure(1.0 + 3.2 * max(1, len(problems)))
+    figure = new_figure(1.0 + 2.2 * max(1, len(problems)))
     panels = figure.subplots(max(1, len(problems)), 2, squeeze=False, width_ratios=[3, 2])
     for (left, right), (name, problem) in zip(panels, problems.items(), strict=False):
         histories: dict[str, tuple[Sequence[float], Sequence[Sequence[float]]]] = {

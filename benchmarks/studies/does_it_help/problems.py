@@ -43,11 +43,38 @@ LADDER = (
     "squared",
     "half saga",
 )
-IDEAS = ("warm-up", "two renderings", "two renderings, warm-up", "four paths", "rates", "predicted", "rms slopes")
+IDEAS = (
+    "warm-up",
+    "path warm-up",
+    "two renderings",
+    "two renderings, warm-up",
+    "four paths",
+    "rates",
+    "predicted",
+    "rms slopes",
+)
 
 GROUPS = {
     "ablation": (Group(GRANULAR, ABLATION),),
     "chirplets": tuple(Group(problem, (REFERENCE, "theta-is", "released")) for problem in CHIRPLETS),
+    # the cells of a first sitting: the problems that uniform draws cannot finish
+    "first": (
+        Group(
+            CHIRPLETS[2],
+            (
+                "adam",
+                "p-adam",
+                REFERENCE,
+                "theta-is",
+                "released",
+                "predicted",
+                "rms slopes",
+                "theta-is, floor",
+                "theta-is, no saga",
+            ),
+        ),
+        Group(CHIRPLETS[1], (REFERENCE, "theta-is", "released", "predicted", "rms slopes")),
+    ),
     "ladder": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
     "ideas": (Group(GRANULAR, (REFERENCE, *IDEAS)), Group(CHIRPLETS[2], (REFERENCE, *IDEAS))),
     "pi": tuple(Group(problem, (REFERENCE, "predicted", "rms slopes")) for problem in CHIRPLETS),

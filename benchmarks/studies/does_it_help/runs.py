@@ -103,6 +103,8 @@ class ArmObjective:
             eps = 1e-8 if self.arm.loss in ("mss", "controls") else 1e-30
             return torch.optim.AdamW(parameters, eps=eps, **rates)
         options: dict[str, Any] = {"path_adam": self.arm.path_adam, "saga": self.arm.saga}
+        if self.arm.path_warmup:
+            options["path_warmup"] = self.arm.path_warmup
         if self.arm.memory_by_pi or self.arm.clocks_by_pi:
             options |= {"probs": self.sampler.probs, "memory_by_probs": self.arm.memory_by_pi}
             options["clocks_by_probs"] = self.arm.clocks_by_pi
