@@ -250,6 +250,17 @@ def test_all_held_out_paths_are_all_paths() -> None:
         assert float(result.held_out[fold, -1]) == pytest.approx(expected)
 
 
+def test_as_many_paths_as_a_standard_error_allows() -> None:
+    sizes = []
+    for seed in range(4):
+        found = aligned_probs(noisy_paths(seed))
+        scores = found.held_out.mean(0)
+        margin = found.held_out[:, scores.argmax()].std() / math.sqrt(len(found.held_out))
+        assert found.n_paths == max(k + 1 for k, score in enumerate(scores) if score >= scores.max() - margin)
+        sizes.append((found.n_paths, int(scores.argmax()) + 1))
+    assert any(size > best for size, best in sizes)
+
+
 def test_aligned_probs_stay_uniform_where_nothing_is_gained() -> None:
     alike = Alignment(THETA, THETA_HAT, ERRORS.unsqueeze(1).expand(-1, 6, -1))
     torch.testing.assert_close(aligned_probs(alike).probs, torch.full((6,), 1 / 6, dtype=torch.float64))

@@ -23,6 +23,7 @@ _LONGEST_WARMUP = 1e6
 _SWITCHES = ("path_adam", "unbiased", "memory_by_probs", "clocks_by_probs", "maximize")
 _NUMBERS = ("n_paths", "lr", "betas", "eps", "weight_decay", "saga", "path_warmup")
 _NAMES = (*_NUMBERS, *_SWITCHES, "probs", "storage", "foreach", "nonfinite")
+_named = operator.itemgetter(*_NAMES)
 _NONE = (object(),)
 _BETWEEN = ("scrapl_jtfs", "scrapl_optim", "torch")  # packages between a caller and the check of an argument
 # A sum as near to one as rounding allows is not divided out again, so that a saved distribution stays what it was.
@@ -226,7 +227,7 @@ def check_groups(param_groups: list[dict[str, Any]], n_paths: int, seen: dict[in
 
 
 def _values(group: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(map(group.get, _NAMES))
+    return _named(NEW_DEFAULTS | group)
 
 
 def _inner(group: dict[str, Any]) -> Any:
