@@ -82,8 +82,11 @@ adaptive: $(READY)
 
 # Every part of the method on the authors' synthesizers, shrunk in time: eight hours on two cores, in as many sittings
 # as you like. One part: make does-it-help PARTS="--groups chirplets --seeds 3".
+# RELEASED is a folder of the distributions that the paper's authors released, if you have it.
 PARTS ?=
+RELEASED ?=
 does-it-help: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.does_it_help.pi $(if $(RELEASED),--released '$(RELEASED)')
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.does_it_help $(PARTS)
 
 # theta-importance beside scrapl-loss: agreement, time, where the mass of pi goes.

@@ -16,9 +16,9 @@ from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.does_it_help import __main__ as program
-from benchmarks.studies.does_it_help import noise, rates, summary
+from benchmarks.studies.does_it_help import noise, pi, rates, summary
 from benchmarks.studies.does_it_help.arms import ARMS, REFERENCE, Arm
-from benchmarks.studies.does_it_help.distributions import MissingDistribution, load_distribution, restrict
+from benchmarks.studies.does_it_help.distributions import MissingDistribution, load_distribution
 from benchmarks.studies.does_it_help.problems import GROUPS, quick
 from benchmarks.studies.does_it_help.runs import ArmObjective, ArmTrainer, make_job, run
 
@@ -182,7 +182,7 @@ def test_learning_rate_is_that_of_the_smallest_late_error() -> None:
 def test_distributions_are_read_checked_and_carried_over(tmp_path: Path) -> None:
     arm = ARMS["theta-is"]
     assert load_distribution(tmp_path, "p", ARMS[REFERENCE], 4) is None
-    with pytest.raises(MissingDistribution, match="expected one of the arm 'theta-is'"):
+    with pytest.raises(MissingDistribution, match="expected one for the arm 'theta-is'"):
         load_distribution(tmp_path, "p", arm, 4)
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "theta.json").write_text(json.dumps({"pi": [0.5, 0.25, 0.25, 0.0], "examples": 16}))
@@ -192,10 +192,6 @@ def test_distributions_are_read_checked_and_carried_over(tmp_path: Path) -> None
     assert found.about == {"examples": 16}
     with pytest.raises(ValueError, match="Invalid"):
         load_distribution(tmp_path, "p", arm, 5)
-    full, scaled = PRESETS["paper"].transform(), PRESETS["scaled"].transform()
-    carried = restrict([float(p.rate) for p in full.paths], full, scaled, 8.0)
-    rate = torch.tensor([p.rate for p in scaled.paths])
-    torch.testing.assert_close(torch.tensor(carried), rate / rate.sum(), rtol=1e-5, atol=0)
 
 
 def test_quick_run_writes_a_table_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,3 +235,21 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     loss = GRANULAR.path_loss(GRANULAR.transform())(match, target, 50)
     found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(encoder.parameters()))])
     torch.testing.assert_close(parts[0, :, 50].mean(0), found, rtol=1e-3, atol=1e-3 * float(found.abs().max()))
+
+
+def test_distributions_are_computed_once_and_the_released_ones_carried_over(tmp_path: Path) -> None:
+    released = tmp_path / "released"
+    released.mkdir()
+    full, scaled = PRESETS["paper"].transform(), PRESETS["scaled"].transform()
+    rates_of_all = [float(p.rate) for p in full.paths]
+    (released / "granular.json").write_text(json.dumps({"pi": rates_of_all}))
+    preset = replace(GRANULAR, name="scaled")
+    sources = ["theta", "theta-squared", "rms", "predicted", "released"]
+    assert pi.write_distributions(tmp_path / "scaled", preset, released, 2, 12) == sources
+    assert pi.write_distributions(tmp_path / "scaled", preset, released, 2, 12) == []
+    for name in ("theta-is", "theta-is of squares", "rms slopes", "predicted", "released"):
+        found = load_distribution(tmp_path, "scaled", ARMS[name], N_PATHS)
+        assert found is not None
+        assert sum(found.pi) == pytest.approx(1.0)
+    rate = torch.tensor([p.rate for p in scaled.paths], dtype=torch.float64)
+    torch.testing.assert_close(torch.tensor(found.pi, dtype=torch.float64), rate / rate.sum(), rtol=1e-5, atol=0)

@@ -15,6 +15,7 @@ from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.studies.does_it_help import rates
 from benchmarks.studies.does_it_help.arms import ARMS
 from benchmarks.studies.does_it_help.distributions import Distribution, load_distribution
+from benchmarks.studies.does_it_help.pi import FOLDER
 from benchmarks.studies.does_it_help.plots import draw_figure
 from benchmarks.studies.does_it_help.problems import (
     GROUPS,
@@ -27,6 +28,7 @@ from benchmarks.studies.does_it_help.problems import (
 from benchmarks.studies.does_it_help.runs import make_job, run
 from benchmarks.studies.does_it_help.summary import summarize
 from benchmarks.studies.does_it_help.tables import table
+from scrapl_jtfs.commands.command_line import say
 
 
 class Plan(NamedTuple):
@@ -71,7 +73,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         for problem, found in arms_by_problem(options.groups).items()
         if not options.problems or problem in options.problems
     }
-    arms = {problem: names for problem, (names, _) in cells.items()}
+    arms = {problem: _with_files(options.pi, problem, names) for problem, (names, _) in cells.items()}
     presets = {problem: preset_of(problem) for problem in [*arms, *map(lr_problem, arms)]}
     distributions = {
         (problem, name): load_distribution(options.pi, problem, ARMS[name], preset.transform().n_paths)
@@ -82,6 +84,14 @@ def make_plan(options: argparse.Namespace) -> Plan:
         presets = {problem: quick(preset) for problem, preset in presets.items()}
     references = {problem: reference for problem, (_, reference) in cells.items()}
     return Plan(options.runs, presets, arms, references, distributions)
+
+
+def _with_files(folder: Path, problem: str, names: Sequence[str]) -> list[str]:
+    """Leave out the arm of the released pi where its file, which is not ours to ship, is not there."""
+    there = (folder / problem / "released.json").exists()
+    if not there and any(ARMS[name].pi == "released" for name in names):
+        say(f"{problem}: no released pi in {folder}; its arm is left out", sys.stderr)
+    return [name for name in names if there or ARMS[name].pi != "released"]
 
 
 def _with_rates(own: Sequence[str], others: Sequence[Sequence[str]]) -> list[str]:
@@ -95,7 +105,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pi",
         type=Path,
-        default=Path("runs/does_it_help/pi"),
+        default=FOLDER,
         help="folder of distributions (default: %(default)s)",
     )
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from benchmarks.harness.files import read_json
 from benchmarks.studies.does_it_help.arms import Arm
-from scrapl_jtfs import JTFSPath
 from scrapl_optim.probabilities import as_distribution
 
 
@@ -38,17 +37,13 @@ def load_distribution(folder: Path, problem: str, arm: Arm, n_paths: int) -> Dis
         return None
     path = folder / problem / f"{arm.pi}.json"
     if not path.exists():
-        raise MissingDistribution(f"Invalid pi: no file {path}; expected one of the arm {arm.name!r}; compute it")
+        raise MissingDistribution(
+            f"Invalid pi: no file {path}; expected one for the arm {arm.name!r}; run python -m "
+            "benchmarks.studies.does_it_help.pi, for the released one with --released DIR"
+        )
     content = read_json(path)
     pi = as_distribution(content["pi"], n_paths)
     return Distribution(pi.tolist(), {key: value for key, value in content.items() if key not in _LONG})
 
 
 _LONG = ("pi", "importance", "halves")
-
-
-def restrict(released: list[float], full: JTFSPath, scaled: JTFSPath, factor: float) -> list[float]:
-    """Carry a pi over to a transform shrunk in time, by the rates over `factor`, scales and spins of paths."""
-    by_place = {(round(p.rate, 3), round(p.scale, 3), p.spin): released[p.index] for p in full.paths}
-    pi = [by_place[round(p.rate / factor, 3), round(p.scale, 3), p.spin] for p in scaled.paths]
-    return [value / sum(pi) for value in pi]
