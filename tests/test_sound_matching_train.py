@@ -67,7 +67,9 @@ def test_every_objective_gives_a_gradient_and_an_update(experiment: Experiment, 
     loss = trainer.step(next(epoch_batches(TINY, 3, 0)))
     assert loss.isfinite()
     assert not loss.requires_grad
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.encoder.output.parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.encoder.get_submodule("output").parameters()
+    )
     after = trainer.encoder.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 

@@ -46,7 +46,7 @@ class Frame:
     """Algorithm 1 with nothing around it; ``update`` takes a step on a run of small parameters."""
 
     def __init__(self, params: list[Parameter], n_paths: int, storage: str, update: Callable[..., None]) -> None:
-        self.update, self.clocks, self.scratch = update, new_clocks(n_paths), Scratch()
+        self.update, self.clocks, self.scratch = update, new_clocks(n_paths, counting=False), Scratch()
         self.group = PathAdamSAGA(params, n_paths, storage=storage).param_groups[0]
         self.runs = list(_runs(params, storage))
         self.sums: dict[Any, Tensor] = {p: torch.zeros_like(p) for run in self.runs for p in run}
