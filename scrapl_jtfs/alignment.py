@@ -75,7 +75,7 @@ def measure_alignment(
         ...     return (0.1 + theta[:, :1]) * torch.sin(0.5 * 2 ** theta[:, 1:] * t)
         >>> theta, theta_hat = torch.rand(2, 16, 2, generator=torch.Generator().manual_seed(0))
         >>> print(str(measure_alignment(synth, loss_fn, theta, theta_hat)).splitlines()[0])
-        alignment of 39 paths with 2 controls, from 16 pairs, uniform pi
+        alignment of 35 paths with 2 controls, from 16 pairs, uniform pi
     """
     if not isinstance(loss_fn, JTFSPathLoss):
         raise TypeError(

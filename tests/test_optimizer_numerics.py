@@ -132,7 +132,8 @@ def test_small_entries_beside_large_ones(small: float) -> None:
 @every_p_adam_variant
 def test_largest_float32_gradients_are_accepted(variant: Variant) -> None:
     param = Parameter(torch.zeros(300))
-    optimizer = PathAdamSAGA([param], 2, **variant.kwargs(2, lr=0.5, weight_decay=0.0, maximize=False))
+    options = {"lr": 0.5, "weight_decay": 0.0, "maximize": False, "path_warmup": 0.0}
+    optimizer = PathAdamSAGA([param], 2, **variant.kwargs(2, **options))
     largest = torch.finfo(torch.float32).max
     param.grad = torch.full_like(param, largest)
     optimizer.step(path_idx=0)
