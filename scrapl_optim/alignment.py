@@ -205,7 +205,7 @@ class Alignment:
 
     def _weights(self, probs: Any) -> Tensor:
         if probs is None:
-            return torch.full((self.n_paths,), 1 / self.n_paths, dtype=torch.float64)
+            return torch.full((self.n_paths,), 1 / self.n_paths, dtype=torch.float64, device="cpu")
         return torch.from_numpy(as_distribution(probs, self.n_paths))
 
     def _resamples(self, n_resamples: Any, seed: Any) -> Tensor:

@@ -45,5 +45,5 @@ def resamples(n_pairs: int, n_resamples: int, seed: int) -> Tensor:
 
 def interval(values: Tensor, level: float) -> Tensor:
     """Return the quantiles between which ``level`` of values (R, ...) lie, (2, ...)."""
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype)
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype, device=values.device)
     return torch.quantile(values, tails, dim=0)

@@ -68,7 +68,7 @@ def search_probs(measured: Sequence[Votes], folds: int, seed: int) -> AlignedPro
     best = int(scores.mean(0).argmax())
     margin = scores[:, best].std() / math.sqrt(folds)
     n_kept = 1 + int((scores.mean(0) >= scores.mean(0)[best] - margin).nonzero()[-1])
-    probs = torch.zeros(scores.shape[1], dtype=torch.float64)
+    probs = torch.zeros(scores.shape[1], dtype=torch.float64, device=scores.device)
     probs[_by_elimination(measured)[:n_kept]] = 1 / n_kept
     return AlignedProbs(probs, scores)
 
@@ -96,6 +96,6 @@ def _of_first(measured: Votes, order: Sequence[int]) -> Tensor:
 def _in_fold(n_pairs: int, fold: int, folds: int, seed: int) -> Tensor:
     """Return (M,) True for the pairs of a fold."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(n_pairs))
-    inside = torch.zeros(n_pairs, dtype=torch.bool)
+    inside = torch.zeros(n_pairs, dtype=torch.bool, device="cpu")
     inside[order[fold::folds]] = True
     return inside

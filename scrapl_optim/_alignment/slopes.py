@@ -59,7 +59,7 @@ def path_slopes(
     report: Callable[[Progress], None],
 ) -> Tensor:
     """Return the slopes of all paths at the estimates, (M, P, U), float64 on the CPU."""
-    slopes = torch.empty(len(pairs), n_paths, pairs.theta.shape[1], dtype=torch.float64)
+    slopes = torch.empty(len(pairs), n_paths, pairs.theta.shape[1], dtype=torch.float64, device="cpu")
     starts = range(0, len(pairs), batch_size)
     for i, start in enumerate(starts):
         batch = pairs.rows(start, start + batch_size)
