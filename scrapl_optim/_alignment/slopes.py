@@ -162,7 +162,7 @@ def as_controls(values: Any, name: str, like: Tensor | None = None) -> Tensor:
         )
     if values.ndim != 2 or values.shape[0] < 3 or values.shape[1] < 1:
         raise ValueError(
-            f"Invalid {name}: shape {tuple(values.shape)}; expected (M, U) with at least three pairs; 24 to 96 "
+            f"Invalid {name}: shape {tuple(values.shape)}; expected (M, U) with at least three pairs; 64 or more "
             "tell losses apart"
         )
     if not bool(values.isfinite().all()):
