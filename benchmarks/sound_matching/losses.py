@@ -5,7 +5,7 @@ To add a loss, write an `Objective` and name it in `_BUILDERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -107,6 +107,12 @@ class ParameterLoss(_WithAdamW):
         return (theta_hat - theta).abs().mean()
 
 
+def spectrogram_loss(sizes: Sequence[int]) -> MultiResolutionSTFTLoss:
+    """Build the distance of magnitudes and log magnitudes over FFT sizes, of sounds (B, 1, n_samples)."""
+    hops = [size // 4 for size in sizes]
+    return MultiResolutionSTFTLoss(list(sizes), hops, list(sizes), w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)
+
+
 class MultiResolution(_WithAdamW):
     """L1 distance of magnitudes and of log magnitudes over several FFT sizes, 75% overlap (Engel et al., 2020)."""
 
@@ -114,10 +120,7 @@ class MultiResolution(_WithAdamW):
 
     def __init__(self, preset: Preset) -> None:
         super().__init__(preset, preset.lr_mss)
-        sizes = list(preset.fft_sizes)
-        self.distance = MultiResolutionSTFTLoss(
-            sizes, [size // 4 for size in sizes], sizes, w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0
-        )
+        self.distance = spectrogram_loss(preset.fft_sizes)
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
         return self.distance(match()[:, None], target()[:, None])

@@ -24,7 +24,6 @@ class Arm:
         memory_by_pi: True to weigh P-SAGA's memory by pi, not each visited path alike.
         clocks_by_pi: True to let moments decay by the visits expected under pi.
         squared: square of the norm in training; None for the preset's choice.
-        relative: distances of each example and path relative to the target's own size.
         renderings: independent renderings of the controls in each step.
         warmup: steps over which the learning rate rises, in multiples of the number of paths.
         path_warmup: visits over which the updates of each path grow to full size; 0 for none.
@@ -45,7 +44,6 @@ class Arm:
     memory_by_pi: bool = False
     clocks_by_pi: bool = False
     squared: bool | None = None
-    relative: bool = False
     renderings: int = 1
     warmup: int = 0
     path_warmup: float = 0.0

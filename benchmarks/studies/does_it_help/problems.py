@@ -57,8 +57,8 @@ IDEAS = (
 GROUPS = {
     "ablation": (Group(GRANULAR, ABLATION),),
     "chirplets": tuple(Group(problem, (REFERENCE, "theta-is", "released")) for problem in CHIRPLETS),
-    # the cells of a first sitting: the problems that uniform draws cannot finish
-    "first": (
+    # the problems that uniform draws cannot finish
+    "hard": (
         Group(
             CHIRPLETS[2],
             (

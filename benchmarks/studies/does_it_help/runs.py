@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
 from benchmarks.harness.runs import Job, configuration_hash, epoch_teller, keep_result
 from benchmarks.sound_matching.data import Batch, synth_seeds
+from benchmarks.sound_matching.losses import spectrogram_loss
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from benchmarks.studies.does_it_help.arms import Arm
@@ -20,9 +20,6 @@ from scrapl_optim import PathAdamSAGA, PathSampler
 
 _CHECKPOINT_EVERY = 4
 """Epochs."""
-
-_RELATIVE_EPS = 1e-6
-"""In the units of coefficients; those of silence alone are below it."""
 
 
 def make_job(folder: Path, preset: Preset, seed: int, arm: Arm, lr: float, pi: Sequence[float] | None) -> Job:
@@ -37,8 +34,7 @@ def make_job(folder: Path, preset: Preset, seed: int, arm: Arm, lr: float, pi: S
 def path_distance_of(preset: Preset, arm: Arm, jtfs: JTFSPath) -> JTFSPathLoss:
     """Build the distance on a path as the arm wants it."""
     squared = preset.squared if arm.squared is None else arm.squared
-    options: dict[str, Any] = {"relative_eps": _RELATIVE_EPS} if arm.relative else {}
-    return JTFSPathLoss(jtfs, squared=squared, path_scale=preset.path_scale, **options)
+    return JTFSPathLoss(jtfs, squared=squared, path_scale=preset.path_scale)
 
 
 class ArmObjective:
@@ -50,7 +46,7 @@ class ArmObjective:
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = _spectrogram_loss(preset.fft_sizes)
+        self.spectrograms = spectrogram_loss(preset.fft_sizes)
 
     def _sampler(self, seed: int, pi: Sequence[float] | None) -> PathSampler:
         """Return what draws paths, or rates."""
@@ -110,12 +106,6 @@ class ArmObjective:
             options["clocks_by_probs"] = self.arm.clocks_by_pi
         n_units = len(self.rates) if self.arm.by_rate else self.jtfs.n_paths
         return PathAdamSAGA(parameters, n_paths=n_units, **rates, **options)
-
-
-def _spectrogram_loss(sizes: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
-    return MultiResolutionSTFTLoss(
-        list(sizes), [size // 4 for size in sizes], list(sizes), w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0
-    )
 
 
 class ArmTrainer(Trainer):
