@@ -65,6 +65,8 @@ class ReferenceJTFS:
         T: support in samples of the average along time; None for 2**J, 0 for no average, or "global".
         F: support of the average along log-frequency in first-order filters; None for 2**J_fr, 0 or "global".
         orders: which orders to include; paths of order 1 come first.
+        boundary: "reflect", kymatio's reflections padded to a power of two; or "even", where the signal is
+            followed by itself backwards, and that is repeated for ever.
 
     Attributes:
         paths: (n2, n_fr) of each path, in kymatio's order; n2 is None at order 1.
@@ -90,16 +92,14 @@ class ReferenceJTFS:
         T: float | Literal["global"] | None = None,
         F: float | Literal["global"] | None = None,
         orders: Collection[int] = (2,),
+        boundary: Literal["reflect", "even"] = "reflect",
     ) -> None:
-        self.n_samples, self.T, self.F = n_samples, T, F
+        self.n_samples, self.T, self.F, self.boundary = n_samples, T, F, boundary
         support_T = T if isinstance(T, (int, float)) and T else 2**J
         support_F = F if isinstance(F, (int, float)) and F else 2**J_fr
         self.log2_T, self.log2_F = math.floor(math.log2(support_T)), math.floor(math.log2(support_F))
-        # x is reflected at both ends to a power of two, the n1 axis zero-padded on the right.
-        margin = 3 * _half_support(gauss(n_samples, _SIGMA_0 / support_T))
-        longest = math.floor(math.log2(max(3 * n_samples - 2, 1)))  # a reflection adds fewer than N on each side
-        self.n_padded = 2 ** min(math.ceil(math.log2(n_samples + 2 * margin)), longest)
-        self.left = (self.n_padded - n_samples) // 2
+        self._pad(support_T, J)
+        # The n1 axis is zero-padded on the right.
         self.n_rows = ((J + 1) * Q[0] + math.floor(8 * min(support_F, 2**J_fr))) // 2**J_fr * 2**J_fr
         self.psi1, self.psi2, rising = wavelets(J, Q[0]), wavelets(J, Q[1]), wavelets(J_fr, Q_fr)
         falling = [Wavelet(-psi.xi, psi.sigma, psi.j) for psi in rising]
@@ -114,6 +114,19 @@ class ReferenceJTFS:
             n2s = [n2 for n2 in range(len(self.psi2)) if self.rows(n2)]
             self.paths += [(n2, n_fr) for n2 in n2s for n_fr in range(len(self.psi_fr))]
 
+    def _pad(self, support_T: float, J: int) -> None:
+        """Choose the period M of the continued signal, and where in it the signal begins."""
+        n = self.n_samples
+        if self.boundary == "reflect":  # at both ends, to a power of two
+            margin = 3 * _half_support(gauss(n, _SIGMA_0 / support_T))
+            longest = math.floor(math.log2(max(3 * n - 2, 1)))  # a reflection adds fewer than N on each side
+            self.n_padded = 2 ** min(math.ceil(math.log2(n + 2 * margin)), longest)
+            self.left = (self.n_padded - n) // 2
+        else:  # twice the least length of at least N that is 1, 3 or 5 times a multiple of every stride
+            octaves = max(J, self.log2_T)
+            self.n_padded = 2 * min(c * 2**a for c in (1, 3, 5) for a in range(octaves, 64) if c * 2**a >= n)
+            self.left = 0
+
     def __call__(self, x: Tensor, path_idx: int) -> Tensor:
         """Compute phi_p(x), differentiably.
 
@@ -126,17 +139,15 @@ class ReferenceJTFS:
         """
         n2, n_fr = self.paths[path_idx]
         # U1(n1, t) = |x * psi_n1|(t) at stride 2**j1, n1 from high to low frequency.
-        signal = x.reshape(-1, self.n_samples)
-        right = self.n_padded - self.n_samples - self.left
-        signal = torch.nn.functional.pad(signal, (self.left, right), mode="reflect")
+        signal = self.continued(x.reshape(-1, self.n_samples))
         # Y2(n1, t) = (U1 *_t psi_n2)(n1, t) at stride 2**j2; at order 1, S1 = U1 *_t phi_T in its place.
         j2 = self.log2_T if n2 is None else self.stride(self.psi2[n2])
         psi2 = self.phi_T if n2 is None else morlet(self.n_padded, self.psi2[n2])
         rows = []
         for psi1 in self.rows(n2):
             j1 = self.stride(psi1)
-            u1 = convolve(signal, morlet(self.n_padded, psi1))[..., :: 2**j1].abs()
-            rows.append(convolve(u1, fold(psi2, j1))[..., :: 2 ** (j2 - j1)])
+            u1 = self.filter(signal, morlet(self.n_padded, psi1), j1).abs()
+            rows.append(self.average(u1, j1) if n2 is None else self.filter(u1, fold(psi2, j1), j2 - j1))
         y2 = torch.stack(rows, -2)
         # U(n1, t) = |Y2 *_n1 psi_nfr|(n1, t) at stride 2**j_fr.
         psi_fr = self.psi_fr[n_fr]
@@ -166,6 +177,29 @@ class ReferenceJTFS:
         """Return log2 of the stride along time: a local average's is the coarsest."""
         return psi.j if self.T in (0, "global") else min(psi.j, self.log2_T)
 
+    def continued(self, x: Tensor) -> Tensor:
+        """Continue signals (batch, N) at their ends: to a period, or to the half of one that is even."""
+        if self.boundary == "reflect":
+            right = self.n_padded - self.n_samples - self.left
+            return torch.nn.functional.pad(x, (self.left, right), mode="reflect")
+        return torch.cat([x, x.flip(-1)], -1)[..., : self.n_padded // 2]
+
+    def filter(self, u: Tensor, response: Tensor, log2_stride: int) -> Tensor:
+        """Convolve in time, and keep every 2**log2_stride-th sample, or the middle of as many."""
+        if self.boundary == "reflect":
+            return convolve(u, response)[..., :: 2**log2_stride]
+        middle = (2**log2_stride - 1) / 2
+        return convolve_even(u, response, middle)[..., :: 2**log2_stride]
+
+    def average(self, u: Tensor, j: int) -> Tensor:
+        """Convolve moduli at stride 2**j with phi_T, at stride 2**log2_T."""
+        if self.boundary == "reflect":
+            return convolve(u, fold(self.phi_T, j)).real[..., :: 2 ** (self.log2_T - j)]
+        # Sample i stands at t = 2**j (i + 1/2) - 1/2 of the signal. Frames stand at t = 0, 2**log2_T, ...
+        half = u.shape[-1]
+        phi_T = torch.cat([self.phi_T[:half], self.phi_T[-half:]])
+        return convolve_even(u, phi_T, 0.5 / 2**j - 0.5).real[..., :: 2 ** (self.log2_T - j)]
+
     def average_rows(self, u: Tensor, psi_fr: Wavelet, j_fr: int, n_rows: int) -> Tensor:
         """Average along log-frequency, which the low-pass n_fr = 0 has done already, and leave out padding."""
         log2_stride = psi_fr.j
@@ -178,7 +212,7 @@ class ReferenceJTFS:
     def average_frames(self, u: Tensor, j2: int, *, averaged: bool) -> Tensor:
         """Average along time, unless that is done already, and leave out reflections."""
         if self.T not in (0, "global") and not averaged:
-            u = convolve(u, fold(self.phi_T, j2)).real[..., :: 2 ** (self.log2_T - j2)]
+            u = self.average(u, j2)
             j2 = self.log2_T
         u = u[..., -(-self.left // 2**j2) : -(-(self.left + self.n_samples) // 2**j2)]
         return u.mean(-1, keepdim=True) if self.T == "global" else u
@@ -187,6 +221,14 @@ class ReferenceJTFS:
 def convolve(x: Tensor, response: Tensor, dim: int = -1) -> Tensor:
     """Convolve circularly along one axis with the filter of a Fourier response."""
     return torch.fft.ifft(torch.fft.fft(x, dim=dim).mul(response if dim == -1 else response[:, None]), dim=dim)
+
+
+def convolve_even(u: Tensor, response: Tensor, shift: float) -> Tensor:
+    """Convolve in time a signal that is followed by itself backwards; samples are read ``shift`` samples later."""
+    n = u.shape[-1]
+    k = torch.fft.fftfreq(2 * n, dtype=torch.float64, device="cpu")
+    later = torch.exp(2j * math.pi * k * shift)
+    return torch.fft.ifft(torch.fft.fft(torch.cat([u, u.flip(-1)], -1)) * response * later)[..., :n]
 
 
 def fold(response: Tensor, log2_stride: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
-from scrapl_jtfs._transform.geometry import Support
+from scrapl_jtfs._transform.geometry import Boundary, Support
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, Signals
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
@@ -64,6 +64,7 @@ class SCRAPL(nn.Module):
         samples_per_bandwidth: density of the samples of sub-bands; None for kymatio's.
         smoothing: eps of smooth moduli.
         memory: bytes that each layer may spend on sub-bands.
+        boundary: continuation of signals at their ends, "reflect" or "even", as in :class:`JTFSPath`.
         p: order of the norm; this and the next three are arguments of :class:`JTFSPathLoss`.
         squared: True for the square of the norm (the paper), False for the norm (scrapl-loss).
         log1p_eps: compare log(1 + coefficients / log1p_eps); None compares the coefficients.
@@ -131,6 +132,7 @@ class SCRAPL(nn.Module):
         samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
+        boundary: Boundary = "reflect",
         p: float = 2.0,
         squared: bool = True,
         log1p_eps: float | None = None,
@@ -162,6 +164,7 @@ class SCRAPL(nn.Module):
             samples_per_bandwidth=samples_per_bandwidth,
             smoothing=smoothing,
             memory=memory,
+            boundary=boundary,
         )
         self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, relative_eps=relative_eps)
         rates, scales, spins, paths, probs = map(as_plain, (rates, scales, spins, paths, probs))

@@ -183,12 +183,12 @@ class PathTaylor:
         paths = [jtfs.paths[p] for p in sorted(set(ids))]
         layer = partial(taylor_layer, series=TaylorSeries(self._series.controls))
         with full_precision(flat.device):
-            padded = scattering.reflect(flat, jtfs.geometry)
-            budget = first_layer_budget(padded, jtfs.memory)
-            groups = scattering.scalogram(filters, padded, paths, epsilon, budget, layer)
+            continued = scattering.continued(filters, flat)
+            budget = first_layer_budget(continued, continued.shape[-1], jtfs.memory)
+            groups = scattering.scalogram(filters, continued, paths, epsilon, budget, layer)
             average = None
             if any(path.order == 1 for path in paths):
-                average = scattering.averaged_scalogram(filters, padded, epsilon, budget, layer)
+                average = scattering.averaged_scalogram(filters, continued, epsilon, budget, layer)
         return FirstLayer(flat.shape[:-1], groups, average, None, frozenset(ids), jtfs._settings)
 
     def derivatives(self, path_idx: int) -> PathDerivatives:

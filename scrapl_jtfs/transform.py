@@ -18,9 +18,10 @@ from scrapl_jtfs._describe.long_average import warn_of_long_average
 from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
 from scrapl_jtfs._transform import scattering
 from scrapl_jtfs._transform.budget import first_layer_budget, second_layer_budget
-from scrapl_jtfs._transform.filters import make_filters
+from scrapl_jtfs._transform.even_filters import EVEN
+from scrapl_jtfs._transform.filters import REFLECTED, make_filters
 from scrapl_jtfs._transform.first_layer import FirstLayer, Settings
-from scrapl_jtfs._transform.geometry import Support, make_geometry
+from scrapl_jtfs._transform.geometry import Boundary, Support, make_geometry
 from scrapl_jtfs._transform.layer import scattering_layer
 from scrapl_jtfs._transform.linear.autograd import full_precision
 from scrapl_jtfs._validation import (
@@ -93,6 +94,11 @@ class JTFSPath(nn.Module):
             is for sub-bands that are kept for the backward pass, which computes all others again. An eighth is
             for those computed at a time, of which there are always at least eight. Inputs, spectra, copies made by
             FFTs, coefficients and what the system's allocator holds back come on top.
+        boundary: the continuation of signals at their ends. "reflect" is kymatio's: mirrored about the first and
+            the last sample, and padded to a power of two. "even" repeats these samples, so that the continuation
+            is even with a period of twice the signal (or of the next longer 1, 3 or 5 times a power of two), and
+            half of every sub-band tells the other half. It is another condition at the ends, as valid, and not
+            an approximation; it takes half the FFTs, memory and products.
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
@@ -141,13 +147,14 @@ class JTFSPath(nn.Module):
         samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
+        boundary: Boundary = "reflect",
     ) -> None:
         super().__init__()
         check_options(samples_per_bandwidth, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz")
         check_orders(orders)
-        self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F)
+        self.geometry = make_geometry(n_samples, J, Q, J_fr, Q_fr, T, F, boundary)
         self.sample_rate = float(sample_rate)
         self.samples_per_bandwidth, self.smoothing, self.memory = samples_per_bandwidth, smoothing, memory
         self._banks = make_banks(self.geometry)
@@ -184,6 +191,7 @@ class JTFSPath(nn.Module):
         samples_per_bandwidth: float | None = None,
         smoothing: float = 0.0,
         memory: int | None = None,
+        boundary: Boundary = "reflect",
     ) -> JTFSPath:
         """Return the transform for sounds of a length, with rates from the slowest to the fastest of a range.
 
@@ -204,6 +212,7 @@ class JTFSPath(nn.Module):
             samples_per_bandwidth: density of the samples of sub-bands, as in :class:`JTFSPath`.
             smoothing: eps of smooth moduli, as in :class:`JTFSPath`.
             memory: bytes that each layer may spend on sub-bands.
+            boundary: continuation of signals at their ends, "reflect" or "even", as in :class:`JTFSPath`.
 
         Raises:
             TypeError: ``n_paths`` is not an integer.
@@ -224,6 +233,7 @@ class JTFSPath(nn.Module):
             samples_per_bandwidth=samples_per_bandwidth,
             smoothing=smoothing,
             memory=memory,
+            boundary=boundary,
         )
 
     def describe(
@@ -278,7 +288,8 @@ class JTFSPath(nn.Module):
         return describe(self, steps, n_parameters, paths, measure)
 
     def _build_filters(self) -> None:
-        self._filters = make_filters(self.geometry, self._banks, self.paths, self.samples_per_bandwidth)
+        sampling = EVEN if self.geometry.boundary == "even" else REFLECTED
+        self._filters = make_filters(self.geometry, self._banks, self.paths, self.samples_per_bandwidth, sampling)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
         super()._apply(fn, recurse)
@@ -315,7 +326,8 @@ class JTFSPath(nn.Module):
             f"n_samples={g.n_samples}, J={g.J}, Q={g.Q}, J_fr={g.J_fr}, Q_fr={g.Q_fr}, T={g.time}, "
             f"F={g.frequency}, sample_rate={self.sample_rate:g}, orders={tuple(sorted(self._orders))}, "
             f"samples_per_bandwidth={self.samples_per_bandwidth}, smoothing={self.smoothing}, "
-            f"memory={self.memory}, n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
+            f"memory={self.memory}, boundary={g.boundary!r}, n_paths={self.n_paths}, dtype={self.dtype}, "
+            f"device={self.device}"
         )
 
     @_eager
@@ -563,13 +575,13 @@ class JTFSPath(nn.Module):
         paths = [self.paths[p] for p in sorted(set(ids))]
         with full_precision(flat.device):
             level = scattering.signal_level(flat) if self.smoothing else None
-            padded = scattering.reflect(flat if level is None else flat / level, self.geometry)
-            budget = first_layer_budget(padded, self.memory)
+            continued = scattering.continued(self._filters, flat if level is None else flat / level)
+            budget = first_layer_budget(continued, continued.shape[-1], self.memory)
             layer = partial(scattering_layer, differentiated=differentiated)
-            groups = scattering.scalogram(self._filters, padded, paths, self._epsilons[0], budget, layer)
+            groups = scattering.scalogram(self._filters, continued, paths, self._epsilons[0], budget, layer)
             average = None
             if any(path.order == 1 for path in paths):
-                average = scattering.averaged_scalogram(self._filters, padded, self._epsilons[0], budget, layer)
+                average = scattering.averaged_scalogram(self._filters, continued, self._epsilons[0], budget, layer)
         level = None if level is None else level.unsqueeze(-1)
         return FirstLayer(batch_shape, groups, average, level, frozenset(ids), self._settings, differentiated)
 

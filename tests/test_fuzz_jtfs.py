@@ -24,7 +24,7 @@ from tests.support.fuzz_helpers import HOSTILE, NOT_FINITE, attempt, fuzz, hosti
 
 N = 128
 SETTINGS: dict[str, Any] = {"n_samples": N, "J": 4, "Q": (2, 1), "J_fr": 2}
-OPTIONS = ["Q_fr", "T", "F", "sample_rate", "orders", "samples_per_bandwidth", "smoothing", "memory"]
+OPTIONS = ["Q_fr", "T", "F", "sample_rate", "orders", "samples_per_bandwidth", "smoothing", "memory", "boundary"]
 DISTANCE = ["p", "squared", "log1p_eps", "relative_eps"]
 jtfs = JTFSPath(**SETTINGS)
 smooth = JTFSPath(**SETTINGS, orders=(1, 2), smoothing=1e-4, samples_per_bandwidth=2)

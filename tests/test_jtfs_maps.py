@@ -212,7 +212,7 @@ def test_averages_by_matrix_and_by_spectrum(
         if length > exact:
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(filters, "_LARGEST_MATRIX", 0)
+            patch.setattr(filters, "LARGEST_MATRIX", 0)
             spectral = filters.local_time_average(geometry, exact, length).double().map()
         assert isinstance(spectral, SpectralAverage)
         u = noise(2, 3, length).abs()

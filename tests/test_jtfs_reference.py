@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -148,10 +148,14 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 @pytest.mark.parametrize(("cut", "tolerance"), [(0.0, 1e-11), (None, 5e-7)], ids=["uncut", "default"])
-def test_float64_equals_the_reference(config, cut, tolerance, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("boundary", ["reflect", "even"])
+def test_float64_equals_the_reference(
+    config, cut, tolerance, boundary: Literal["reflect", "even"], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if cut is not None:
         monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", cut)
-    slow, jtfs = ReferenceJTFS(*config, orders=(1, 2)), JTFSPath(*config, orders=(1, 2)).double()
+    slow = ReferenceJTFS(*config, orders=(1, 2), boundary=boundary)
+    jtfs = JTFSPath(*config, orders=(1, 2), boundary=boundary).double()
     assert [(p.n2, p.n_fr) for p in jtfs.paths] == slow.paths
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, config[0])))
     for p in range(0, jtfs.n_paths, 2):
@@ -161,9 +165,13 @@ def test_float64_equals_the_reference(config, cut, tolerance, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("config", CONFIGS[:2] + CONFIGS[-4:], ids=str)
-def test_gradients_equal_the_references(config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("boundary", ["reflect", "even"])
+def test_gradients_equal_the_references(
+    config, boundary: Literal["reflect", "even"], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", 0.0)
-    slow, loss_fn = ReferenceJTFS(*config), JTFSPathLoss(JTFSPath(*config).double())
+    slow = ReferenceJTFS(*config, boundary=boundary)
+    loss_fn = JTFSPathLoss(JTFSPath(*config, boundary=boundary).double())
     generator = np.random.default_rng(1)
     # A wideband sound, as the gradient through sub-bands empty but for rounding is noise.
     x, y = (torch.from_numpy(generator.standard_normal(config[0])).requires_grad_(on) for on in (True, False))

@@ -79,6 +79,8 @@ def assert_agrees(
         {"smoothing": 1e-2, "orders": (1, 2), "samples_per_bandwidth": 1},
         {"memory": 1},
         {"memory": 2**19},
+        {"boundary": "even"},
+        {"boundary": "even", "orders": (1, 2), "T": "global", "smoothing": 1e-3, "samples_per_bandwidth": 2},
     ],
 )
 def test_agrees_with_double_backward(options: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,30 +52,32 @@ def _row_places(geometry: Geometry, path: Path) -> NDArray[np.int64]:
     return np.arange(rows) * stride
 
 
-def _frame_places(geometry: Geometry, path: Path) -> NDArray[np.int64]:
+def _frame_places(geometry: Geometry, path: Path) -> NDArray[np.float64]:
     """Return the sample at the centre of each frame of a path, before a mean over all of them."""
     time = geometry.time
-    log2_stride = time.log2_stride  # order 1 is averaged locally in any case
+    log2_stride, first = time.log2_stride, 0.0  # order 1 is averaged locally in any case
     if path.j2 is not None and time.averaging != "local":
         log2_stride = path.j2
+        # Frames of an even continuation stand in the middle of the samples that they stand for.
+        first = (2**log2_stride - 1) / 2 if geometry.boundary == "even" else 0.0
     frames = geometry.kept_frames(log2_stride)
-    return np.arange(frames.start, frames.stop) * 2**log2_stride - geometry.pad_left
+    return np.arange(frames.start, frames.stop) * 2.0**log2_stride + first - geometry.pad_left
 
 
 class Axis(NamedTuple):
     """Axis that paths of several strides share: all the places that any of them has.
 
     Attributes:
-        places: (n,) rising integers.
+        places: (n,) rising: filters, or samples.
         own_places: the places of each path, by its id.
         coordinate: (n,) frequencies or times of the places, float64.
         ends: for each path, the place from which on it has no coefficients.
     """
 
-    places: NDArray[np.int64]
-    own_places: dict[int, NDArray[np.int64]]
+    places: NDArray[Any]
+    own_places: dict[int, NDArray[Any]]
     coordinate: Tensor
-    ends: dict[int, int]
+    ends: dict[int, Any]
 
     def is_covered(self, path_idx: int) -> NDArray[np.bool_]:
         """Return (n,) True where a path has coefficients."""
@@ -120,7 +122,7 @@ def frame_axis(jtfs: JTFSPath, ids: Sequence[int]) -> Axis:
     if jtfs.geometry.time.averaging == "global":
         return _single_place(frame_times(jtfs, ids[0]), own)
     places = np.unique(np.concatenate(list(own.values())))
-    return Axis(places, own, torch.from_numpy(places / jtfs.sample_rate), dict.fromkeys(own, int(places[-1]) + 1))
+    return Axis(places, own, torch.from_numpy(places / jtfs.sample_rate), dict.fromkeys(own, places[-1] + 1))
 
 
 def _single_place(coordinate: Tensor, ids: Iterable[int]) -> Axis:

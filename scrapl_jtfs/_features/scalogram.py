@@ -62,9 +62,8 @@ def scalogram(jtfs: JTFSPath, x: Tensor, hop: int | None = None) -> Scalogram:
     log2_hop = _log2_hop(hop, geometry.n_samples)
     flat, batch_shape = jtfs._checked_signal(x)
     with full_precision(flat.device):
-        padded = scattering.reflect(flat, geometry)
-        budget = first_layer_budget(padded, jtfs.memory)
-        u1 = scattering.sampled_scalogram(jtfs._filters, padded, log2_hop, budget).flip(-2)
+        budget = first_layer_budget(flat, geometry.n_padded, jtfs.memory)
+        u1 = scattering.sampled_scalogram(jtfs._filters, flat, log2_hop, budget).flip(-2)
     frames = geometry.kept_frames(log2_hop)
     samples = np.arange(frames.start, frames.stop) * 2**log2_hop - geometry.pad_left
     frequencies = torch.from_numpy(wavelet_frequencies(jtfs)[:-1].copy())

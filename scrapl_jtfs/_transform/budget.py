@@ -33,16 +33,17 @@ class Budget(NamedTuple):
         return max(1, self.work // (size * torch.finfo(x.dtype).bits // 8))
 
 
-def first_layer_budget(padded: Tensor, memory: int | None) -> Budget:
+def first_layer_budget(x: Tensor, n_computed: int, memory: int | None) -> Budget:
     """Return the budget of the first layer, which needs several long FFTs in a call, as each call plans anew.
 
     Args:
-        padded: the signals.
+        x: the signals.
+        n_computed: samples of their continuation that are computed with.
         memory: bytes, or None for the default.
     """
-    memory = allowed_memory(padded, memory)
-    saved = memory // 2 if padded.requires_grad and torch.is_grad_enabled() else 0
-    longest = 2 * padded.shape[-1] * padded.element_size()
+    memory = allowed_memory(x, memory)
+    saved = memory // 2 if x.requires_grad and torch.is_grad_enabled() else 0
+    longest = 2 * n_computed * x.element_size()
     return Budget(max(memory // 8, _FEWEST_FFTS_AT_ONCE * longest), saved)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from scrapl_jtfs._transform.filterbank import (
     significant_band,
 )
 from scrapl_jtfs._transform.geometry import Geometry
-from scrapl_jtfs._transform.linear.autograd import LinearMap, SizedMap, apply_linear
+from scrapl_jtfs._transform.linear.autograd import AddingMap, LinearMap, SizedMap, apply_linear
 from scrapl_jtfs._transform.linear.decimation import (
     LowSpectrum,
     decimation_correction,
@@ -37,6 +37,7 @@ from scrapl_jtfs._transform.linear.decimation import (
 from scrapl_jtfs._transform.linear.filters_and_averages import (
     Crop,
     Matrix,
+    Reflection,
     RowFilter,
     SpectralAverage,
     SpinPair,
@@ -45,7 +46,7 @@ from scrapl_jtfs._transform.linear.spectra import CommonBand, Spectrum, Subbands
 from scrapl_jtfs.paths import Banks, Path
 
 # Entries above which the low-pass along time is applied by FFT instead of by a matrix.
-_LARGEST_MATRIX = 2**20
+LARGEST_MATRIX = 2**20
 # Share of a coefficient below which a row along log-frequency is left out: under float32's resolution.
 _NEGLIGIBLE_WEIGHT = 2e-8
 # The same for a compact transform, whose other errors are larger.
@@ -104,6 +105,30 @@ def _filter_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+class Ends(Constants):
+    """The continuation of signals beyond their ends, and its spectrum.
+
+    Args:
+        geometry: sizes of the transform.
+    """
+
+    def __init__(self, geometry: Geometry, **exact: FloatArray) -> None:
+        super().__init__(**exact)
+        self.geometry = geometry
+
+    def continuation(self) -> LinearMap:
+        """Return the map from signals (batch, n_samples) to the samples that are computed with."""
+        return Reflection(self.geometry.pad_left, self.geometry.pad_right)
+
+    def period(self) -> LinearMap:
+        """Return the map from signals (batch, n_samples) to a whole period (batch, n_padded)."""
+        return self.continuation()
+
+    def spectrum(self, first: int, last: int) -> SizedMap:
+        """Return the map from the samples that are computed with to the bins from ``first`` to before ``last``."""
+        return Spectrum(self.geometry.n_padded, first, last)
+
+
 class Decimation(Constants):
     """The constants of :class:`LowSpectrum` for signals of one length.
 
@@ -116,7 +141,7 @@ class Decimation(Constants):
     correction: Tensor
 
     def __init__(self, length: int, factor: int) -> None:
-        correction = _as_pairs(decimation_correction(length, factor))
+        correction = as_pairs(decimation_correction(length, factor))
         super().__init__(window=decimation_window(factor), correction=correction)
         self.most_bins = len(correction)  # that it leaves intact
 
@@ -143,8 +168,16 @@ class TimeAverage(Constants):
         if "matrix" in self._exact:
             return Matrix(self.matrix, dim=-1)
         if "response" in self._exact:
-            return SpectralAverage(self.length, torch.view_as_complex(self.response), self.n_out, self.kept)
+            return SpectralAverage(self._spectrum(), torch.view_as_complex(self.response), self.n_out, self.kept)
         return Crop(self.length, self.kept)
+
+    def _spectrum(self) -> SizedMap:
+        """Return the map from frames to the bins that the low-pass reads."""
+        return Spectrum(self.length, 0, len(self.response))
+
+
+class SubbandMap(AddingMap, SizedMap, Protocol):
+    """A linear map from a spectrum to the planes of several sub-bands."""
 
 
 class FirstOrder(Constants):
@@ -153,11 +186,14 @@ class FirstOrder(Constants):
     Args:
         first: smallest n1 of the group.
         last: one past its largest n1; row f of the group is n1 = last - 1 - f.
-        length: samples of each sub-band.
+        period: samples of a whole period of each sub-band.
         start: first bin of row 0's band.
         step: bins from one row's band to the next one's.
         response: (filters, width, 2) psi_{n1} / 2, real and (zero) imaginary parts.
         average: phi_T after the modulus, for paths of order 1; None without these.
+
+    Attributes:
+        length: samples of each sub-band that are computed.
     """
 
     response: Tensor
@@ -167,63 +203,74 @@ class FirstOrder(Constants):
         self,
         first: int,
         last: int,
-        length: int,
+        period: int,
         start: int,
         step: int,
         response: FloatArray,
         average: TimeAverage | None = None,
+        **exact: FloatArray,
     ) -> None:
-        super().__init__(response=response)
-        self.first, self.last, self.length, self.start, self.step = first, last, length, start, step
+        super().__init__(response=response, **exact)
+        self.first, self.last, self.period, self.start, self.step = first, last, period, start, step
+        self.length = self._computed(period)
         self.stop = start + (last - first - 1) * step + response.shape[1]  # one past the last bin read
         self.average = average
         # By the largest factor first, which is the fastest.
-        self._decimations = nn.ModuleList(Decimation(length, factor) for factor in decimation_factors(length))
+        factors = decimation_factors(self.length)
+        self._decimations = nn.ModuleList(Decimation(self.length, factor) for factor in factors)
 
-    def subbands(self, rows: slice, first_bin: int, n_bins: int, length: int | None = None) -> Subbands:
-        """Return the map from n_bins bins of x^, from ``first_bin`` on, to the planes of x * psi_n1 of some rows.
+    @staticmethod
+    def _computed(period: int) -> int:
+        """Return how many samples of a period are computed."""
+        return period
 
-        Args:
-            rows: of the group.
-            first_bin: bin of x that comes first.
-            n_bins: number of bins.
-            length: samples of each sub-band, by default the group's.
-        """
+    def subbands(self, rows: slice, first_bin: int, n_bins: int) -> SubbandMap:
+        """Return the map from bins of x^, from ``first_bin`` on, to the planes of x * psi_n1 of some rows."""
+        return self.sampled(rows, first_bin, n_bins, self.length)
+
+    def sampled(self, rows: slice, first_bin: int, n_bins: int, length: int) -> Subbands:
+        """Return the map from complex bins to planes of ``length`` samples, the first at the start of a period."""
         response = torch.view_as_complex(self.response)[rows]
-        start = self.start + rows.start * self.step - first_bin
-        return Subbands(n_bins, start, self.step, response, self.length if length is None else length)
+        return Subbands(n_bins, self.start + rows.start * self.step - first_bin, self.step, response, length)
 
     def low_spectrum(self, n_bins: int) -> SizedMap:
         """Return the map from rows of U1 to the first bins of U1^."""
+        return self._decimated(n_bins) or Spectrum(self.length, 0, n_bins)
+
+    def _decimated(self, n_bins: int) -> LowSpectrum | None:
+        """Return the map to the first bins by decimation, None where it does not reach so far or is too coarse."""
         # Decimation is off by 1e-8, which is below float32's rounding alone.
         if self.response.dtype == torch.float32:
             for decimation in cast("Sequence[Decimation]", self._decimations):
                 if n_bins <= decimation.most_bins:
                     correction = torch.view_as_complex(decimation.correction)[:n_bins]
                     return LowSpectrum(self.length, decimation.window, correction)
-        return Spectrum(self.length, 0, n_bins)
+        return None
 
 
 class SecondOrder(Constants):
     """psi_n2 of one wavelet, and phi_T after the modulus.
 
     Args:
-        length: samples of its output.
+        period: samples of a whole period of its output.
         start: its first bin.
         response: (width, 2) psi_{n2} / 2, real and (zero) imaginary parts. It is right for first-order outputs of
             every length: at the coarsest, the folded tail of a wavelet with j2 > j1 is more than ten standard
             deviations away.
         average: what is done along time; modules of equal lengths share it.
+
+    Attributes:
+        length: samples of its output that are computed.
     """
 
     response: Tensor
 
-    def __init__(self, length: int, start: int, response: FloatArray, average: TimeAverage) -> None:
+    def __init__(self, period: int, start: int, response: FloatArray, average: TimeAverage) -> None:
         super().__init__(response=response)
-        self.length, self.start, self.average = length, start, average
+        self.length, self.start, self.average = average.length, start, average
         self.n_bins = max(start + len(response), 1 - start)  # of the spectra that it reads, from bin 0 on
 
-    def band(self, groups: Sequence[tuple[int, int]]) -> CommonBand:
+    def band(self, groups: Sequence[tuple[int, int]]) -> SizedMap:
         """Return the map from U1^, in groups of (rows, bins), to the planes of U1 * psi_n2."""
         return CommonBand(tuple(groups), self.start, torch.view_as_complex(self.response), self.length)
 
@@ -260,7 +307,7 @@ class Frequential(Constants):
         negligible: float,
     ) -> None:
         lowpasses = {} if lowpass is None else {"lowpass": lowpass}
-        super().__init__(matrix=_as_pairs(matrix), **lowpasses)
+        super().__init__(matrix=as_pairs(matrix), **lowpasses)
         self.has_lowpass, self.mean = lowpass is not None, mean
         self._row_stride, self._reach, self._negligible = row_stride, reach, negligible
         self.mirror: int | None = None
@@ -311,7 +358,7 @@ class Filters(nn.Module):
     They are a module of their own so that the transform's attributes are those that users look for.
 
     Args:
-        geometry: sizes of the transform.
+        ends: of signals.
         psi1: first-order filters, from high to low frequency.
         psi2: second-order filters by n2.
         psi_fr: filters along log-frequency by n_fr.
@@ -319,13 +366,13 @@ class Filters(nn.Module):
 
     def __init__(
         self,
-        geometry: Geometry,
+        ends: Ends,
         psi1: Sequence[FirstOrder],
         psi2: dict[int, SecondOrder],
         psi_fr: Sequence[Frequential],
     ) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry, self.ends = ends.geometry, ends
         # Sequences of modules, by which they become parts of this one.
         self.psi1 = cast("Sequence[FirstOrder]", nn.ModuleList(psi1))
         self._psi2 = nn.ModuleDict({str(n2): psi for n2, psi in psi2.items()})
@@ -345,20 +392,43 @@ class Filters(nn.Module):
         return f"Filters({len(buffers)} arrays, {sum(buffer.nbytes for buffer in buffers)} bytes)"
 
 
+class Sampling(NamedTuple):
+    """The filters that a continuation of signals at their ends takes.
+
+    Attributes:
+        ends: of signals.
+        first_order: of the first layer.
+        second_order: of the second layer.
+        time_average: makes what is done along time, from sizes and the periods of moduli at kymatio's stride and
+            at that of the transform.
+        local_time_average: makes the low-pass, from the same.
+    """
+
+    ends: type[Ends]
+    first_order: type[FirstOrder]
+    second_order: type[SecondOrder]
+    time_average: Callable[[Geometry, int, int], TimeAverage]
+    local_time_average: Callable[[Geometry, int, int], TimeAverage]
+
+
 def make_filters(
-    geometry: Geometry, banks: Banks, paths: Sequence[Path], samples_per_bandwidth: float | None
+    geometry: Geometry,
+    banks: Banks,
+    paths: Sequence[Path],
+    samples_per_bandwidth: float | None,
+    sampling: Sampling,
 ) -> Filters:
     """Work out what the paths need, at kymatio's lengths or at those of a compact transform."""
     first_order = any(path.order == 1 for path in paths)
-    psi1 = first_order_filters(geometry, banks, samples_per_bandwidth, averaged=first_order)
+    psi1 = first_order_filters(geometry, banks, sampling, samples_per_bandwidth, averaged=first_order)
     averages: dict[tuple[int, int], TimeAverage] = {}
     psi2: dict[int, SecondOrder] = {}
     for n2 in sorted({path.n2 for path in paths if path.n2 is not None}):
         length, band = _second_order_band(geometry, banks.second[n2], samples_per_bandwidth)
         exact = _exact_length(geometry, banks.second[n2])
         if (exact, length) not in averages:
-            averages[exact, length] = time_average(geometry, exact, length)
-        psi2[n2] = SecondOrder(length, band.start, _as_pairs(band.values / 2), averages[exact, length])
+            averages[exact, length] = sampling.time_average(geometry, exact, length)
+        psi2[n2] = sampling.second_order(length, band.start, as_pairs(band.values / 2), averages[exact, length])
     psi_fr = list(frequential_filters(geometry, banks, samples_per_bandwidth))
     half = len(psi_fr) // 2
     for up, down in zip(range(1, half + 1), range(half + 1, len(psi_fr)), strict=True):
@@ -369,7 +439,7 @@ def make_filters(
         mirror = psi_fr[n_fr].mirror
         decides = n_fr if mirror is None else min(n_fr, mirror)
         psi_fr[n_fr].rows[n_rows] = psi_fr[decides].needed_rows(n_rows)
-    return Filters(geometry, psi1, psi2, psi_fr)
+    return Filters(sampling.ends(geometry), psi1, psi2, psi_fr)
 
 
 def _exact_length(geometry: Geometry, psi: Wavelet) -> int:
@@ -418,7 +488,12 @@ def _band(geometry: Geometry, psi: Wavelet, length: int, samples_per_bandwidth: 
 
 
 def first_order_filters(
-    geometry: Geometry, banks: Banks, samples_per_bandwidth: float | None = None, *, averaged: bool = False
+    geometry: Geometry,
+    banks: Banks,
+    sampling: Sampling,
+    samples_per_bandwidth: float | None = None,
+    *,
+    averaged: bool = False,
 ) -> list[FirstOrder]:
     """Group the first-order wavelets by FFT length, from high to low frequency."""
     lengths = [_first_order_length(geometry, banks, psi, samples_per_bandwidth) for psi in banks.first]
@@ -429,8 +504,8 @@ def first_order_filters(
         bands = [_band(geometry, psi, length, samples_per_bandwidth) for psi in banks.first[first:last]]
         for begin, end, start, step, response in _grids(first, length, bands):
             exact = _exact_length(geometry, banks.first[begin])
-            average = local_time_average(geometry, exact, length) if averaged else None
-            filters.append(FirstOrder(begin, end, length, start, step, response, average))
+            average = sampling.local_time_average(geometry, exact, length) if averaged else None
+            filters.append(sampling.first_order(begin, end, length, start, step, response, average))
     return filters
 
 
@@ -455,7 +530,7 @@ def _grids(first: int, length: int, bands: Sequence[Band]) -> Iterator[tuple[int
     response = np.zeros((count, width))
     for row, offset, band in zip(response, offsets, ascending, strict=True):
         row[offset : offset + len(band.values)] = band.values / 2
-    yield first, first + count, origin, step, _as_pairs(response)
+    yield first, first + count, origin, step, as_pairs(response)
 
 
 def _second_order_band(geometry: Geometry, psi: Wavelet, samples_per_bandwidth: float | None) -> tuple[int, Band]:
@@ -488,15 +563,19 @@ def local_time_average(geometry: Geometry, exact_length: int, length: int) -> Ti
     phi = decimated(phi, (geometry.n_padded // exact_length).bit_length() - 1)
     n_out = geometry.n_padded >> log2_out
     kept = geometry.kept_frames(log2_out)
-    if (kept.stop - kept.start) * exact_length > _LARGEST_MATRIX:
+    if (kept.stop - kept.start) * exact_length > LARGEST_MATRIX:
         half = min(length, exact_length) // 2
         bins = phi[: min(half, n_out) + 1].copy()
         if len(bins) == half + 1:
             bins[-1] /= 2.0  # half of the sampling rate stands for a pair of bins
-        return TimeAverage(length, kept, n_out, response=_as_pairs(bins))
+        return TimeAverage(length, kept, n_out, response=as_pairs(bins))
     frames = np.arange(kept.start, kept.stop) * (exact_length // n_out)
     matrix = _circulant(np.fft.ifft(phi).real, frames, np.arange(exact_length))
     return TimeAverage(length, slice(0, kept.stop - kept.start), matrix=_resampled(matrix, length))
+
+
+REFLECTED = Sampling(Ends, FirstOrder, SecondOrder, time_average, local_time_average)
+"""Kymatio's continuation: reflected, and padded to a power of two."""
 
 
 def _resampled(weights: FloatArray, length: int) -> FloatArray:
@@ -532,7 +611,7 @@ def frequential_filters(
         yield Frequential(matrix, lowpass, row_stride, reach, axis.averaging == "global", negligible)
 
 
-def _as_pairs(x: FloatArray | ComplexArray) -> FloatArray:
+def as_pairs(x: FloatArray | ComplexArray) -> FloatArray:
     """Return real and imaginary parts side by side on a last axis."""
     return np.stack([x.real, x.imag], axis=-1)
 

@@ -49,7 +49,9 @@ class Settings(NamedTuple):
 
     def _named(self) -> dict[str, object]:
         g = self.geometry
-        named: dict[str, object] = {name: getattr(g, name) for name in ("n_samples", "J", "Q", "J_fr", "Q_fr")}
+        named: dict[str, object] = {
+            name: getattr(g, name) for name in ("n_samples", "J", "Q", "J_fr", "Q_fr", "boundary")
+        }
         named |= {"T": g.time, "F": g.frequency, "orders": tuple(sorted(self.orders))}
         return named | {name: getattr(self, name) for name in self._fields[2:]}
 

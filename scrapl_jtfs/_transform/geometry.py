@@ -11,6 +11,7 @@ from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_response, hal
 
 Averaging = Literal["local", "global", "none"]
 Support = int | float | Literal["global"] | None
+Boundary = Literal["reflect", "even"]
 
 # N at most: an hour and a half at 48 kHz, whose spectra take gigabytes each.
 MOST_SAMPLES = 2**28
@@ -78,10 +79,12 @@ class Geometry(NamedTuple):
         Q_fr: wavelets per octave along log-frequency.
         time: low-pass along time (T).
         frequency: low-pass along log-frequency (F).
-        n_padded: samples after reflection padding, a power of two.
+        n_padded: samples of a period of the signal's continuation: a power of two after reflection padding; twice
+            the signal and what is added to it where it is even.
         pad_left: samples added before the signal.
-        pad_right: samples added after the signal.
+        pad_right: samples added after the signal, before a period that is even turns back.
         n_rows_padded: rows of the log-frequency axis after zero padding.
+        boundary: the continuation of the signal at its ends.
     """
 
     n_samples: int
@@ -95,6 +98,12 @@ class Geometry(NamedTuple):
     pad_left: int
     pad_right: int
     n_rows_padded: int
+    boundary: Boundary = "reflect"
+
+    @property
+    def n_computed(self) -> int:
+        """Samples of the signal's continuation that are computed with: half of a period that is even."""
+        return self.n_padded // 2 if self.boundary == "even" else self.n_padded
 
     def kept_frames(self, log2_stride: int) -> slice:
         """Return the frames of a signal decimated by 2**log2_stride that lie within the unpadded one."""
@@ -129,6 +138,7 @@ def make_geometry(
     Q_fr: int,
     T: Support,
     F: Support,
+    boundary: Boundary = "reflect",
 ) -> Geometry:
     """Check the settings of a JTFS and work out its sizes.
 
@@ -156,10 +166,17 @@ def make_geometry(
         )
     time = parse_lowpass(T, J, n_samples, "T")
     frequency = parse_lowpass(F, J_fr, rows, "F")
-    n_padded = _padded_samples(n_samples, time.support)
+    if not isinstance(boundary, str) or boundary not in ("reflect", "even"):
+        raise ValueError(f"Invalid boundary: {boundary!r}; expected 'reflect' or 'even'")
+    if boundary == "even":
+        n_padded, pad_left = 2 * _even_samples(n_samples, max(J, time.log2_stride)), 0
+        pad_right = n_padded // 2 - n_samples
+    else:
+        n_padded = _padded_samples(n_samples, time.support)
+        pad_left = (n_padded - n_samples) // 2
+        pad_right = n_padded - n_samples - pad_left
     rows_margin = math.floor(8 * min(frequency.support, 2**J_fr))
     n_rows_padded = (rows + rows_margin) // 2**J_fr * 2**J_fr
-    pad_left = (n_padded - n_samples) // 2
     return Geometry(
         n_samples,
         J,
@@ -170,9 +187,15 @@ def make_geometry(
         frequency,
         n_padded,
         pad_left,
-        pad_right=n_padded - n_samples - pad_left,
-        n_rows_padded=n_rows_padded,
+        pad_right,
+        n_rows_padded,
+        boundary,
     )
+
+
+def _even_samples(n_samples: int, log2_stride: int) -> int:
+    """Return the least length that holds the signal, is cut by the coarsest stride, and has a fast FFT."""
+    return min(odd << max(log2_stride, math.ceil(math.log2(n_samples / odd))) for odd in (1, 3, 5))
 
 
 def _padded_samples(n_samples: int, support: float) -> int:

@@ -37,11 +37,10 @@ from torch import Tensor
 from scrapl_jtfs._transform.budget import Budget
 from scrapl_jtfs._transform.filters import Filters, FirstOrder
 from scrapl_jtfs._transform.first_layer import FirstLayer, RowGroup
-from scrapl_jtfs._transform.geometry import Geometry
 from scrapl_jtfs._transform.layer import Layer, LayerFunction, scattering_layer
-from scrapl_jtfs._transform.linear.autograd import LinearMap, apply_linear
-from scrapl_jtfs._transform.linear.filters_and_averages import Crop, Identity, Reflection, RowFilter, SpinPair
-from scrapl_jtfs._transform.linear.spectra import Spectrum, Subbands
+from scrapl_jtfs._transform.linear.autograd import LinearMap, SizedMap, apply_linear
+from scrapl_jtfs._transform.linear.filters_and_averages import Crop, Identity, RowFilter, SpinPair
+from scrapl_jtfs._transform.linear.spectra import Spectrum
 from scrapl_jtfs.paths import Path
 
 # Rows in from which two filters of opposite spin are cheaper together: products then cost more than sums.
@@ -58,9 +57,9 @@ def signal_level(x: Tensor) -> Tensor:
     return peak * (x / peak).square().mean(-1, keepdim=True).add(tiny).sqrt()
 
 
-def reflect(x: Tensor, geometry: Geometry) -> Tensor:
-    """Continue signals (batch, n_samples) by their reflections to (batch, n_padded)."""
-    return apply_linear(Reflection(geometry.pad_left, geometry.pad_right), x)
+def continued(filters: Filters, x: Tensor) -> Tensor:
+    """Continue signals (batch, n_samples) at their ends; returns the samples that are computed with."""
+    return apply_linear(filters.ends.continuation(), x)
 
 
 def scalogram(
@@ -71,11 +70,11 @@ def scalogram(
     budget: Budget,
     layer: LayerFunction = scattering_layer,
 ) -> tuple[RowGroup, ...]:
-    """Compute U1^ of reflected signals for paths of order 2: all rows and bins that they read.
+    """Compute U1^ of continued signals for paths of order 2: all rows and bins that they read.
 
     Args:
         filters: of the transform.
-        x: (batch, n_padded).
+        x: (batch, samples), from :func:`continued`.
         paths: those that are to be computed; with none of order 2 there is no group.
         epsilon: eps of the modulus.
         budget: memory of the layer.
@@ -92,8 +91,8 @@ def scalogram(
         smallest_n1 = psi1.last - rows.stop
         readers = [filters.psi2(n2) for n2, n_rows in n_rows_of.items() if n_rows > smallest_n1]
         n_bins = max(psi2.n_bins for psi2 in readers)
-        spectra.append(psi1.low_spectrum(min(n_bins, psi1.length // 2)))
-    u1_hat = layer(*_row_layers(filters, x, chunks, spectra, epsilon), budget, x)
+        spectra.append(psi1.low_spectrum(min(n_bins, psi1.period // 2)))
+    u1_hat = layer(*_row_layers(filters, chunks, spectra, epsilon), budget, x)
     groups = [RowGroup(psi1.last - rows.start, u) for (psi1, rows), u in zip(chunks, u1_hat, strict=True)]
     return tuple(_merged(groups))
 
@@ -101,27 +100,32 @@ def scalogram(
 def averaged_scalogram(
     filters: Filters, x: Tensor, epsilon: float, budget: Budget, layer: LayerFunction = scattering_layer
 ) -> Tensor:
-    """Compute S1 (batch, rows, frames) of reflected signals: arguments as in :func:`scalogram`."""
+    """Compute S1 (batch, rows, frames) of continued signals: arguments as in :func:`scalogram`."""
     # U1 = |x * psi_n1|, all n1
     chunks = _row_chunks(filters, filters.psi1[-1].last, x, budget)
     # S1 = U1 * phi_T
     averages = [psi1.average.map() for psi1, _ in chunks if psi1.average is not None]
-    return torch.cat(layer(*_row_layers(filters, x, chunks, averages, epsilon), budget, x), dim=-2)
+    return torch.cat(layer(*_row_layers(filters, chunks, averages, epsilon), budget, x), dim=-2)
 
 
 def sampled_scalogram(filters: Filters, x: Tensor, log2_hop: int, budget: Budget) -> Tensor:
-    """Compute U1 (batch, rows, frames) of reflected signals at every 2**log2_hop-th sample."""
+    """Compute U1 (batch, rows, frames) of signals (batch, n_samples) at every 2**log2_hop-th sample."""
     geometry = filters.geometry
+    x = apply_linear(filters.ends.period(), x)
     frames, kept = geometry.n_padded >> log2_hop, geometry.kept_frames(log2_hop)
-    # Sub-bands of 2**k samples, at least as many as frames, have one at each frame.
-    lengths = {psi1: max(frames, 1 << (psi1.length - 1).bit_length()) for psi1 in filters.psi1}
+    # Sub-bands of 2**k samples a frame have one at each frame.
+    lengths = {psi1: frames << (-(-psi1.period // frames) - 1).bit_length() for psi1 in filters.psi1}
     chunks = _row_chunks(filters, filters.psi1[-1].last, x, budget, lengths)
     crops: list[LinearMap] = []
     for psi1, _ in chunks:
         step = lengths[psi1] // frames
         crops.append(Crop(lengths[psi1], slice(kept.start * step, kept.stop * step, step)))
-    layers = _row_layers(filters, x, chunks, crops, 0.0, lengths)
-    return torch.cat(scattering_layer(*layers, budget, x), dim=-2)
+    first_bin, last_bin = _bins(chunks)
+    layers: list[Layer] = []
+    for (psi1, rows), crop in zip(chunks, crops, strict=True):
+        a = psi1.sampled(rows, first_bin, last_bin - first_bin, lengths[psi1])
+        layers.append(Layer(a, crop, a.size))
+    return torch.cat(scattering_layer(Spectrum(x.shape[-1], first_bin, last_bin), layers, budget, x), dim=-2)
 
 
 def second_layer(
@@ -216,20 +220,22 @@ def plane_size(filters: Filters, path: Path, first_order_frames: int) -> int:
 
 def _row_layers(
     filters: Filters,
-    x: Tensor,
     chunks: Sequence[tuple[FirstOrder, slice]],
     synthesis: Sequence[LinearMap],
     epsilon: float,
-    lengths: dict[FirstOrder, int] | None = None,
-) -> tuple[Spectrum, list[Layer]]:
+) -> tuple[SizedMap, list[Layer]]:
     """Return the map to x^ at the bins that are read, and the layers B |x * psi_n1| of chunks of rows."""
-    first_bin, last_bin = min(psi1.start for psi1, _ in chunks), max(psi1.stop for psi1, _ in chunks)
+    first_bin, last_bin = _bins(chunks)
     layers: list[Layer] = []
     for (psi1, rows), b in zip(chunks, synthesis, strict=True):
-        length = None if lengths is None else lengths[psi1]
-        a: Subbands = psi1.subbands(rows, first_bin, last_bin - first_bin, length)
+        a = psi1.subbands(rows, first_bin, last_bin - first_bin)
         layers.append(Layer(a, b, a.size, epsilon))
-    return Spectrum(x.shape[-1], first_bin, last_bin), layers
+    return filters.ends.spectrum(first_bin, last_bin), layers
+
+
+def _bins(chunks: Sequence[tuple[FirstOrder, slice]]) -> tuple[int, int]:
+    """Return the first bin that some rows read, and one past the last."""
+    return min(psi1.start for psi1, _ in chunks), max(psi1.stop for psi1, _ in chunks)
 
 
 def _row_chunks(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scrapl_jtfs._transform.linear.spectra import Spectrum
+from scrapl_jtfs._transform.linear.autograd import LinearMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,20 +157,20 @@ class SpectralAverage:
     """Low-pass along time as a product of spectra, for many frames out.
 
     Args:
-        n: frames in.
-        response: (bins,) response of the low-pass at bins 0, 1, ..., real numbers held as complex.
+        spectrum: from frames to bins 0, 1, ..., complex or, of an even period, real ones.
+        response: (bins,) response of the low-pass at these bins, complex.
         n_out: frames out before cropping.
         kept: those that are kept.
     """
 
-    n: int
+    spectrum: LinearMap
     response: Tensor
     n_out: int
     kept: slice
 
     def __call__(self, u: Tensor) -> Tensor:
         """Map (..., n) to (..., frames kept)."""
-        bins = Spectrum(self.n, 0, len(self.response))(u).mul_(self.response)
+        bins = self.spectrum(u) * self.response
         # Twice the rate of the output holds the whole low-pass.
         return torch.fft.irfft(bins, n=2 * self.n_out, norm="forward")[..., ::2][..., self.kept].clone()
 
@@ -179,9 +179,9 @@ class SpectralAverage:
         frames = y.new_zeros(*y.shape[:-1], 2 * self.n_out)
         frames[..., ::2][..., self.kept] = y
         bins = torch.fft.rfft(frames)[..., : len(self.response)]
-        bins = bins * self.response
+        bins = bins * self.response.conj()
         bins[..., 1 : self.n_out].mul_(2.0)
-        return Spectrum(self.n, 0, len(self.response)).adjoint(bins)
+        return (self.spectrum.adjoint(bins)[0],)
 
 
 @dataclass(frozen=True, eq=False)
