@@ -10,21 +10,24 @@ a cosine transform (DCT-II). A wavelet with a real response passes real bins c, 
 :math:`z(\tau) = \sum_k c_k e^{i \pi k \tau / h}` has an even real part (a DCT-III) and an odd imaginary part (a
 DST-III). Its modulus is even again, hence so is all that follows: half of a period tells everything.
 
-**Order of samples.** Samples 0, 2, 4, ..., 5, 3, 1 are every other sample of a whole period, at
-:math:`\tau = 2j + 1/2`. At that stride bins k and n - k of n samples fall together, but a quarter of a turn apart:
-the spectrum v of the samples in this order is
+**Order of samples.** Samples 0, 2, 4, ..., 5, 3, 1 of n are every other sample of a whole period, at
+:math:`\tau = 2j + 1/2`, of which those past the turn stand for their mirror images, conjugate where z is complex.
+Of a sub-band they are one Fourier sum of n points, in which bins n apart fall together,
 
-.. math:: v_k = w_k \, (c_k - i \, c_{n-k}) , \qquad w_k = e^{i \pi k / 2n} , \quad 0 \le k \le n / 2 ,
+.. math:: z_j = \sum_k w_k c_k \, e^{2 \pi i k j / n} , \qquad w_k = e^{i \pi k / 2n} .
 
-so that one real FFT of n points and a twiddle w tell both. All signals, planes and moduli here are in this order,
-which a modulus does not see and averages undo.
+Of a real signal their spectrum v has bins k and n - k together, but a quarter of a turn apart,
+
+.. math:: v_k = w_k \, (c_k - i \, c_{n-k}) , \qquad 0 \le k \le n / 2 ,
+
+so that one FFT of n points and a twiddle w tell both. All signals, planes and moduli here are in this order, which
+a modulus does not see and averages undo.
 
 Source: Makhoul, A fast cosine transform in one and two dimensions (1980).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scrapl_jtfs._transform.linear.decimation import LowSpectrum
+from scrapl_jtfs._transform.linear.spectra import CommonBand, Subbands, first_position
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +202,11 @@ class EvenLowSpectrum:
 
 
 @dataclass(frozen=True, eq=False)
-class EvenSubbands:
+class EvenSubbands(Subbands):
     """Linear map from a run of real bins to the planes of several sub-bands of one length.
 
-    z_f = sum_{i < width} c[start + f step + i] psi_f[i] e^{i pi (i + 1) tau / n} (from i, if the band fills the
-    circle), as :class:`scrapl_jtfs._transform.linear.spectra.Subbands` has it at twice as many samples. The second
-    half of Im z has the opposite sign, which a modulus does not see.
+    z_f = sum_{i < width} c[start + f step + i] psi_f[i] e^{i pi (i + 1) tau / n} (from i, if the band fills all 2n
+    bins). The second half of Im z has the opposite sign, which a modulus does not see.
 
     Args:
         bins: entries of the spectrum.
@@ -213,50 +216,19 @@ class EvenSubbands:
         length: n, samples of each sub-band, even.
     """
 
-    bins: int
-    start: int
-    step: int
-    response: Tensor
-    length: int
-
     @property
-    def size(self) -> int:
-        """Numbers in the planes of one signal."""
-        return 2 * self.response.shape[0] * self.length
+    def _position(self) -> int:
+        return first_position(self.response.shape[1], 2 * self.length)
 
-    def __call__(self, spectrum: Tensor) -> Tensor:
-        """Map (batch, bins) to (batch, 2, filters, length)."""
-        spectrum = spectrum.contiguous()
-        batch = spectrum.shape[0]
-        filters, width = self.response.shape
-        bands = spectrum.as_strided(
-            (batch, filters, width), (self.bins, self.step, 1), spectrum.storage_offset() + self.start
-        )
-        planes = self.response.new_zeros(batch, 2, filters, self.length // 2 + 1)
-        _place(planes, bands, self.response, first_position(width, self.length))
-        return torch.fft.irfft(planes, n=self.length, norm="forward")
+    def _zeros(self, y: Tensor, *shape: int) -> Tensor:
+        return y.new_zeros(shape)
 
-    def adjoint(self, y: Tensor) -> tuple[Tensor]:
-        """Map (batch, 2, filters, length) to (batch, bins)."""
-        spectrum = y.new_zeros(y.shape[0], self.bins)
-        self.add_adjoint(y, spectrum)
-        return (spectrum,)
-
-    def add_adjoint(self, y: Tensor, total: Tensor) -> None:
-        """Add the adjoint of ``y`` to ``total``, in place."""
-        batch = y.shape[0]
-        filters, width = self.response.shape
-        span = width + (filters - 1) * self.step
-        # Row f starts f steps later, so that overlapping bands add up in one sum. In rows of ``span`` entries they
-        # lie on a diagonal: from one to the next it is span + step entries.
-        rows = y.new_zeros(batch, filters, span)
-        bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
-        _collect(torch.fft.rfft(y), self.response, first_position(width, self.length), bands)
-        total[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
+    def _weigh(self, z_hat: Tensor, out: Tensor) -> None:
+        out.copy_((z_hat * self.response.conj()).real)
 
 
 @dataclass(frozen=True, eq=False)
-class EvenCommonBand:
+class EvenCommonBand(CommonBand):
     """Linear map that applies one filter to many signals, whose real spectra come in groups.
 
     All rows are demodulated alike, so that they may be mixed: the band's first bin becomes bin 1.
@@ -269,56 +241,25 @@ class EvenCommonBand:
         length: n, samples of each sub-band, even.
     """
 
-    groups: tuple[tuple[int, int], ...]
-    start: int
-    response: Tensor
-    length: int
-
-    @property
-    def size(self) -> int:
-        """Numbers in the planes of one item of the batch."""
-        return 2 * sum(rows for rows, _ in self.groups) * self.length
-
     def __call__(self, *spectra: Tensor) -> Tensor:
         """Map groups (batch, rows of the group, bins) to planes (batch, 2 rows, length)."""
-        batch, n_rows = spectra[0].shape[0], sum(rows for rows, _ in self.groups)
-        planes = self.response.new_zeros(batch, 2, n_rows, self.length // 2 + 1)
-        row, origin = 0, first_position(len(self.response), self.length)
-        for spectrum, (rows, n_bins) in zip(spectra, self.groups, strict=True):
-            low, high = self._run(n_bins)
-            bins = spectrum[..., max(low, 0) : max(high, 0)]
-            if low < 0:
-                bins = torch.cat([spectrum[..., 1 : 1 - low].flip(-1), bins], dim=-1)
-            response = self.response[low - self.start : high - self.start]
-            _place(planes[:, :, row : row + rows], bins, response, origin + low - self.start)
-            row += rows
-        z = torch.fft.irfft(planes, n=self.length, norm="forward")
-        z[:, 1, :, self.length // 2 :].neg_()
-        return z.flatten(1, 2)
+        return self._conjugate(super().__call__(*spectra))
 
     def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         """Map planes (batch, 2 rows, length) to groups (batch, rows of the group, bins)."""
-        y = y.unflatten(1, (2, -1)).clone()
-        y[:, 1, :, self.length // 2 :].neg_()
-        planes = torch.fft.rfft(y)
-        results: list[Tensor] = []
-        row, origin = 0, first_position(len(self.response), self.length)
-        for rows, n_bins in self.groups:
-            low, high = self._run(n_bins)
-            bins, result = y.new_empty(len(y), rows, high - low), y.new_zeros(len(y), rows, n_bins)
-            response = self.response[low - self.start : high - self.start]
-            _collect(planes[:, :, row : row + rows], response, origin + low - self.start, bins)
-            result[..., max(low, 0) : high].add_(bins[..., max(-low, 0) :], alpha=2.0)
-            if low < 0:
-                result[..., 1 : 1 - low].add_(bins[..., :-low].flip(-1), alpha=2.0)
-            results.append(result)
-            row += rows
-        return tuple(results)
+        return super().adjoint(self._conjugate(y.clone()))
 
-    def _run(self, n_bins: int) -> tuple[int, int]:
-        """Return the first bin, possibly negative, and one past the last that the band reads of such spectra."""
-        low = max(self.start, 1 - n_bins)
-        return low, max(low, min(self.start + len(self.response), n_bins))
+    def _conjugate(self, planes: Tensor) -> Tensor:
+        """Conjugate the second half of z in place, whose samples stand for their mirror images past the turn."""
+        planes[:, planes.shape[1] // 2 :, self.length // 2 :].neg_()
+        return planes
+
+    @property
+    def _position(self) -> int:
+        return first_position(len(self.response), 2 * self.length)
+
+    def _weighed(self, z_hat: Tensor, response: Tensor) -> Tensor:
+        return z_hat.mul_(response.conj()).real
 
 
 def even_order(n: int) -> NDArray[np.int64]:
@@ -326,72 +267,7 @@ def even_order(n: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(0, n, 2), np.arange(n - 1, 0, -2)])
 
 
-def first_position(width: int, length: int) -> int:
-    """Return the bin that a band starts at: 1 if it fits the 2n bins of a period, as irfft counts bin 0 once."""
-    return int(width < 2 * length)
-
-
 def band_twiddle(width: int, length: int) -> NDArray[np.complex128]:
-    """Return the w that turn the bins of a band, (width,): w_k at bin k, or at its image from 0 to n / 2."""
-    k = np.arange(width) + first_position(width, length)
-    image = np.abs((k + length // 2) % length - length // 2)
-    return np.exp(0.5j * np.pi * image / length)
-
-
-# Bins k from 0 to n/2, n/2 to n, n to 3n/2, and 3n/2 to 2n: what each adds to v of Re z and of Im z at its image
-# k, n - k, k - n or 2n - k, times w. A cosine at bin 2n - k is minus that at k, and a sine is the same.
-_QUARTERS = ((1 + 0j, -1j), (-1j, 1 + 0j), (1j, 1 + 0j), (-1 + 0j, -1j))
-
-
-def _quarters(position: int, width: int, middle: int) -> Iterator[tuple[slice, slice, bool, int]]:
-    """Cut a band into quarters of the period: its entries, their images, whether these are reversed, and which."""
-    for quarter in range(4):
-        # Bins 0 and n are images of the ends, which belong to the quarter before.
-        first = max(position, quarter * middle + (quarter > 0))
-        last = min(position + width, (quarter + 1) * middle + 1)
-        if first < last:
-            entries = slice(first - position, last - position)
-            if quarter % 2 == 0:
-                shift = quarter * middle
-                yield entries, slice(first - shift, last - shift), False, quarter
-            else:
-                end = (quarter + 1) * middle
-                yield entries, slice(end - last + 1, end - first + 1), True, quarter
-
-
-def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> None:
-    """Write the spectra v of both planes of z, whose bins from ``position`` on are 2 bins x response / w.
-
-    Args:
-        planes: (batch, 2, rows, n / 2 + 1) complex zeros, changed in place.
-        bins: (batch, rows, width) real.
-        response: (width,) or (rows, width) complex.
-        position: position + width is at most 2n, or 2n + 1 from position 1 on.
-    """
-    middle, width = planes.shape[-1] - 1, bins.shape[-1]
-    for entries, image, reverse, quarter in _quarters(position, width, middle):
-        real, imaginary = planes[:, 0, :, image], planes[:, 1, :, image]
-        if quarter == 0:
-            torch.mul(bins[..., entries], response[..., entries], out=real)
-            torch.mul(real, -1.0j, out=imaginary)
-            continue
-        turned = bins[..., entries] * response[..., entries]
-        turned = turned.flip(-1) if reverse else turned
-        real.add_(turned, alpha=_QUARTERS[quarter][0])
-        imaginary.add_(turned, alpha=_QUARTERS[quarter][1])
-    # irfft counts the first and the last bin once.
-    if position == 0 or position + width > 2 * middle:
-        planes[..., 0].mul_(2.0)
-    if position + width > middle:
-        planes[..., middle].mul_(2.0)
-
-
-def _collect(planes: Tensor, response: Tensor, position: int, bins: Tensor) -> None:
-    """Write what the adjoint of :func:`_place` makes of the spectra of both planes, over 2, into real bins."""
-    middle, width = planes.shape[-1] - 1, bins.shape[-1]
-    for entries, image, reverse, quarter in _quarters(position, width, middle):
-        # With a and b those of _QUARTERS: Re(conj(a w) R + conj(b w) I) = Re(conj(a w) (R + a conj(b) I)).
-        a, b = _QUARTERS[quarter]
-        v = torch.add(planes[:, 0, :, image], planes[:, 1, :, image], alpha=a * b.conjugate())
-        v = (v.flip(-1) if reverse else v).mul_(response[..., entries].conj())
-        bins[..., entries] = (v if a == 1 else v.mul_(a.conjugate())).real
+    """Return the w_k that turn the bins k of a band, (width,)."""
+    k = np.arange(width) + first_position(width, 2 * length)
+    return np.exp(0.5j * np.pi * k / length)

@@ -11,6 +11,7 @@ for whatever is done next; interleaved complex numbers are several times slower 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -102,13 +103,13 @@ class Subbands:
         bands = spectrum.as_strided(
             (batch, filters, width), (self.bins, self.step, 1), spectrum.storage_offset() + self.start
         )
-        planes = spectrum.new_zeros(batch, 2, filters, self.length // 2 + 1)
-        _place(planes, bands, self.response, _first_position(width, self.length))
+        planes = self.response.new_zeros(batch, 2, filters, self.length // 2 + 1)
+        _place(planes, bands, self.response, self._position)
         return torch.fft.irfft(planes, n=self.length, norm="forward")
 
     def adjoint(self, y: Tensor) -> tuple[Tensor]:
         """Map (batch, 2, filters, length) real to (batch, bins) complex."""
-        spectrum = self.response.new_zeros(y.shape[0], self.bins)
+        spectrum = self._zeros(y, y.shape[0], self.bins)
         self.add_adjoint(y, spectrum)
         return (spectrum,)
 
@@ -119,11 +120,23 @@ class Subbands:
         span = width + (filters - 1) * self.step
         # Row f starts f steps later, so that overlapping bands add up in one sum. In rows of ``span`` entries they
         # lie on a diagonal: from one to the next it is span + step entries.
-        rows = self.response.new_zeros(batch, filters, span)
+        rows = total.new_zeros(batch, filters, span)
         bands = rows.as_strided((batch, filters, width), (filters * span, span + self.step, 1))
-        position = _first_position(width, self.length)
-        torch.mul(_collect(torch.fft.rfft(y), position, width), self.response, out=bands)
+        self._weigh(_collect(torch.fft.rfft(y), self._position, width), bands)
         total[:, self.start : self.start + span].add_(rows.sum(1), alpha=2.0)
+
+    @property
+    def _position(self) -> int:
+        """The bin that bands begin at."""
+        return first_position(self.response.shape[1], self.length)
+
+    def _zeros(self, y: Tensor, *shape: int) -> Tensor:
+        """Make an empty spectrum on the device of ``y``."""
+        return self.response.new_zeros(shape)
+
+    def _weigh(self, z_hat: Tensor, out: Tensor) -> None:
+        """Write the adjoint of a product with the response."""
+        torch.mul(z_hat, self.response, out=out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +166,15 @@ class CommonBand:
     def __call__(self, *spectra: Tensor) -> Tensor:
         """Map groups (batch, rows of the group, bins) complex to planes (batch, 2 rows, length) real."""
         batch, n_rows = spectra[0].shape[0], sum(rows for rows, _ in self.groups)
-        planes = spectra[0].new_zeros(batch, 2, n_rows, self.length // 2 + 1)
-        row, origin = 0, _first_position(self.response.shape[-1], self.length)
+        planes = self.response.new_zeros(batch, 2, n_rows, self.length // 2 + 1)
+        row = 0
         for spectrum, (rows, n_bins) in zip(spectra, self.groups, strict=True):
             low, high = self._run(n_bins)
             bins = spectrum[..., max(low, 0) : max(high, 0)]
             if low < 0:
                 bins = torch.cat([spectrum[..., 1 : 1 - low].flip(-1).conj(), bins], dim=-1)
             response = self.response[low - self.start : high - self.start]
-            _place(planes[:, :, row : row + rows], bins, response, origin + low - self.start)
+            _place(planes[:, :, row : row + rows], bins, response, self._position + low - self.start)
             row += rows
         return torch.fft.irfft(planes, n=self.length, norm="forward").flatten(1, 2)
 
@@ -169,12 +182,12 @@ class CommonBand:
         """Map planes (batch, 2 rows, length) real to groups (batch, rows of the group, bins) complex."""
         planes = torch.fft.rfft(y.unflatten(1, (2, -1)))
         results: list[Tensor] = []
-        row, origin = 0, _first_position(self.response.shape[-1], self.length)
+        row = 0
         for rows, n_bins in self.groups:
-            result = planes.new_zeros(y.shape[0], rows, n_bins)
             low, high = self._run(n_bins)
-            bins = _collect(planes[:, :, row : row + rows], origin + low - self.start, high - low)
-            bins.mul_(self.response[low - self.start : high - self.start])
+            z_hat = _collect(planes[:, :, row : row + rows], self._position + low - self.start, high - low)
+            bins = self._weighed(z_hat, self.response[low - self.start : high - self.start])
+            result = bins.new_zeros(y.shape[0], rows, n_bins)
             result[..., max(low, 0) : high].add_(bins[..., max(-low, 0) :], alpha=2.0)
             if low < 0:
                 result[..., 1 : 1 - low].add_(bins[..., :-low].flip(-1).conj(), alpha=2.0)
@@ -187,51 +200,81 @@ class CommonBand:
         low = max(self.start, 1 - n_bins)
         return low, max(low, min(self.start + self.response.shape[-1], n_bins))
 
+    @property
+    def _position(self) -> int:
+        """The bin that the band begins at."""
+        return first_position(len(self.response), self.length)
 
-def _first_position(width: int, length: int) -> int:
+    def _weighed(self, z_hat: Tensor, response: Tensor) -> Tensor:
+        """Return the adjoint of a product with some of the response."""
+        return z_hat.mul_(response)
+
+
+def first_position(width: int, period: int) -> int:
     """Return the bin that a band starts at: 1 if it fits, since irfft counts bin 0 once and others twice."""
-    return int(width < length)
+    return int(width < period)
+
+
+def _segments(position: int, width: int, middle: int) -> Iterator[tuple[slice, slice, bool]]:
+    """Cut a band at the ends of a half spectrum: its entries, their bins, and whether these are mirror images.
+
+    Bins k up to ``middle``, half of the circle, are themselves; from there to the whole circle bin k is bin
+    2 middle - k, conjugate and in reverse; a band that goes on begins at bin 0 again.
+    """
+    for half in range((position + width - 1) // middle + 1):
+        first = max(position, half * middle + half % 2)
+        last = min(position + width, (half + 1) * middle + (half + 1) % 2)
+        if first < last:
+            entries, origin = slice(first - position, last - position), half // 2 * 2 * middle
+            if half % 2:
+                yield entries, slice(origin + 2 * middle - last + 1, origin + 2 * middle - first + 1), True
+            else:
+                yield entries, slice(first - origin, last - origin), False
 
 
 def _place(planes: Tensor, bins: Tensor, response: Tensor, position: int) -> None:
     """Write the half spectra of both planes of z, whose bins from ``position`` on are 2 bins x response.
 
     Re z has the bins (z_hat[k] + conj z_hat[-k]) / 2 and Im z those of -i z. Bins past M / 2 are negative ones:
-    their mirror images are added.
+    their mirror images are added. Bins past M begin again at 0.
 
     Args:
-        planes: (batch, 2, rows, M / 2 + 1), changed in place.
-        bins: (batch, rows, width).
+        planes: (batch, 2, rows, M / 2 + 1) zeros, changed in place.
+        bins: (batch, rows, width), complex or real.
         response: (width,) or (rows, width).
-        position: position + width is at most M, or M + 1 from position 1 on.
+        position: the bin of the first.
     """
-    nyquist, width = planes.shape[-1] - 1, bins.shape[-1]
-    within = min(max(nyquist + 1 - position, 0), width)
-    real, imaginary = (planes[:, c, :, position : position + within] for c in (0, 1))
-    torch.mul(bins[..., :within], response[..., :within], out=real)
-    torch.mul(real, -1j, out=imaginary)  # the bins of -i z
-    for once in (0, nyquist):  # irfft counts these once
-        if position <= once < position + width:
+    middle, width = planes.shape[-1] - 1, bins.shape[-1]
+    for number, (entries, image, mirrored) in enumerate(_segments(position, width, middle)):
+        real, imaginary = planes[:, 0, :, image], planes[:, 1, :, image]
+        if mirrored:
+            # Bin M / 2 + i is bin -(M / 2 - i): its conjugate adds to Re z at M / 2 - i, and i times it to Im z.
+            # Bins are reversed before the product, where they may be real.
+            turned = torch.mul(bins[..., entries].flip(-1), response[..., entries].flip(-1)).conj_physical_()
+            real.add_(turned)
+            imaginary.add_(turned, alpha=1j)
+        elif number == 0:
+            torch.mul(bins[..., entries], response[..., entries], out=real)
+            torch.mul(real, -1j, out=imaginary)  # the bins of -i z
+        else:
+            turned = bins[..., entries] * response[..., entries]
+            real.add_(turned)
+            imaginary.add_(turned, alpha=-1j)
+    for once in (0, middle):  # irfft counts these once
+        if any(image.start <= once < image.stop for _, image, _ in _segments(position, width, middle)):
             planes[..., once].mul_(2.0)
-    if within < width:
-        # Bin M / 2 + i is bin -(M / 2 - i): its conjugate adds to Re z at M / 2 - i, and i times it to Im z.
-        mirrored = (bins[..., within:] * response[..., within:]).flip(-1).conj()
-        end = 2 * nyquist - position - within + 1
-        image = slice(end - (width - within), end)
-        planes[:, 0, :, image].add_(mirrored)
-        planes[:, 1, :, image].add_(mirrored, alpha=1j)
 
 
 def _collect(planes: Tensor, position: int, width: int) -> Tensor:
     """Return z_hat = Re_hat + i Im_hat at ``width`` bins from ``position`` on, given the planes' half spectra."""
-    nyquist = planes.shape[-1] - 1
-    within = min(max(nyquist + 1 - position, 0), width)
-    real, imaginary = planes[:, 0], planes[:, 1]
-    z = torch.add(real[..., position : position + within], imaginary[..., position : position + within], alpha=1j)
-    if within == width:
-        return z
-    # Bins past M / 2 are negative: z_hat[-k] = conj(Re_hat[k] - i Im_hat[k]), as both planes are real.
-    end = 2 * nyquist - position - within + 1
-    image = slice(end - (width - within), end)
-    mirrored = torch.add(real[..., image], imaginary[..., image], alpha=-1j)
-    return torch.cat([z, mirrored.flip(-1).conj()], dim=-1)
+    middle, parts = planes.shape[-1] - 1, []
+    for _, image, mirrored in _segments(position, width, middle):
+        real, imaginary = planes[:, 0, :, image], planes[:, 1, :, image]
+        if mirrored:
+            # Bins past M / 2 are negative: z_hat[-k] = conj(Re_hat[k] - i Im_hat[k]), as both planes are real.
+            parts.append(torch.add(real, imaginary, alpha=-1j).flip(-1).conj_physical_())
+        else:
+            parts.append(torch.add(real, imaginary, alpha=1j))
+    if not parts:
+        return planes.new_zeros(planes.shape[0], planes.shape[2], 0)
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
