@@ -30,6 +30,8 @@ class Arm:
         final_lr: the last learning rate over the first.
         paths_per_step: paths in a step, drawn in strata; each on its part of the batch.
         by_rate: True to draw a rate, and to take all its paths in a step.
+        boundary: continuation of sounds at their ends in the transform.
+        exact_rates: True for sub-bands at kymatio's rates where the preset's are compact.
         lr_of: the arm whose learning rate is taken over; None for a choice of its own.
     """
 
@@ -50,7 +52,13 @@ class Arm:
     final_lr: float = 1.0
     paths_per_step: int = 1
     by_rate: bool = False
+    boundary: Literal["reflect", "even"] = "reflect"
+    exact_rates: bool = False
     lr_of: str | None = None
+
+    def transform_options(self) -> dict[str, Any]:
+        """Return what the arm changes in the preset's transform."""
+        return {"boundary": self.boundary} | ({"samples_per_bandwidth": None} if self.exact_rates else {})
 
     def decisions(self) -> dict[str, Any]:
         """Return what determines the arm's results, besides its learning rate: no names, no defaults."""
@@ -146,6 +154,9 @@ ARMS = _arms(
         lr_of=REFERENCE,
     ),
     Arm(name="rates", description="all paths of one rate a step, drawn uniformly", by_rate=True, lr_of=REFERENCE),
+    # ways to compute the transform
+    Arm(name="even", description="scrapl with sounds continued evenly", boundary="even", lr_of=REFERENCE),
+    Arm(name="exact rates", description="scrapl at kymatio's rates", exact_rates=True, lr_of=REFERENCE),
     Arm(
         name="predicted",
         description="a subset of the paths, drawn alike, chosen for the alignment of the worst control",

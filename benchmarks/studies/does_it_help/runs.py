@@ -42,7 +42,7 @@ class ArmObjective:
 
     def __init__(self, preset: Preset, seed: int, arm: Arm, lr: float, pi: Sequence[float] | None) -> None:
         self.label, self.preset, self.arm, self.lr = arm.name, preset, arm, lr
-        self.jtfs = preset.transform()
+        self.jtfs = preset.transform(**arm.transform_options())
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
