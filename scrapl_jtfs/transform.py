@@ -305,6 +305,11 @@ class JTFSPath(nn.Module):
         return len(self.paths)
 
     @property
+    def boundary(self) -> Boundary:
+        """Continuation of signals at their ends, "reflect" or "even"."""
+        return self.geometry.boundary
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the filters, and of the signals expected."""
         return self._filters.like.dtype

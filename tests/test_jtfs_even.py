@@ -310,6 +310,7 @@ def test_scalogram_is_the_literal_one(n_samples: int, hop: int) -> None:
     spectrum = torch.fft.fft(period)
     expected = torch.stack([torch.fft.ifft(spectrum * r).abs()[:, :n_samples:hop] for r in responses], 1)
     found = jtfs.scalogram(x, hop=hop)
+    assert jtfs.boundary == "even"
     assert_near(found.values, expected, 1e-9)
     assert found.times.tolist() == list(range(0, n_samples, hop))
 
