@@ -115,8 +115,11 @@ def test_rates_are_bundles_of_all_paths() -> None:
 def test_warm_up_and_decay_of_the_learning_rate(textures: Experiment) -> None:
     arm = replace(ARMS[REFERENCE], warmup=2, final_lr=0.5)
     trainer = ArmTrainer(textures, ArmObjective(GRANULAR, 1, arm, 1.0, None))
-    assert trainer._lr_factor(0) == pytest.approx(1 / 450)
-    assert trainer._lr_factor(3) == pytest.approx(4 / 450 * (1 - 0.5 * 3 / 4))
+    rates = []
+    for batch in _batches():
+        trainer.step(batch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([(step + 1) / 450 * (1 - 0.5 * step / 4) for step in range(4)])
 
 
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class ArmObjective:
     def __init__(self, preset: Preset, seed: int, arm: Arm, lr: float, pi: Sequence[float] | None) -> None:
         self.label, self.preset, self.arm, self.lr = arm.name, preset, arm, lr
         self.jtfs = preset.transform(**arm.transform_options())
+        warmup_steps = arm.warmup * self.jtfs.n_paths
+        self.schedule = replace(preset, warmup_steps=warmup_steps, final_lr=arm.final_lr)  # for `lr_factor` alone
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
@@ -120,7 +123,7 @@ class ArmTrainer(Trainer):
         objective, data = self.arm_objective, self.experiment.train
         units = objective.draws(batch.step)
         for group, lr in zip(self.optimizer.param_groups, self.first_lrs, strict=True):
-            group["lr"] = lr * self._lr_factor(batch.step)
+            group["lr"] = lr * objective.schedule.lr_factor(batch.step)
         self.optimizer.zero_grad()
         losses = []
         for unit, index, seeds in zip(
@@ -140,12 +143,6 @@ class ArmTrainer(Trainer):
             self.optimizer.set_path(units[0])
         self.optimizer.step()
         return torch.stack(losses).mean()
-
-    def _lr_factor(self, step: int) -> float:
-        """Return the learning rate of a step over the arm's."""
-        arm, n_steps = self.arm_objective.arm, self.experiment.preset.n_steps
-        rise = min(1.0, (step + 1) / (arm.warmup * self.arm_objective.jtfs.n_paths)) if arm.warmup else 1.0
-        return rise * (1.0 - (1.0 - arm.final_lr) * step / n_steps)
 
     def _target(self, theta: Tensor, index: Tensor) -> Tensor:
         with torch.no_grad():
