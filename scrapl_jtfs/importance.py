@@ -172,7 +172,7 @@ def importance(
         >>> result = importance(encoder, synth, loss_fn, synth(torch.rand(4, 2)))
         >>> print(str(result).splitlines()[0])
         theta-importance of 21 paths for 2 controls, from 4 examples
-        >>> path_idx = PathSampler(result.probs, min_prob_frac=0.25)(0)
+        >>> path_idx = PathSampler(result.probs)(0)
 
     Source: SCRAPL, section 3.4, equations (10) to (12).
     """
