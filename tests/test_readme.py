@@ -389,7 +389,11 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     assert f"{-saved[0]['mean']:.0f} ± {reaches[0]:.0f} of {of:.0f} (θ-importance)" in page
     assert f"{-saved[1]['mean']:.0f} ± {reaches[1]:.0f} (released)" in page
     assert f"θ-importance saves {-saved[0]['mean'] / of:.0%} of the steps" in " ".join(README.split())
-    fm = problems["scaled-chirplet-lo-med"]["arms"]["predicted"]["minus_reference"]["fm"]
+    medium = problems["scaled-chirplet-lo-med"]["arms"]
+    at_chance = {name: arm["at_chance"]["am"] for name, arm in medium.items()}
+    assert at_chance.pop("predicted") == 5
+    assert set(at_chance.values()) == {3, 4, 5}  # of five
+    fm = medium["predicted"]["minus_reference"]["fm"]
     assert f"FM ({-fm['mean']:.0f} ± {(fm['interval95'][1] - fm['interval95'][0]) / 2:.0f})" in page
 
 
