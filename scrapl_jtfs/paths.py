@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, Wavelet, spinned_bank, wavelet_bank
@@ -82,8 +82,10 @@ class Banks(NamedTuple):
     second: tuple[Wavelet, ...]
     frequential: tuple[Wavelet, ...]
 
-    def feeding(self, n2: int) -> tuple[int, ...]:
-        """Return the n1 with j1 < j2: a slower wavelet has no modulation left at that rate."""
+    def feeding(self, n2: int | None) -> tuple[int, ...]:
+        """Return the n1 with j1 < j2: a slower wavelet has no modulation left at that rate. All at order 1."""
+        if n2 is None:
+            return tuple(range(len(self.first)))
         j2 = self.second[n2].j
         return tuple(n1 for n1, psi in enumerate(self.first) if psi.j < j2)
 
@@ -108,29 +110,39 @@ def list_paths(geometry: Geometry, banks: Banks, sample_rate: float, orders: Col
         sample_rate: in Hz.
         orders: which of {1, 2} to include.
     """
-    rows: list[Path] = []
-    if 1 in orders:
-        rows += [
-            _path(geometry, banks, sample_rate, None, n_fr)
-            for n_fr, psi in enumerate(banks.frequential)
-            if psi.xi >= 0
-        ]
+    temporal: list[int | None] = [None] if 1 in orders else []
     if 2 in orders:
-        rows += [
-            _path(geometry, banks, sample_rate, n2, n_fr)
-            for n2 in range(len(banks.second))
-            if banks.feeding(n2)
-            for n_fr in range(len(banks.frequential))
-        ]
-    mean_cost = sum(path.cost for path in rows) / max(1, len(rows))
-    return tuple(replace(path, index=i, cost=path.cost / mean_cost) for i, path in enumerate(rows))
+        temporal += [n2 for n2 in range(len(banks.second)) if banks.feeding(n2)]
+    keys: list[tuple[int | None, int, int]] = []
+    operations: list[float] = []
+    for n2 in temporal:
+        n_rows = len(banks.feeding(n2))
+        frames, of_ffts = _frames_and_fft_operations(geometry, banks, n2)
+        for n_fr, psi_fr in enumerate(banks.frequential):
+            if n2 is None and psi_fr.xi < 0:
+                continue
+            rows_out = 1 + n_rows // 2 ** geometry.frequency.stride_of(psi_fr.j)
+            keys.append((n2, n_fr, n_rows))
+            operations.append(of_ffts + 8.0 * frames * n_rows * rows_out)
+    mean = sum(operations) / max(1, len(operations))
+    return tuple(
+        _path(geometry, banks, sample_rate, index, key, cost / mean)
+        for index, (key, cost) in enumerate(zip(keys, operations, strict=True))
+    )
 
 
-def _path(geometry: Geometry, banks: Banks, sample_rate: float, n2: int | None, n_fr: int) -> Path:
+def _path(
+    geometry: Geometry,
+    banks: Banks,
+    sample_rate: float,
+    index: int,
+    key: tuple[int | None, int, int],
+    cost: float,
+) -> Path:
+    n2, n_fr, n_rows = key
     psi_fr = banks.frequential[n_fr]
-    feeding = tuple(range(len(banks.first))) if n2 is None else banks.feeding(n2)
     return Path(
-        index=-1,
+        index=index,
         order=1 if n2 is None else 2,
         n2=n2,
         n_fr=n_fr,
@@ -139,24 +151,22 @@ def _path(geometry: Geometry, banks: Banks, sample_rate: float, n2: int | None, 
         scale=abs(psi_fr.xi) * geometry.Q[0],
         j2=None if n2 is None else banks.second[n2].j,
         j_fr=psi_fr.j,
-        n_rows=len(feeding),
-        cost=_operations(geometry, banks, n2, n_fr, feeding),
+        n_rows=n_rows,
+        cost=cost,
         sample_rate=sample_rate,
     )
 
 
-def _operations(geometry: Geometry, banks: Banks, n2: int | None, n_fr: int, feeding: tuple[int, ...]) -> float:
-    """Count the real operations of a path's FFTs and frequential matrix product."""
+def _frames_and_fft_operations(geometry: Geometry, banks: Banks, n2: int | None) -> tuple[float, float]:
+    """Return the frames that a path filters along log-frequency, and the real operations of its FFTs."""
 
     def fft(n: float) -> float:
         return 5.0 * n * math.log2(max(n, 2.0))
 
-    n = geometry.n_padded
+    n, feeding = geometry.n_padded, banks.feeding(n2)
     lengths = [n / 2 ** geometry.time.stride_of(banks.first[n1].j) for n1 in feeding]
     total = fft(n) / 2 + sum(1.5 * fft(length) for length in lengths)
-    frames = n / 2**geometry.time.log2_stride
-    if n2 is not None:
-        frames = n / 2 ** geometry.time.stride_of(banks.second[n2].j)
-        total += len(feeding) * fft(frames)
-    rows_out = 1 + len(feeding) // 2 ** geometry.frequency.stride_of(banks.frequential[n_fr].j)
-    return total + 8.0 * frames * len(feeding) * rows_out
+    if n2 is None:
+        return n / 2**geometry.time.log2_stride, total
+    frames = n / 2 ** geometry.time.stride_of(banks.second[n2].j)
+    return frames, total + len(feeding) * fft(frames)

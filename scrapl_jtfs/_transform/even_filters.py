@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, FloatArray, gauss_response
+from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, FloatArray, gauss_band
 from scrapl_jtfs._transform.filters import (
     LARGEST_MATRIX,
     Ends,
@@ -159,7 +159,8 @@ def even_local_time_average(geometry: Geometry, exact_period: int, period: int) 
     n, h = period // 2, geometry.n_computed
     log2_out = geometry.time.log2_stride
     n_out, kept = geometry.n_padded >> log2_out, geometry.kept_frames(log2_out)
-    phi = gauss_response(geometry.n_padded, MIN_BANDWIDTH / geometry.time.support)[: min(n, exact_period // 2, h)]
+    phi = gauss_band(geometry.n_padded, MIN_BANDWIDTH / geometry.time.support).folded(geometry.n_padded)
+    phi = phi[: min(n, exact_period // 2, h)]
     if kept.stop * (exact_period // 2) > LARGEST_MATRIX:
         phi = phi[:n_out]
         turned = phi * np.exp(0.5j * np.pi * np.arange(len(phi)) / h)

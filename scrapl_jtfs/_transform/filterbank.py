@@ -25,6 +25,14 @@ ALIASING_DEVIATIONS = 5.0
 _MAX_PERIODS = 5
 # Bins below this fraction of a response's peak are left out.
 _NEGLIGIBLE = 1e-12
+# Standard deviations beyond which a Gaussian is under the rounding of its peak, in frequency and in time.
+_REACH = 8.5
+# Standard deviations between samples of a wavelet whose modulus is summed. The error is exp(-pi rho / _STEP) for a
+# centre frequency of rho standard deviations, below 1e-21 from rho = 1 on.
+_STEP = 1.0 / 16.0
+# Samples of a slow wavelet's period whose moduli are summed: at least, and until twice as many agree to this.
+_FEWEST_POINTS = 256
+_CONVERGED = 3e-14
 
 
 class Wavelet(NamedTuple):
@@ -135,11 +143,15 @@ def morlet_response(n: int, xi: float, sigma: float) -> FloatArray:
     Returns:
         (n,) real bins in the order of ``numpy.fft.fftfreq``.
     """
+    response = _unscaled_morlet(n, xi, sigma)
+    return response / np.abs(np.fft.ifft(response)).sum()
+
+
+def _unscaled_morlet(n: int, xi: float, sigma: float) -> FloatArray:
     periods = _periods(sigma)
     gabor = _periodized_gauss(n, xi, sigma, periods)
     low = _periodized_gauss(n, 0.0, sigma, periods)
-    response = gabor - gabor[0] / low[0] * low
-    return response / np.abs(np.fft.ifft(response)).sum()
+    return gabor - gabor[0] / low[0] * low
 
 
 def decimated(response: FloatArray, log2_factor: int) -> FloatArray:
@@ -147,15 +159,18 @@ def decimated(response: FloatArray, log2_factor: int) -> FloatArray:
     return response.reshape(2**log2_factor, -1).sum(axis=0)
 
 
-def half_support(response: FloatArray, tolerance: float = 1e-3) -> int:
-    """Return the number of samples on one side after which a filter's l1 tail is below ``tolerance``.
+def gauss_half_support(n: int, sigma: float, tolerance: float = 1e-3) -> int:
+    """Return the number of samples on one side after which a Gauss filter's l1 tail is below ``tolerance``.
 
-    Returns half the length when the tail never gets there (the signal is shorter than the filter).
+    Returns half of the n samples when the tail never gets there (the signal is shorter than the filter).
     """
-    h = np.abs(np.fft.ifft(response))[: len(response) // 2]
-    tail = np.cumsum(h[::-1])[::-1]
+    reach = math.ceil(_REACH / (2.0 * math.pi * sigma))  # in samples
+    t = np.arange(min(n // 2, reach))
+    periods = range(-math.ceil(reach / n), math.ceil(reach / n) + 1)
+    h = sum((np.exp(-2.0 * (math.pi * sigma * (t + a * n)) ** 2) for a in periods), np.zeros(len(t)))
+    tail = math.sqrt(2.0 * math.pi) * sigma * np.cumsum(h[::-1])[::-1]
     below = np.flatnonzero(tail <= tolerance)
-    return int(below[0]) + 1 if len(below) else len(h)
+    return int(below[0]) + 1 if len(below) else len(t)
 
 
 class Band(NamedTuple):
@@ -169,24 +184,82 @@ class Band(NamedTuple):
     start: int
     values: FloatArray
 
+    def folded(self, n: int) -> FloatArray:
+        """Return the (n,) response of the same filter for a signal decimated to n samples."""
+        response = np.zeros(n)
+        np.add.at(response, (self.start + np.arange(len(self.values))) % n, self.values)
+        return response
 
-def significant_band(response: FloatArray, max_bins: int) -> Band:
-    """Cut the contiguous run of bins around the peak that holds everything above ``_NEGLIGIBLE``.
+
+def gauss_band(n: int, sigma: float) -> Band:
+    """Evaluate :func:`gauss_response` where it is not negligible."""
+    reach = math.ceil(_REACH * sigma * n)
+    if 2 * reach >= n:
+        return Band(0, gauss_response(n, sigma))
+    # The filter is positive in time: its l1 norm is the response at zero, which is one.
+    return Band(-reach, np.exp(-((np.arange(-reach, reach + 1) / n) ** 2) / (2 * sigma**2)))
+
+
+def morlet_band(n: int, xi: float, sigma: float, max_bins: int) -> Band:
+    """Evaluate :func:`morlet_response` where it is not negligible.
 
     Args:
-        response: (n,) response in ``fftfreq`` order.
-        max_bins: longest run allowed; a longer one is shortened at the end that loses less.
+        n: number of bins of the whole response.
+        xi: centre frequency, cycles per sample, positive.
+        sigma: bandwidth, cycles per sample.
+        max_bins: longest run of bins allowed; a longer one is shortened at the end that loses less.
+
+    Returns:
+        The contiguous run of bins around the peak that holds everything above ``_NEGLIGIBLE`` of it.
     """
-    n = len(response)
-    peak = int(np.argmax(np.abs(response)))
-    centred = np.roll(response, n // 2 - peak)
-    support = np.flatnonzero(np.abs(centred) > _NEGLIGIBLE * np.abs(response[peak]))
+    # The peak's bin may be a bin away from xi. Below zero, kappa g(w) falls as exp(-(xi^2 + w^2) / (2 sigma^2)).
+    reach = _REACH * sigma + 1.0 / n
+    lowest = xi - reach if xi > reach else -math.sqrt(reach**2 - xi**2)
+    if xi + 2.0 * reach >= 1.0:  # where periods meet, all bins, with the peak's in the middle
+        response = _unscaled_morlet(n, xi, sigma)
+        first = int(np.argmax(np.abs(response))) - n // 2
+        response = np.roll(response, -first)
+    else:
+        first = math.floor(lowest * n)
+        w = np.arange(first, math.ceil((xi + reach) * n) + 1) / n
+        response = np.exp(-((w - xi) ** 2) / (2 * sigma**2))
+        # By the function that gave the response, which is exactly zero in bin 0.
+        kappa = np.exp(-(xi**2) / (2 * sigma**2))
+        if kappa > _NEGLIGIBLE**2:
+            response -= kappa * np.exp(-(w**2) / (2 * sigma**2))
+    magnitude = np.abs(response)
+    support = np.flatnonzero(magnitude > _NEGLIGIBLE * magnitude.max())
     low, high = int(support[0]), int(support[-1]) + 1
     while high - low > max_bins:
-        if abs(centred[low]) <= abs(centred[high - 1]):
+        if magnitude[low] <= magnitude[high - 1]:
             low += 1
         else:
             high -= 1
-    start = low - (n // 2 - peak)
-    start = start - n if start >= n // 2 else start
-    return Band(start, centred[low:high].copy())
+    start = first + low
+    values = response[low:high] / _morlet_norm(n, xi, sigma, response)
+    return Band(start - n if start >= n // 2 else start, values)
+
+
+def _morlet_norm(n: int, xi: float, sigma: float, response: FloatArray) -> float:
+    """Return the l1 norm in time of a Morlet wavelet with period n, from its bins that are not negligible.
+
+    The modulus of g(t) (e^{2 pi i xi t} - kappa) is smooth but where it nearly vanishes: its sum over all samples
+    is a multiple of that over few. In a long period it is evaluated in time. In a short one an FFT gives it, which
+    grows until the sum stays, at most to all samples.
+    """
+    width = 2.0 * math.pi * sigma  # g(t) falls as exp(-(width t)^2 / 2)
+    # Where periods do not meet in time, and those that `_periods` leaves out in frequency do not count.
+    if width * n >= 2.0 * _REACH and sigma * _REACH <= 1.0:
+        stride = max(1, math.floor(_STEP / width)) if xi >= sigma else 1
+        reach = math.ceil(_REACH / (width * stride))
+        t = stride * np.arange(-reach, reach + 1)
+        periods = np.array(_periods(sigma))
+        gabor, low = (np.exp(-((periods - centre) ** 2) / (2 * sigma**2)).sum() for centre in (xi, 0.0))
+        modulus = np.exp(-((width * t) ** 2) / 2) * np.abs(np.exp(2j * np.pi * xi * t) - gabor / low)
+        return math.sqrt(2.0 * math.pi) * sigma * stride * float(modulus.sum())
+    points = n if len(response) > _FEWEST_POINTS else min(n, _FEWEST_POINTS)
+    norm, shorter = float(np.abs(np.fft.ifft(response, points)).sum()), 0.0
+    while abs(norm - shorter) > _CONVERGED * norm and points < n:
+        points = min(2 * points, n)
+        shorter, norm = norm, float(np.abs(np.fft.ifft(response, points)).sum())
+    return norm

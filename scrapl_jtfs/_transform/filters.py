@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
@@ -22,9 +23,10 @@ from scrapl_jtfs._transform.filterbank import (
     FloatArray,
     Wavelet,
     decimated,
+    gauss_band,
     gauss_response,
+    morlet_band,
     morlet_response,
-    significant_band,
 )
 from scrapl_jtfs._transform.geometry import Geometry
 from scrapl_jtfs._transform.linear.autograd import AddingMap, LinearMap, SizedMap, apply_linear
@@ -313,19 +315,23 @@ class Frequential(Constants):
         self.mirror: int | None = None
         self.rows: dict[int, tuple[slice, int]] = {}
 
-    def needed_rows(self, n_rows: int) -> tuple[slice, int]:
-        """Return the rows that a path fed by the first n_rows filters has to compute, and how many it ends with.
+    def needed_rows(self, counts: Sequence[int]) -> dict[int, tuple[slice, int]]:
+        """Return the rows that paths fed by n_rows filters have to compute, and how many they end with, by n_rows.
 
         Unpadding keeps the rows out; for these, only rows that are heard and not empty are computed.
         """
         matrix, lowpass = self._exact["matrix"], self._exact.get("lowpass")
-        rows_out = min(1 + n_rows // self._row_stride, len(matrix if lowpass is None else lowpass))
+        length = len(matrix if lowpass is None else lowpass)
+        rows_out = {n_rows: min(1 + n_rows // self._row_stride, length) for n_rows in counts}
         if lowpass is None:
-            return slice(self._reach, self._reach + rows_out), rows_out
-        fed = np.sqrt(np.square(matrix[:, -n_rows:]).sum(-1)).sum(-1)
-        share = np.abs(lowpass[:rows_out]) * fed
-        needed = np.flatnonzero((share / share.sum(-1, keepdims=True)).max(0) > self._negligible)
-        return slice(int(needed[0]), int(needed[-1]) + 1), rows_out
+            return {n_rows: (slice(self._reach, self._reach + out), out) for n_rows, out in rows_out.items()}
+        weights, magnitudes = np.abs(lowpass), np.sqrt(np.square(matrix).sum(-1))
+        rows: dict[int, tuple[slice, int]] = {}
+        for n_rows, out in rows_out.items():
+            share = weights[:out] * magnitudes[:, -n_rows:].sum(-1)
+            needed = np.flatnonzero((share / share.sum(-1, keepdims=True)).max(0) > self._negligible)
+            rows[n_rows] = slice(int(needed[0]), int(needed[-1]) + 1), out
+        return rows
 
     def is_mirror_of(self, other: Frequential) -> bool:
         """Tell whether two filters are conjugate to rounding (if aliased, opposite spins need not be)."""
@@ -419,26 +425,29 @@ def make_filters(
     sampling: Sampling,
 ) -> Filters:
     """Work out what the paths need, at kymatio's lengths or at those of a compact transform."""
+    makers = sampling.time_average, sampling.local_time_average
+    average, local_average = (cache(partial(make, geometry)) for make in makers)
+    if geometry.time.averaging == "local":
+        local_average = average
     first_order = any(path.order == 1 for path in paths)
-    psi1 = first_order_filters(geometry, banks, sampling, samples_per_bandwidth, averaged=first_order)
-    averages: dict[tuple[int, int], TimeAverage] = {}
+    psi1 = first_order_filters(
+        geometry, banks, sampling, samples_per_bandwidth, local_average if first_order else None
+    )
     psi2: dict[int, SecondOrder] = {}
     for n2 in sorted({path.n2 for path in paths if path.n2 is not None}):
         length, band = _second_order_band(geometry, banks.second[n2], samples_per_bandwidth)
-        exact = _exact_length(geometry, banks.second[n2])
-        if (exact, length) not in averages:
-            averages[exact, length] = sampling.time_average(geometry, exact, length)
-        psi2[n2] = sampling.second_order(length, band.start, as_pairs(band.values / 2), averages[exact, length])
+        averaged = average(_exact_length(geometry, banks.second[n2]), length)
+        psi2[n2] = sampling.second_order(length, band.start, as_pairs(band.values / 2), averaged)
     psi_fr = list(frequential_filters(geometry, banks, samples_per_bandwidth))
     half = len(psi_fr) // 2
     for up, down in zip(range(1, half + 1), range(half + 1, len(psi_fr)), strict=True):
         if psi_fr[up].is_mirror_of(psi_fr[down]):
             psi_fr[up].mirror, psi_fr[down].mirror = down, up
-    for n_fr, n_rows in {(path.n_fr, path.n_rows) for path in paths}:
+    counts = sorted({path.n_rows for path in paths})
+    for n_fr, psi in enumerate(psi_fr):
         # One of a pair decides for both, which are computed together; rounding could tell their rows apart.
-        mirror = psi_fr[n_fr].mirror
-        decides = n_fr if mirror is None else min(n_fr, mirror)
-        psi_fr[n_fr].rows[n_rows] = psi_fr[decides].needed_rows(n_rows)
+        first = n_fr if psi.mirror is None else min(n_fr, psi.mirror)
+        psi.rows = psi_fr[first].rows if first < n_fr else psi.needed_rows(counts)
     return Filters(sampling.ends(geometry), psi1, psi2, psi_fr)
 
 
@@ -484,18 +493,17 @@ def _band(geometry: Geometry, psi: Wavelet, length: int, samples_per_bandwidth: 
     bandwidth = 2.0 * ALIASING_DEVIATIONS * psi.sigma * geometry.n_padded
     compact = samples_per_bandwidth is not None and length >= 2.0 * bandwidth
     widest = length // 2 - 1 if compact else length
-    return significant_band(morlet_response(geometry.n_padded, psi.xi, psi.sigma), widest)
+    return morlet_band(geometry.n_padded, psi.xi, psi.sigma, widest)
 
 
 def first_order_filters(
     geometry: Geometry,
     banks: Banks,
     sampling: Sampling,
-    samples_per_bandwidth: float | None = None,
-    *,
-    averaged: bool = False,
+    samples_per_bandwidth: float | None,
+    local_average: Callable[[int, int], TimeAverage] | None,
 ) -> list[FirstOrder]:
-    """Group the first-order wavelets by FFT length, from high to low frequency."""
+    """Group the first-order wavelets by FFT length, from high to low frequency; averaged only for order 1."""
     lengths = [_first_order_length(geometry, banks, psi, samples_per_bandwidth) for psi in banks.first]
     filters: list[FirstOrder] = []
     for length in sorted(set(lengths), reverse=True):
@@ -504,7 +512,7 @@ def first_order_filters(
         bands = [_band(geometry, psi, length, samples_per_bandwidth) for psi in banks.first[first:last]]
         for begin, end, start, step, response in _grids(first, length, bands):
             exact = _exact_length(geometry, banks.first[begin])
-            average = sampling.local_time_average(geometry, exact, length) if averaged else None
+            average = local_average(exact, length) if local_average is not None else None
             filters.append(sampling.first_order(begin, end, length, start, step, response, average))
     return filters
 
@@ -559,8 +567,7 @@ def time_average(geometry: Geometry, exact_length: int, length: int) -> TimeAver
 def local_time_average(geometry: Geometry, exact_length: int, length: int) -> TimeAverage:
     """Return the Gauss low-pass of support T followed by its stride and by unpadding."""
     log2_out = geometry.time.log2_stride
-    phi = gauss_response(geometry.n_padded, MIN_BANDWIDTH / geometry.time.support)
-    phi = decimated(phi, (geometry.n_padded // exact_length).bit_length() - 1)
+    phi = gauss_band(geometry.n_padded, MIN_BANDWIDTH / geometry.time.support).folded(exact_length)
     n_out = geometry.n_padded >> log2_out
     kept = geometry.kept_frames(log2_out)
     if (kept.stop - kept.start) * exact_length > LARGEST_MATRIX:
@@ -569,8 +576,11 @@ def local_time_average(geometry: Geometry, exact_length: int, length: int) -> Ti
         if len(bins) == half + 1:
             bins[-1] /= 2.0  # half of the sampling rate stands for a pair of bins
         return TimeAverage(length, kept, n_out, response=as_pairs(bins))
-    frames = np.arange(kept.start, kept.stop) * (exact_length // n_out)
-    matrix = _circulant(np.fft.ifft(phi).real, frames, np.arange(exact_length))
+    taps, matrix_length = np.fft.irfft(phi[: exact_length // 2 + 1], n=exact_length), exact_length
+    if length % n_out == 0:  # frames fall on samples after resampling as well
+        taps, matrix_length = _resampled(taps, length), length
+    frames = np.arange(kept.start, kept.stop) * (matrix_length // n_out)
+    matrix = _circulant(taps, frames, np.arange(matrix_length))
     return TimeAverage(length, slice(0, kept.stop - kept.start), matrix=_resampled(matrix, length))
 
 

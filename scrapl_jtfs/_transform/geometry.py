@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_response, half_support
+from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_half_support
 
 Averaging = Literal["local", "global", "none"]
 Support = int | float | Literal["global"] | None
@@ -203,6 +203,6 @@ def _padded_samples(n_samples: int, support: float) -> int:
 
     Reflection cannot add more than n_samples - 1 on a side, which bounds it.
     """
-    margin = 3 * half_support(gauss_response(n_samples, MIN_BANDWIDTH / support))
+    margin = 3 * gauss_half_support(n_samples, MIN_BANDWIDTH / support)
     log2_length = math.ceil(math.log2(n_samples + 2 * margin))
     return 2 ** min(log2_length, math.floor(math.log2(max(3 * n_samples - 2, 1))))
