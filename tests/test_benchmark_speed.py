@@ -20,10 +20,10 @@ from benchmarks.harness.records import AnswersDiffer, percentiles
 from benchmarks.harness.worker import Worker, WorkerError, cores_for, serve
 from benchmarks.speed import conductor, cuda
 from benchmarks.speed.__main__ import main
-from benchmarks.speed.answers import compare, compare_contenders
+from benchmarks.speed.answers import compare, compare_contenders, tolerance_name
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from benchmarks.speed.conductor import SpeedConductor, describe, turns
-from benchmarks.speed.contenders import build, noise, work
+from benchmarks.speed.contenders import OURS, build, noise, work
 from benchmarks.speed.plan import SECTIONS, Plan, Section, make_plan
 from benchmarks.speed.ratios import all_ratios
 from benchmarks.speed.worker import SpeedSession
@@ -168,7 +168,12 @@ def test_turns_interleave_the_contenders() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_plan_covers_every_section_with_three_turns_of_the_peer(quick: bool) -> None:
     plan = make_plan(PAPER_TABLE, quick=quick)
-    assert {section.name for section in plan.sections} | {"answers", "memory"} == set(SECTIONS)
+    assert {section.name for section in plan.sections} | {"answers", "dispatches", "memory"} == set(SECTIONS)
+    answered = {(contender, reference) for contender, reference, _ in plan.comparisons}
+    assert {("even", "even-literal"), ("even-compact", "even")} < answered
+    timed = {section.name: section.rounds for section in plan.sections}
+    assert all({"even", "even-compact"} < set(rounds) for rounds in timed.values())
+    assert {"even", "even-compact"} < {name for name, _ in plan.memory}
     if not quick:
         steps = plan.sections[0]
         assert len(steps.cases) == 21
@@ -179,7 +184,8 @@ def test_plan_covers_every_section_with_three_turns_of_the_peer(quick: bool) -> 
 
 def fake_results() -> dict[str, Any]:
     """Figures that are powers of N, the peer ten times as dear as ours, MSS as dear as ours."""
-    factor = {"exact": 1.0, "compact": 0.5, "compact-3": 0.5, "scrapl-loss": 10.0, "mss": 1.0, "kymatio": 30.0}
+    factor = {"exact": 1.0, "compact": 0.5, "compact-3": 0.5, "even": 0.75, "even-compact": 0.25}
+    factor |= {"scrapl-loss": 10.0, "mss": 1.0, "kymatio": 30.0}
     plan = make_plan(PAPER_TABLE, quick=False)
     timings, memory = [], []
     for section in plan.sections:
@@ -189,14 +195,29 @@ def fake_results() -> dict[str, Any]:
             timings.append({**record, "seconds": percentiles([seconds] * 3, q1=25, q3=75)})
     for name, case in plan.memory:
         memory.append({**describe(name, case, PAPER_TABLE), "bytes": int(2**20 * factor[name]), "method": "fake"})
-    answer = {"kind": "step", "contender": "exact", "what": "coefficients", "largest": 3e-7, "median": 1e-7}
+    dispatches = [
+        {**describe(name, case, PAPER_TABLE), "launches": int(100 * factor[name]), "bytes": 2**20, "waits": {}}
+        for name, case in plan.dispatches
+    ]
+    dispatches += [
+        {"contender": "Adam", "kind": "optimizer", "launches": 56, "bytes": 2**21, "waits": {"item": 46}}
+    ]
+    answers = [
+        {"contender": name, "reference": reference, "what": "coefficients", "largest": 3 * far, "median": far}
+        for name, reference, far in (
+            ("exact", "scrapl-loss", 1e-7),
+            ("even", "even-literal", 2e-7),
+            ("even", "exact", 0.02),
+        )
+    ]
     return {
         "quick": False,
         "date": "2026-01-01T00:00:00+00:00",
         "machine": {"cpu": "none"},
         "configuration": {"n_samples": 32768},
-        "answers": [answer],
+        "answers": answers,
         "timings": timings,
+        "dispatches": dispatches,
         "memory": memory,
     }
 
@@ -217,6 +238,15 @@ def test_ratios_of_known_costs() -> None:
         "peak memory of a step, scrapl-loss / mss: n2 = 4": (10, None),
         "relative difference of coefficients, exact: largest over paths": (3e-7, True),
         "relative difference of coefficients, compact: largest over paths": (None, None),
+        "relative difference of coefficients, even: median over paths": (2e-7, True),
+        "distance of coefficients to kymatio's boundary, even: largest over paths": (0.06, None),
+        "step, scrapl-loss / even-compact, over paths: ratio of means": (40, True),
+        "step, even / mss: mean over paths": (0.75, True),
+        "full tree, forward and backward, kymatio / even-compact: time": (120, True),
+        "peak memory of a step, even-compact / mss: largest": (0.25, True),
+        "calls of ATen, even-compact, a step, mean over paths: launches": (25, None),
+        "calls of ATen, even, the full tree: MiB read and written": (1, None),
+        "calls of ATen, Adam, its step: where a host would wait, largest": (46, None),
         "cost of a step ~ batch ** a, exact: a": (1, None),
         "step, one thread / two, exact": (1, None),
     }
@@ -269,18 +299,83 @@ def test_cores_are_ours_to_use() -> None:
 
 
 def test_cuda_functions_run_on_a_cpu(capsys) -> None:
-    results = cuda.measure_device(TINY, CPU, batches=(1,), rounds=2, names=("exact", "scrapl-loss"))
-    assert set(results["left_out"]) == {"scrapl-loss"}
-    assert results["answers"]["exact"] == 0
-    record = results["records"][0]
+    names = ("exact", "even", "scrapl-loss", "kymatio")
+    results = cuda.measure_device(TINY, CPU, batches=(1,), rounds=2, names=names)
+    assert set(results["left_out"]) == {"scrapl-loss", "kymatio"}
+    assert results["answers"]["exact"] == 0 < results["answers"]["even"] < 1e-5
+    works = {(record["kind"], record["n_paths"]): record for record in results["records"]}
+    assert {kind for kind, _ in works} == {"optimizer", "tree", "step"}
+    assert {n for kind, n in works if kind == "step"} == {1, 7}
+    record = works["step", 1]
     assert record["seconds"]["n"] == 2
     assert record["launches"] == {"kernels": 0, "copies": 0}
     assert record["host_sync"] is None
+    assert record["dispatches"]["launches"] > 50
+    assert not record["dispatches"]["waits"]
     assert json.loads(json.dumps(results)) == {
         **results,
         "configuration": json.loads(json.dumps(results["configuration"])),
     }
-    assert cuda.format_results(results).splitlines()[1].startswith("exact")
+    assert cuda.format_results(results).splitlines()[1].startswith("PathAdamSAGA")
+
+
+def test_what_does_not_fit_into_the_time_or_the_memory_is_left_out() -> None:
+    results = cuda.measure_device(TINY, CPU, batches=(1,), rounds=1, names=("exact",), seconds=0)
+    assert {record["kind"] for record in results["records"]} == {"optimizer"}
+    assert results["cases_left_out"] > 2
+    assert cuda.format_results(results).endswith("cases left out: the time was up")
+
+    def too_large() -> None:
+        raise torch.OutOfMemoryError("as a GPU would")
+
+    records = cuda.measure_in_turns({"large": too_large, "small": lambda: None}, {"kind": "step"}, CPU, 1)
+    assert records[0] == {"contender": "large", "kind": "step", "out_of_memory": True}
+    assert records[1]["seconds"]["n"] == 1
+
+
+def test_a_cuda_run_measures_what_matters_most_first() -> None:
+    cases = cuda.make_cases(PAPER_TABLE, TINY, (4, 1))
+    kinds = [(case.kind, case.batch, len(case.paths)) for case in cases]
+    assert kinds == [("tree", 1, 0), *[("step", 4, 1)] * 11, *[("step", 1, 1)] * 11, *[("step", 4, 15)] * 5]
+
+
+@pytest.mark.parametrize(
+    ("contender", "reference", "tolerance"),
+    [
+        ("exact", "kymatio", "exact"),
+        ("even", "even-literal", "exact"),
+        ("compact-3", "exact", "compact"),
+        ("even-compact", "even", "compact"),
+        ("even-compact", "even-literal", "compact"),
+        ("even", "exact", "boundary"),
+        ("even-compact", "exact", "boundary"),
+    ],
+)
+def test_the_ends_of_sounds_may_differ_between_boundaries_alone(
+    contender: str, reference: str, tolerance: str
+) -> None:
+    assert tolerance_name(contender, reference) == tolerance
+
+
+def test_the_even_boundary_is_compared_with_its_literal_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = {name: InProcess(SpeedSession(name)) for name in ("even", "even-literal")}
+    products, tree = Case("hvp", TINY, 1, (3,)), Case("tree", replace(TINY, n_samples=512, T=64), 1)
+    for case, whats in ((products, ["coefficients", "gradient", "product"]), (tree, ["coefficients"])):
+        found = compare_contenders(workers, "even", "even-literal", case)
+        assert [d.what for d in found] == whats
+        assert all(0 < d.largest < d.tolerance for d in found)
+    monkeypatch.setitem(OURS, "even", {})  # kymatio's boundary
+    workers["even"] = InProcess(SpeedSession("even"))
+    with pytest.raises(AnswersDiffer, match="coefficients"):
+        compare_contenders(workers, "even", "even-literal", tree)
+
+
+def test_a_worker_counts_the_calls_of_a_case() -> None:
+    counts = [
+        InProcess(SpeedSession(name)).ask(do="dispatches", case=STEP.to_json()) for name in ("exact", "even")
+    ]
+    assert all(count["launches"] > 50 for count in counts)
+    assert not any(count["waits"] for count in counts)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
 from benchmarks.harness.conductor import Conductor
+from benchmarks.harness.dispatches import count_dispatches
 from benchmarks.harness.records import percentiles
 from benchmarks.harness.worker import Workers
 from benchmarks.speed.answers import TOLERANCES, compare_contenders
 from benchmarks.speed.cases import PAPER_SETTINGS, Case
 from benchmarks.speed.contenders import CONTENDERS, OURS, WITHOUT_PATHS
+from benchmarks.speed.optimizers import optimizer_steps
 from benchmarks.speed.plan import Plan, Section, make_plan
 
 _ABOUT = (
@@ -19,7 +23,8 @@ _ABOUT = (
     "respect to the signal, target without gradient; forward: the loss alone; hvp: a Hessian-vector product of "
     "the loss; tree: energy of all coefficients and its gradient, orders 1 and 2 (kymatio: and 0). Each contender "
     "has a process; all have the same interpreter, torch and cores, one works at a time, and they take turns "
-    "(A B C A B C)."
+    "(A B C A B C). dispatches: calls of ATen that compute or copy, which a GPU would launch, the bytes of the "
+    "tensors that they read or write, and calls for which its host would wait."
 )
 
 
@@ -51,6 +56,7 @@ class SpeedConductor(Conductor):
             "tolerances": {name: asdict(tolerance) for name, tolerance in TOLERANCES.items()},
             "answers": [],
             "timings": [],
+            "dispatches": [],
             "memory": [],
         }
 
@@ -60,6 +66,8 @@ class SpeedConductor(Conductor):
         elif section == "memory":
             self.workers.close()  # memory is measured with the machine empty
             self._weigh()
+        elif section == "dispatches":
+            self._count()
         else:
             for part in (part for part in self.plan.sections if part.name == section):
                 self._time(part)
@@ -87,6 +95,16 @@ class SpeedConductor(Conductor):
         self.results["timings"] += [
             {**where, **describe(contender, case, self.table), "seconds": percentiles(seconds, q1=25, q3=75)}
             for (contender, case), seconds in samples.items()
+        ]
+
+    def _count(self) -> None:
+        present = [(contender, case) for contender, case in self.plan.dispatches if contender in self.contenders]
+        for contender, case in self.each(present, "dispatches"):
+            counts = self.workers[contender].ask(do="dispatches", case=case.to_json())
+            self.results["dispatches"].append({**describe(contender, case, self.table), **counts})
+        self.results["dispatches"] += [
+            {"contender": name, "kind": "optimizer", **count_dispatches(step)}
+            for name, step in optimizer_steps(len(self.table), torch.device("cpu")).items()
         ]
 
     def _weigh(self) -> None:

@@ -22,8 +22,12 @@ OURS: dict[str, dict[str, Any]] = {
     "exact": {},
     "compact": {"samples_per_bandwidth": 2},
     "compact-3": {"samples_per_bandwidth": 3},
+    "even": {"boundary": "even"},
+    "even-compact": {"boundary": "even", "samples_per_bandwidth": 2},
 }
-CONTENDERS = (*OURS, "scrapl-loss", "mss", "kymatio")
+# Nobody else has the even boundary: its answers are compared with the literal transform's, which is not timed.
+LITERAL = "even-literal"
+CONTENDERS = (*OURS, "scrapl-loss", "mss", "kymatio", LITERAL)
 WITHOUT_PATHS = ("mss", "kymatio")
 
 _SEED = 20260101
@@ -53,7 +57,7 @@ class Contender:
 
 
 class Ours(Contender):
-    """scrapl_jtfs, exact or with compact bands.
+    """scrapl_jtfs, with kymatio's boundary or the even one, at kymatio's rates or compact.
 
     The whole tree includes order 1, since kymatio computes it too.
     """
@@ -80,6 +84,25 @@ class Ours(Contender):
 
     def tree(self, x: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.keys, self.jtfs.full(x), strict=True))
+
+
+class Literal(Contender):
+    """The even boundary as scrapl_jtfs.reference writes it, in float64 whatever the signal's precision."""
+
+    def __init__(self, settings: Settings, whole: bool) -> None:
+        from scrapl_jtfs.reference import ReferenceJTFS
+
+        s = settings
+        orders = (1, 2) if whole else (2,)
+        self.jtfs = ReferenceJTFS(s.n_samples, s.J, s.Q, s.J_fr, s.Q_fr, s.T, s.F, orders, "even")
+        self.paths = [(n2, n_fr) for n2, n_fr in self.jtfs.paths if n2 is not None]
+
+    def coefficients(self, x: Tensor, path: int) -> Tensor:
+        return self.jtfs(x.double(), path)
+
+    def tree(self, x: Tensor) -> dict[str, Tensor]:
+        keys = [f"{n_fr}" if n2 is None else f"{n2}_{n_fr}" for n2, n_fr in self.jtfs.paths]
+        return {key: self.jtfs(x.double(), p) for p, key in enumerate(keys)}
 
 
 class ScraplLoss(Contender):
@@ -170,6 +193,8 @@ def build(name: str, settings: Settings, device: torch.device, *, whole: bool = 
     """
     if name in OURS:
         return Ours(settings, device, whole, **OURS[name])
+    if name == LITERAL:
+        return Literal(settings, whole)
     makers: dict[str, Callable[[Settings, torch.device], Contender]] = {
         "scrapl-loss": ScraplLoss,
         "mss": Spectrograms,

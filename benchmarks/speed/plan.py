@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
-from benchmarks.speed.contenders import OURS
+from benchmarks.speed.contenders import LITERAL, OURS
 
-SECTIONS = ("answers", "paths", "bundles", "tree", "hvp", "sizes", "threads", "memory")
+SECTIONS = ("answers", "paths", "bundles", "tree", "hvp", "sizes", "threads", "dispatches", "memory")
 
-_EXACT, _COMPACT, _FINE = OURS
+_EXACT, _COMPACT, _FINE, _EVEN, _EVEN_COMPACT = OURS
+_MAIN = (_EXACT, _COMPACT, _EVEN, _EVEN_COMPACT)  # of the finer compact transform there are steps and memory alone
 _MSS, _PEER = "mss", "scrapl-loss"
+# The literal transform of a whole tree takes minutes at the paper's size.
+_SMALL = replace(PAPER_SETTINGS, n_samples=512, J=7, T=128)
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Plan:
         sections: what is timed.
         memory: (contender, case), each in a fresh process.
         paths: the representative paths.
+        dispatches: (contender, case) whose calls of ATen are counted.
     """
 
     comparisons: tuple[tuple[str, str, Case], ...]
     sections: tuple[Section, ...]
     memory: tuple[tuple[str, Case], ...]
     paths: tuple[int, ...]
+    dispatches: tuple[tuple[str, Case], ...] = ()
 
 
 def make_plan(table: Sequence[tuple[int, int]], *, quick: bool) -> Plan:
@@ -66,7 +71,7 @@ def make_plan(table: Sequence[tuple[int, int]], *, quick: bool) -> Plan:
     sections = [
         *_path_sections(settings, chosen, quick),
         _bundles(settings, table, quick),
-        Section("tree", (tree,), {"kymatio": 1 if quick else 2, _EXACT: 3, _COMPACT: 3}, {}, warm=False),
+        Section("tree", (tree,), {"kymatio": 1 if quick else 2, **dict.fromkeys(_MAIN, 3)}, {}, warm=False),
         *_size_sections(settings, chosen, table, quick),
     ]
     return Plan(
@@ -74,15 +79,20 @@ def make_plan(table: Sequence[tuple[int, int]], *, quick: bool) -> Plan:
         tuple(sections),
         _memory(settings, table, tree, quick),
         tuple(chosen),
+        _dispatches(settings, chosen, tree),
     )
 
 
 def _comparisons(
     settings: Settings, table: Sequence[tuple[int, int]], chosen: Sequence[int], quick: bool
 ) -> tuple[tuple[str, str, Case], ...]:
-    """The costly small n2 are compared at batch 1, and products at a few paths, which costs less than timing."""
+    """The costly small n2 are compared at batch 1, and products at a few paths, which costs less than timing.
+
+    Both even ones are compared with the exact transform as well, for how far the boundary moves coefficients.
+    """
     every = tuple(chosen)
     few = every[:1] if quick else tuple(chosen[2::6])
+    literal = every[:1] if quick else tuple(chosen[::4])
     tree = Case("tree", settings.resized(8192), 1)
     all_paths = every if quick else tuple(range(len(table)))
     return (
@@ -92,6 +102,15 @@ def _comparisons(
         (_COMPACT, _EXACT, Case("step", settings, 1, all_paths)),
         (_COMPACT, _EXACT, Case("hvp", settings, 1, few)),
         (_FINE, _EXACT, Case("step", settings, 1, all_paths)),
+        (_EVEN, LITERAL, Case("step", settings, 1, literal)),
+        (_EVEN, LITERAL, Case("hvp", settings, 1, few[:1])),
+        (_EVEN, LITERAL, Case("tree", _SMALL, 1)),
+        (_EVEN_COMPACT, _EVEN, Case("step", settings, 1, all_paths)),
+        (_EVEN_COMPACT, _EVEN, Case("hvp", settings, 1, few)),
+        (_EVEN, _EXACT, Case("step", settings, 1, all_paths)),
+        (_EVEN_COMPACT, _EXACT, Case("step", settings, 1, all_paths)),
+        (_COMPACT, _EXACT, tree),
+        (_EVEN_COMPACT, _EVEN, tree),
     )
 
 
@@ -101,11 +120,11 @@ def _path_sections(settings: Settings, chosen: Sequence[int], quick: bool) -> li
     forward = tuple(Case("forward", settings, 4, (path,)) for path in chosen[:: 2 if quick else 1])
     products = tuple(Case("hvp", settings, 4, (path,)) for path in (chosen[2:3] if quick else chosen[3::4]))
     n, peer = (2, 1) if quick else (6, 3)
-    twice = {_EXACT: 2, _COMPACT: 2, _FINE: 2, _MSS: 2}
+    twice = dict.fromkeys((*OURS, _MSS), 2)
     return [
-        Section("paths", steps, {_PEER: peer, _EXACT: n, _COMPACT: n, _FINE: n, _MSS: n}, twice),
-        Section("paths", forward, {_PEER: 1 if quick else 2, _EXACT: 3, _COMPACT: 3, _MSS: 3}, twice),
-        Section("hvp", products, {_PEER: 1 if quick else 2, _EXACT: 3, _COMPACT: 3}, {}),
+        Section("paths", steps, {_PEER: peer, **dict.fromkeys((*OURS, _MSS), n)}, twice),
+        Section("paths", forward, {_PEER: 1 if quick else 2, **dict.fromkeys((*_MAIN, _MSS), 3)}, twice),
+        Section("hvp", products, {_PEER: 1 if quick else 2, **dict.fromkeys(_MAIN, 3)}, {}),
     ]
 
 
@@ -118,7 +137,7 @@ def _bundles(settings: Settings, table: Sequence[tuple[int, int]], quick: bool) 
             cases += [Case("step", settings, 4, (path,)) for path in paths]
             cases += [Case("step", settings, 4, paths)]
     rounds = 1 if quick else 2
-    return Section("bundles", tuple(cases), {_EXACT: rounds, _COMPACT: rounds}, {}, warm=not quick)
+    return Section("bundles", tuple(cases), dict.fromkeys(_MAIN, rounds), {}, warm=not quick)
 
 
 def _size_sections(
@@ -141,11 +160,11 @@ def _size_sections(
         for group in (sizes, large)
     )
     n = 2 if quick else 4
-    ours = {_EXACT: n, _COMPACT: n, _MSS: n}
+    ours = dict.fromkeys((*_MAIN, _MSS), n)
     threaded = tuple(Case("step", settings, 4, (path,)) for path in (chosen[-1:] if quick else chosen[1::2]))
     return [
         Section("sizes", cases, {_PEER: 1 if quick else 2, **ours}, {}),
-        Section("sizes", largest, {_EXACT: 2, _COMPACT: 2, _MSS: 2}, {}),
+        Section("sizes", largest, dict.fromkeys((*_MAIN, _MSS), 2), {}),
         Section("threads", threaded, {_PEER: 1 if quick else 2, **ours}, {}, threads=2),
     ]
 
@@ -159,7 +178,14 @@ def _memory(
         Case("step", settings, 4, tuple(path for path, key in enumerate(table) if key[0] == n2))
         for n2 in ((17,) if quick else (4, 10, 17))
     ]
-    cases = [(contender, case) for case in steps for contender in (_PEER, _EXACT, _COMPACT, _FINE)]
-    cases += [(contender, case) for case in bundles for contender in (_EXACT, _COMPACT)]
+    cases = [(contender, case) for case in steps for contender in (_PEER, *OURS)]
+    cases += [(contender, case) for case in bundles for contender in _MAIN]
     cases += [(_MSS, Case("step", settings, 4))] * (1 if quick else 3)
-    return (*cases, ("kymatio", tree), (_EXACT, tree), (_COMPACT, tree))
+    return (*cases, *((contender, tree) for contender in ("kymatio", *_MAIN)))
+
+
+def _dispatches(settings: Settings, chosen: Sequence[int], tree: Case) -> tuple[tuple[str, Case], ...]:
+    """Steps on single paths, and the full tree: every run of a case makes the same calls."""
+    steps = [Case("step", settings, 4, (path,)) for path in chosen]
+    cases = [(contender, case) for case in steps for contender in (*_MAIN, _PEER)]
+    return (*cases, (_MSS, Case("step", settings, 4)), *((contender, tree) for contender in _MAIN))

@@ -15,6 +15,7 @@ from benchmarks.harness.style import (
     BLACK,
     BLUE,
     GREEN,
+    ORANGE,
     PURPLE,
     SKY,
     VERMILION,
@@ -32,11 +33,13 @@ from scrapl_jtfs._transform.filterbank import wavelet_bank
 _LOOKS = {
     "exact": Look("this package, exact", BLUE, "o"),
     "compact": Look("this package, compact", SKY, "s"),
-    "compact-3": Look("this package, compact (3)", GREEN, "P"),
+    "even": Look("this package, even", ORANGE, "P"),
+    "even-compact": Look("this package, even and compact", GREEN, "X"),
     "scrapl-loss": Look("scrapl-loss 0.1.0", VERMILION, "^"),
     "mss": Look("MSS log + linear", BLACK, "D"),
     "kymatio": Look("kymatio", PURPLE, "v"),
 }
+_DRAWN = ("exact", "compact", "even", "even-compact")  # of ours
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
@@ -69,10 +72,12 @@ def _rates(settings: dict[str, Any]) -> dict[int, float]:
 def _draw_paths(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
     """All paths of ours from the section of bundles, the others' from the representative ones."""
     singles = steps.where(n_paths=1)
-    for name in ("scrapl-loss", "exact", "compact"):
+    for name in ("scrapl-loss", *_DRAWN):
         mine = singles.where(contender=name)
         every = mine.where(section="bundles").records
         found = every or mine.where(section="paths").records
+        if not found:
+            continue
         x = [rates[record["n2"]] for record in found]
         ms = [1000 * record["seconds"]["median"] for record in found]
         axes.plot(x, ms, **_LOOKS[name].line(ms=2.5 if every else 5, ls=""))
@@ -88,7 +93,7 @@ def _draw_paths(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
 def _draw_growth(axes: Axes, steps: Records, key: str, label: str, against: str) -> None:
     """Mean over paths of the medians, with the mean quartiles as bars; the dashes are N log N, or proportional."""
     ticks: set[float] = set()
-    for name in ("scrapl-loss", "exact", "compact", "mss"):
+    for name in ("scrapl-loss", *_DRAWN, "mss"):
         mine = steps.where(contender=name)
         costs = mine.values(key)
         if not costs:
@@ -119,7 +124,7 @@ def _quartile_bars(records: Records, key: str) -> np.ndarray:
 
 
 def _draw_memory(axes: Axes, memory: Records, rates: dict[int, float]) -> None:
-    for name in ("scrapl-loss", "exact", "compact"):
+    for name in ("scrapl-loss", *_DRAWN):
         sizes = memory.where(contender=name, n_paths=1).values("n2")
         if sizes:
             axes.plot([rates[n2] for n2 in sizes], np.array(list(sizes.values())) / 2**20, **_LOOKS[name].line())
@@ -131,7 +136,7 @@ def _draw_memory(axes: Axes, memory: Records, rates: dict[int, float]) -> None:
 
 
 def _draw_bundles(axes: Axes, steps: Records, rates: dict[int, float]) -> None:
-    for name in ("exact", "compact"):
+    for name in _DRAWN:
         mine = steps.where(contender=name)
         single = mine.where(n_paths=1).values("n2")
         together = Records([record for record in mine.records if record["n_paths"] > 1]).values("n2")
@@ -156,7 +161,7 @@ def _note(axes: Axes, text: str, y: float) -> None:
 def _draw_tree(axes: Axes, timings: Records, memory: Records) -> None:
     """Points with their values beside them: seconds on the left, GiB on the right."""
     for place, (records, unit, scale) in enumerate(((timings, "s", 1.0), (memory, "GiB", 2.0**-30))):
-        for name in ("kymatio", "exact", "compact"):
+        for name in ("kymatio", *_DRAWN):
             value = records.where(contender=name).mean("contender")
             if value is None:
                 continue

@@ -3,6 +3,7 @@
 {"do": "paths", "settings": {...}}                          -> {"paths": [[n2, n_fr], ...]}
 {"do": "time", "case": {...}, "repeat": 3, "warm": true}    -> {"seconds": [...]}
 {"do": "memory", "case": {...}}                             -> {"bytes": ..., "method": ...}
+{"do": "dispatches", "case": {...}}                         -> {"launches": ..., "views": ..., "bytes": ..., ...}
 {"do": "answer", "case": {...}, "file": "answer.npz"}       -> {}, arrays in the file
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.dispatches import count_dispatches
 from benchmarks.harness.measure import peak_memory, time_once, wake_libraries
 from benchmarks.harness.worker import Session, serve_contender
 from benchmarks.speed.cases import Case, Settings
@@ -60,6 +62,10 @@ class SpeedSession(Session):
         wake_libraries()
         size, method = peak_memory(work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU), _CPU)
         return {"bytes": size, "method": method}
+
+    def do_dispatches(self, case: dict[str, Any]) -> dict[str, Any]:
+        todo = Case.from_json(case)
+        return count_dispatches(work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU))
 
     def do_answer(self, case: dict[str, Any], file: str) -> dict[str, Any]:
         todo = Case.from_json(case)
