@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness.files import tuples
 from benchmarks.importance.__main__ import main
 from benchmarks.importance.conductor import evenly
-from benchmarks.importance.contenders import OURS, PEER, Ours
+from benchmarks.importance.contenders import EVEN, OURS, PEER, TRANSFORMS, Ours
 from benchmarks.importance.plan import make_plan
 from benchmarks.importance.problem import (
     SCALES,
@@ -110,17 +110,22 @@ def _results() -> dict[str, Any]:
         "steps_20": _reply([[1.005, 1.0]], 1, 20),
         "steps_long": _reply([[1.005, 1.9]], 1, 60),
         "ours": _reply([[1.0, 2.2]], 1, 8),
+        "even": _reply([[1.1, 2.2]], 1, 8),
+        "even_backward": _reply([[1.1, 2.1]], 1, 8),
     }
     values = ([[1.0, 1.0]], [[3.0, 1.0]])
     records = [{"path": p, PEER: _reply(c, 60.0, 20), "crossed": _reply(c, 1.0, 10)} for p, c in enumerate(values)]
     ours = [[1.0, 1.0], [3.0, 1.0]]
     whole = {"name": "small", "n_paths": 2, "n_controls": 2, "batch": 3, "records": records}
     whole |= {OURS: [_reply(ours, t, 0) for t in (1.0, 2.0, 9.0)]}
+    whole |= {EVEN: [_reply([[1.0, 3.0], [3.0, 1.0]], t, 0) for t in (0.5, 1.0, 2.0)]}
     whole["one_by_one"] = _reply([[1.0, 1.0], [3.0, 1.1]], 30.0, 10)
     pieces = {"examples": 4, "once": 4.0, "derivatives": [1.0, 3.0], "products": [0.1]}
     sized = {"name": "paper", "n_controls": 2, "batch": 32, "n_paths": 36, "measured_batch": 4, OURS: pieces}
     sized |= {PEER: [{"path": 0, "graph": 10.0, "products": [1.0]}], "whole": _reply(ours, 40.0, 0)}
-    drum = {key: value for key, value in sized.items() if key != "whole"} | {"name": "drum", "n_controls": 14}
+    sized |= {EVEN: {**pieces, "once": 2.0, "derivatives": [0.5, 1.5]}, "whole_even": _reply(ours, 30.0, 0)}
+    drum = {key: value for key, value in sized.items() if not key.startswith("whole")}
+    drum |= {"name": "drum", "n_controls": 14}
     mass = {"am": [2.8, 8.4], "fm": [2.0, 4.0], "per_octave": [1, 1], **_reply([[3.0, 3.0], [1.0, 1.0]], 1, 8)}
     mass["places"] = [{"rate": 4.0, "scale": 1.0, "spin": 1}, {"rate": 4.0, "scale": 0.0, "spin": 0}]
     return {
@@ -145,6 +150,14 @@ def test_rows_of_hand_made_results() -> None:
     name = "agreement: the same, and our filters rounded to float32, as its are: largest"
     assert found[name] == pytest.approx(0.01 / 2.25)
     assert rows[name].met
+    name = "agreement: even boundary, Taylor series from double backward passes: largest"
+    assert found[name] == pytest.approx(0.1 / 2.1)
+    assert rows[name].met is False
+    assert found["agreement: even boundary from kymatio's: largest"] == pytest.approx(0.1)
+    name = "small (P=2, U=2, batch 3), even boundary"
+    assert found[f"{name}: scrapl-loss's time over ours, whole pi"] == pytest.approx(120.0)
+    assert found[f"{name}: processor time of s and H, kymatio's boundary over it"] == pytest.approx(2.0)
+    assert found[f"{name}: pi from that of kymatio's boundary, total variation"] == pytest.approx(0.125)
     name = "small (P=2, U=2, batch 3)"
     assert found[f"{name}: scrapl-loss's time over ours, whole pi"] == pytest.approx(60.0)
     assert found[f"{name}: pi, ours from uniform"] == pytest.approx(0.125)
@@ -156,9 +169,24 @@ def test_rows_of_hand_made_results() -> None:
     assert found[f"{name}: extrapolated to batch 32: scrapl-loss, hours"] == pytest.approx(8 * 50 * 36 / 3600)
     per_example = (0.4 - 0.1) * 40 / (0.1 * 2 * 4)
     assert found[f"{name}: products of one example per control and example"] == pytest.approx(per_example)
+    name = "paper (P=36, U=2, batch 4), even boundary"
+    assert found[f"{name}: scrapl-loss's time, from pieces, over ours, measured"] == pytest.approx(50 * 36 / 30)
+    assert found[f"{name}: share of s and H"] == pytest.approx(0.2)
+    even = 2.0 + 36 * 1.0 + 14 * 4 * per_example * 0.1
+    assert found["drum (P=36, U=14, batch 4), even boundary: ours, from pieces, s"] == pytest.approx(even)
     drum = 4.0 + 36 * 2.0 + 14 * 4 * per_example * 0.1
     assert found["drum (P=36, U=14, batch 4): ours, from pieces, s"] == pytest.approx(drum)
     assert found["mass: AM 2.8 to 8.4 Hz, FM 2 to 4 oct/s: pi's inside over uniform's"] == pytest.approx(1.5)
+
+
+def test_earlier_files_have_no_even_boundary() -> None:
+    results = _results()
+    for record in (*results["agreement"], *results["whole"], *results["sized"]):
+        for key in (EVEN, "even", "even_backward", "whole_even"):
+            record.pop(key, None)
+    names = [row.name for row in all_metrics(results)]
+    assert len(names) > 30
+    assert not any("even boundary" in name for name in names)
 
 
 def test_pi_is_compared_among_paths_that_settled() -> None:
@@ -246,6 +274,25 @@ def test_our_side_on_a_tiny_problem(spectrogram: torch.Tensor, tmp_path: Any) ->
     assert pieces["once"] > 0
     with pytest.raises(ValueError, match="Invalid request"):
         session.handle({"do": "dance"})
+
+
+def test_the_even_boundary_has_the_derivatives_of_double_backward_passes(
+    spectrogram: torch.Tensor, tmp_path: Any
+) -> None:
+    scale = SCALES["tiny"]
+    file = tmp_path / "spectrogram.npy"
+    np.save(file, spectrogram.numpy())
+    session = ImportanceSession(EVEN)
+    session.handle({"do": "build", "scale": asdict(scale), "spectrogram": str(file)})
+    options = {"tolerance": 1e-5, "together": False}
+    replies = [
+        session.handle({"do": "values", "paths": [20], "options": {**options, "taylor": taylor}})
+        for taylor in (True, False)
+    ]
+    taylor, backward = (np.array(reply["values"]["curvature"]) for reply in replies)
+    np.testing.assert_allclose(taylor, backward, rtol=1e-3)
+    ours = np.array(Ours(scale, spectrogram, transform=TRANSFORMS[OURS]).values([20], tolerance=1e-5).curvature)
+    assert np.abs(taylor / ours - 1).max() > 1e-2  # it is another boundary
 
 
 def test_cutting_the_batch_adds_matrices(spectrogram: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.harness.conductor import Conductor
 from benchmarks.harness.worker import WorkerError
-from benchmarks.importance.contenders import OURS, PEER
+from benchmarks.importance.contenders import EVEN, OURS, PEER, TRANSFORMS
 from benchmarks.importance.plan import Plan, Sized
 from benchmarks.importance.problem import Scale, make_audio
 from benchmarks.sound_matching.front_end import LogCQT
@@ -32,8 +32,10 @@ _ABOUT = {
         "On float64 weights: crossed is theta_importance (tolerance 1e-4) given scrapl-loss's transform and "
         "distance, the same matrices as its own procedure's; unpadded, the same without the coefficients of the "
         "padding, which it leaves in; steps_20 and steps_long are its procedure; ours has our transform; rounded, "
-        "the same with filters rounded to float32, as its are: second derivatives on clean sounds see that."
+        "the same with filters rounded to float32, as its are: second derivatives on clean sounds see that; even "
+        "has our transform with the even boundary, and even_backward its s and H by double backward passes."
     ),
+    EVEN: f"Ours with {TRANSFORMS[EVEN]}, in a process of its own, at the same times as ours.",
     "whole": (
         "The whole pi, float32 weights, each side as it comes: scrapl-loss path by path, ours (Taylor series, a "
         "shared subspace, the checks) before, in the middle and after. one_by_one: ours by Arnoldi's method "
@@ -78,7 +80,7 @@ class ImportanceConductor(Conductor):
 
     def prepare(self) -> dict[str, Any]:
         if self.left_out:
-            raise WorkerError(f"both sides are needed, but {self.left_out}")
+            raise WorkerError(f"all sides are needed, but {self.left_out}")
         return {"configuration": asdict(self.plan)}
 
     def measure(self, section: str) -> None:
@@ -110,9 +112,9 @@ class ImportanceConductor(Conductor):
 
     def _agreement(self) -> None:
         plan = self.plan
-        n_paths = self._build((OURS, PEER), plan.agreement)
+        n_paths = self._build((OURS, EVEN, PEER), plan.agreement)
         records = self.results["agreement"] = []
-        ours, peer = (self.workers[name] for name in (OURS, PEER))
+        ours, even, peer = (self.workers[name] for name in (OURS, EVEN, PEER))
         fine = {"tolerance": 1e-4, "check": False}
         for path in self.each(evenly(n_paths, plan.n_agreement), "agreement"):
             records.append(
@@ -123,6 +125,10 @@ class ImportanceConductor(Conductor):
                     "steps_20": peer.ask(do="values", paths=[path]),
                     "steps_long": peer.ask(do="values", paths=[path], options={"n_iter": plan.long_steps}),
                     "ours": ours.ask(do="values", paths=[path], options=fine),
+                    "even": even.ask(do="values", paths=[path], options=fine),
+                    "even_backward": even.ask(
+                        do="values", paths=[path], options={**fine, "together": False, "taylor": False}
+                    ),
                 }
             )
             self.keep()
@@ -140,18 +146,19 @@ class ImportanceConductor(Conductor):
 
     def _whole(self, scale: Scale, *, crossed: bool) -> None:
         plan = self.plan
-        n_paths = self._build((OURS, PEER), scale)
-        ours, peer = (self.workers[name] for name in (OURS, PEER))
+        n_paths = self._build((OURS, EVEN, PEER), scale)
+        ours, even, peer = (self.workers[name] for name in (OURS, EVEN, PEER))
         paths, mine = list(range(n_paths)), {"tolerance": plan.tolerance}
-        for worker, options in ((ours, mine), (peer, {"n_iter": 1})):
+        for worker, options in ((ours, mine), (even, mine), (peer, {"n_iter": 1})):
             worker.ask(do="values", paths=paths[-1:], options=options)
         found: dict[str, Any] = {"name": scale.name, "n_controls": scale.n_controls, "batch": scale.batch}
-        found |= {"n_paths": n_paths, OURS: [], "records": []}
+        found |= {"n_paths": n_paths, OURS: [], EVEN: [], "records": []}
         self.results["whole"].append(found)
         when = {int(i * n_paths / max(1, plan.n_ours - 1)) for i in range(plan.n_ours)}
         for path in self.each(range(n_paths + 1), f"whole pi, {scale.name}"):
             if path in when:
                 found[OURS].append(ours.ask(do="values", paths=paths, options=mine))
+                found[EVEN].append(even.ask(do="values", paths=paths, options=mine))
             if path < n_paths:
                 record: dict[str, Any] = {"path": path, PEER: peer.ask(do="values", paths=[path])}
                 if crossed:
@@ -162,7 +169,7 @@ class ImportanceConductor(Conductor):
         found["one_by_one"] = ours.ask(do="values", paths=paths, options={**mine, "together": False})
 
     def _size(self, sized: Sized) -> dict[str, Any]:
-        scale, ours, peer = sized.scale, self.workers[OURS], self.workers[PEER]
+        scale, peer = sized.scale, self.workers[PEER]
         found: dict[str, Any] = {"name": scale.name, "n_controls": scale.n_controls, "batch": scale.batch}
         size = {"size": sized.batch}
         found["n_paths"] = n_paths = self._build((PEER,), scale, {PEER: size})
@@ -174,13 +181,15 @@ class ImportanceConductor(Conductor):
         ]
         peer.ask(do="release")  # its graphs may take gigabytes
         measured = replace(scale, batch=sized.batch)
-        self._build((OURS,), measured)
         request = {"paths": evenly(n_paths, sized.n_ours), "options": {"n_products": 5}}
-        found[OURS] = ours.ask(do="pieces", **request)["pieces"]
-        if sized.whole:
-            options = {"tolerance": self.plan.tolerance}
-            found["whole"] = ours.ask(do="values", paths=list(range(n_paths)), options=options)
-        ours.ask(do="release")
+        for name, whole in ((OURS, "whole"), (EVEN, "whole_even")):
+            self._build((name,), measured)
+            ours = self.workers[name]
+            found[name] = ours.ask(do="pieces", **request)["pieces"]
+            if sized.whole:
+                options = {"tolerance": self.plan.tolerance}
+                found[whole] = ours.ask(do="values", paths=list(range(n_paths)), options=options)
+            ours.ask(do="release")
         return found
 
     def _mass(self) -> None:

@@ -19,7 +19,8 @@ from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTaylor
 from scrapl_optim import Arnoldi, Progress, SharedSubspace, theta_importance
 from scrapl_optim._importance.encoder import EncoderDerivatives, Example
 
-OURS, PEER = CONTENDERS = ("ours", "scrapl-loss")
+OURS, EVEN, PEER = CONTENDERS = ("ours", "ours-even", "scrapl-loss")
+TRANSFORMS: dict[str, dict[str, Any]] = {OURS: {}, EVEN: {"boundary": "even"}}
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,29 @@ class Ours:
         return self.loss(sound, self._targets[batch.first], path)
 
     def values(
-        self, paths: Sequence[int], *, together: bool = True, tolerance: float = 1e-3, check: bool = True
+        self,
+        paths: Sequence[int],
+        *,
+        together: bool = True,
+        tolerance: float = 1e-3,
+        check: bool = True,
+        taylor: bool = True,
     ) -> Values:
-        """C of some paths by Taylor series; together, in a subspace that they share, or each by itself."""
+        """C of some paths.
+
+        Args:
+            paths: path ids.
+            together: in a subspace that they share, or each by itself.
+            tolerance: relative residual to stop at.
+            check: whether to look for faults first.
+            taylor: whether s and H are from Taylor series, or from double backward passes.
+        """
         if together:
             n_examples = sum(len(batch.shift) for batch in self.batches)
             method: Any = SharedSubspace(tolerance, split_batch=_examples, max_graphs=n_examples)
         else:
             method = Arnoldi(tolerance, max_graphs=len(self.batches))
-        options = {"method": method, "derivatives": self.derivatives, "check": check}
+        options = {"method": method, "derivatives": self.derivatives if taylor else None, "check": check}
         return _importance(self, self.path_loss, self.n_paths, paths, options)
 
     def derivatives(

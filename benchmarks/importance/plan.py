@@ -1,4 +1,4 @@
-"""The plan of a run, in full (about 20 minutes) or quickly."""
+"""The plan of a run, in full (about 26 minutes) or quickly."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.records import Metric
-from benchmarks.importance.contenders import OURS, PEER
+from benchmarks.importance.contenders import EVEN, OURS, PEER
 from benchmarks.importance.summary import (
     Place,
     distribution,
@@ -69,6 +69,12 @@ def _agreement(records: list[dict[str, Any]]) -> list[Metric]:
         Metric("agreement: the same, and our filters rounded to float32, as its are: largest",
              relative_differences(*(_curvature(records, k) for k in ("rounded", "unpadded"))).max(), "<=", 0.01),
     ]  # fmt: skip
+    if "even" in records[0]:
+        even, backward = (_curvature(records, key) for key in ("even", "even_backward"))
+        name = "agreement: even boundary, Taylor series from double backward passes: largest"
+        rows.append(Metric(name, relative_differences(even, backward).max(), "<=", 0.01))
+        name = "agreement: even boundary from kymatio's: largest"
+        rows.append(Metric(name, relative_differences(even, ours).max()))
     if settled.any():
         name = "agreement: scrapl-loss's 20 steps from ours with its transform, settled values: largest"
         rows.insert(2, Metric(name, apart[settled].max(), "<=", 0.01))
@@ -98,7 +104,24 @@ def _whole(found: dict[str, Any]) -> list[Metric]:
         Metric(f"{name}: pi, the same, total variation",
              total_variation(*(distribution(v["curvature"]) for v in (values, alone["values"])))),
     ]  # fmt: skip
-    return rows + _distributions(name, found)
+    return [*rows, *_distributions(name, found), *_even(name, found, peer["seconds"])]
+
+
+def _even(name: str, found: dict[str, Any], peer_seconds: float) -> Iterator[Metric]:
+    """The whole pi on the even boundary, where it was measured."""
+    runs = found.get(EVEN)
+    if not runs:
+        return
+    name, values = f"{name}, even boundary", runs[0]["values"]
+    seconds = float(np.median([run["seconds"] for run in runs]))
+    derivatives = [median(_stages(run)[0] for run in found[side]) for side in (OURS, EVEN)]
+    pis = [distribution(found[side][0]["values"]["curvature"]) for side in (OURS, EVEN)]
+    yield Metric(f"{name}: scrapl-loss's time over ours, whole pi", peer_seconds / seconds, ">=", 50)
+    yield Metric(f"{name}: ours, s, median", seconds)
+    yield Metric(f"{name}: share of s and H", median(_stages(run)[0] / run["cpu"] for run in runs))
+    yield Metric(f"{name}: processor time of s and H, kymatio's boundary over it", derivatives[0] / derivatives[1])
+    yield Metric(f"{name}: our residuals, largest", np.max(values["residual"]), "<=", 0.01)
+    yield Metric(f"{name}: pi from that of kymatio's boundary, total variation", total_variation(*pis))
 
 
 def _refined(values: dict[str, Any]) -> int:
@@ -149,38 +172,45 @@ def _subspace_products(sized: dict[str, Any]) -> float | None:
 
 
 def _sized(sized: dict[str, Any], peer_products: float, subspace_products: float) -> list[Metric]:
-    """Both sides at the batch that was measured, and in hours at the paper's."""
+    """Both sides at the batch that was measured, and in hours at the paper's; then ours on the even boundary."""
     n_paths, n_controls, batch = sized["n_paths"], sized["n_controls"], sized["measured_batch"]
     peer = n_paths * np.mean([path_seconds(piece, n_controls, peer_products) for piece in sized[PEER]])
-    pieces = sized[OURS]
-    derivatives = pieces["once"] + n_paths * np.mean(pieces["derivatives"])
-    if "whole" in sized:
-        ours, how = sized["whole"]["seconds"], "measured"
-    else:
-        product = float(np.median(pieces["products"]))
-        ours = derivatives + n_controls * batch * subspace_products * product
-        how = "from pieces"
     name = f"{sized['name']} (P={n_paths}, U={n_controls}, batch {batch})"
     hours, larger = sized["batch"] / batch / 3600, f"batch {sized['batch']}"
-    rows = [
-        Metric(f"{name}: scrapl-loss's time, from pieces, over ours, {how}", peer / ours, ">=", 50),
-        Metric(f"{name}: ours, {how}, s", ours),
-        Metric(f"{name}: scrapl-loss, from pieces, s", peer),
-        Metric(f"{name}: extrapolated to {larger}: ours, hours", ours * hours),
-        Metric(f"{name}: extrapolated to {larger}: scrapl-loss, hours", peer * hours),
-    ]
-    if "whole" in sized:
-        values = sized["whole"]["values"]
+    rows: list[Metric] = []
+    for side, whole, label in ((OURS, "whole", name), (EVEN, "whole_even", f"{name}, even boundary")):
+        if side not in sized:
+            continue
+        ours, how = _seconds_of_ours(sized, side, whole, subspace_products)
         rows += [
-            Metric(f"{name}: our residuals, largest", np.max(values["residual"]), "<=", 0.01),
-            Metric(
-                f"{name}: our values that needed products of their own",
-                _refined(values),
-            ),
-            Metric(f"{name}: share of s and H", _stages(sized["whole"])[0] / sized["whole"]["cpu"]),
-            Metric(f"{name}: products of one example per control and example", subspace_products),
+            Metric(f"{label}: scrapl-loss's time, from pieces, over ours, {how}", peer / ours, ">=", 50),
+            Metric(f"{label}: ours, {how}, s", ours),
         ]
+        if side == OURS:
+            rows.append(Metric(f"{name}: scrapl-loss, from pieces, s", peer))
+        rows.append(Metric(f"{label}: extrapolated to {larger}: ours, hours", ours * hours))
+        if side == OURS:
+            rows.append(Metric(f"{name}: extrapolated to {larger}: scrapl-loss, hours", peer * hours))
+        if whole in sized:
+            values = sized[whole]["values"]
+            rows += [
+                Metric(f"{label}: our residuals, largest", np.max(values["residual"]), "<=", 0.01),
+                Metric(f"{label}: our values that needed products of their own", _refined(values)),
+                Metric(f"{label}: share of s and H", _stages(sized[whole])[0] / sized[whole]["cpu"]),
+            ]
+    if "whole" in sized:
+        rows.append(Metric(f"{name}: products of one example per control and example", subspace_products))
     return rows
+
+
+def _seconds_of_ours(sized: dict[str, Any], side: str, whole: str, subspace_products: float) -> tuple[float, str]:
+    """Seconds of the whole pi on one of our boundaries, and where they are from."""
+    if whole in sized:
+        return sized[whole]["seconds"], "measured"
+    pieces = sized[side]
+    derivatives = pieces["once"] + sized["n_paths"] * float(np.mean(pieces["derivatives"]))
+    product = float(np.median(pieces["products"]))
+    return derivatives + sized["n_controls"] * sized["measured_batch"] * subspace_products * product, "from pieces"
 
 
 def _mass(record: dict[str, Any]) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.harness.files import tuples
 from benchmarks.harness.worker import Session, serve_contender
-from benchmarks.importance.contenders import CONTENDERS, OURS, PEER, Ours, Peer, Values
+from benchmarks.importance.contenders import CONTENDERS, PEER, TRANSFORMS, Ours, Peer, Values
 from benchmarks.importance.problem import Scale
 
 
@@ -39,8 +39,11 @@ class ImportanceSession(Session):
         self, scale: dict[str, Any], spectrogram: str, options: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         self._problem = None  # before the next is built: two at once need not fit
-        kind = Ours if self.name == OURS else Peer
-        self._problem = kind(Scale(**tuples(scale)), torch.from_numpy(np.load(spectrogram)), **(options or {}))
+        problem, audio = Scale(**tuples(scale)), torch.from_numpy(np.load(spectrogram))
+        if self.name == PEER:
+            self._problem = Peer(problem, audio, **(options or {}))
+        else:
+            self._problem = Ours(problem, audio, **{"transform": TRANSFORMS[self.name], **(options or {})})
         return {"n_paths": self._problem.n_paths}
 
     def do_release(self) -> dict[str, Any]:
