@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.harness.measure import peak_memory, time_once, wake_libraries
 from benchmarks.harness.records import AnswersDiffer, percentiles
@@ -25,6 +27,7 @@ from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representativ
 from benchmarks.speed.conductor import SpeedConductor, describe, turns
 from benchmarks.speed.contenders import OURS, build, noise, work
 from benchmarks.speed.plan import SECTIONS, Plan, Section, make_plan
+from benchmarks.speed.plots import draw_figure
 from benchmarks.speed.ratios import all_ratios
 from benchmarks.speed.worker import SpeedSession
 from tests.support.benchmark_workers import InProcess
@@ -261,6 +264,22 @@ def test_results_are_written_with_table_and_picture(tmp_path: Path, capsys: pyte
     main.report(tmp_path, fake_results())
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     assert "costliest path" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("are_alike", [False, True])
+def test_values_of_the_full_tree_are_apart(are_alike: bool) -> None:
+    results = fake_results()
+    for record in (*results["timings"], *results["memory"]):
+        if record["kind"] == "tree" and record["contender"] != "kymatio" and are_alike:
+            record |= {"seconds": {"median": 0.123}} if "seconds" in record else {"bytes": 123 * 2**20}
+    figure = draw_figure(results)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = (axes for axes in figure.axes if axes.get_title().startswith("Full tree"))
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 10
+    assert not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
+    area = axes.get_window_extent()
+    assert all(area.contains(box.x0, box.y0) and area.contains(box.x1, box.y1) for box in boxes)
 
 
 def test_a_run_with_ourselves_alone_has_the_schema(tmp_path: Path, monkeypatch) -> None:

@@ -159,20 +159,21 @@ def _note(axes: Axes, text: str, y: float) -> None:
 
 
 def _draw_tree(axes: Axes, timings: Records, memory: Records) -> None:
-    """Points with their values beside them: seconds on the left, GiB on the right."""
+    """Points side by side with their values on them: seconds on the left, GiB on the right."""
     for place, (records, unit, scale) in enumerate(((timings, "s", 1.0), (memory, "GiB", 2.0**-30))):
-        for name in ("kymatio", *_DRAWN):
+        for i, name in enumerate(("kymatio", *_DRAWN)):
             value = records.where(contender=name).mean("contender")
             if value is None:
                 continue
-            axes.plot([place], [scale * value], **_LOOKS[name].line(ls="", ms=8))
+            at = place + 0.17 * (i - 2), scale * value
+            axes.plot(*([number] for number in at), **_LOOKS[name].line(ls="", ms=8))
             axes.annotate(
-                f"{scale * value:.3g} {unit}", (place, scale * value), xytext=(9, 0), textcoords="offset points",
-                va="center", fontsize=8,
+                f"{at[1]:.3g} {unit}", at, xytext=(0, 7), textcoords="offset points", rotation=90, ha="center",
+                fontsize=8,
             )  # fmt: skip
     axes.set_xticks([0, 1], ["time (s)", "peak memory (GiB)"])
-    axes.set(yscale="log", xlim=(-0.5, 1.7))
-    axes.margins(y=0.15)
+    axes.set(yscale="log", xlim=(-0.5, 1.5))
+    axes.margins(y=0.3)
     _finish(axes, "Full tree, forward and backward (batch 1)")
 
 
