@@ -64,6 +64,7 @@ speed-cuda:
 
 accuracy: $(READY)
 	$(BIN)/python -m benchmarks.studies.accuracy
+	$(BIN)/python -m benchmarks.studies.accuracy.boundary
 
 # Cost of an optimizer step beside Adam and scrapl-loss's hooks, memory, drift of the running sum.
 optimizer: $(READY) $(PEER_READY)

@@ -18,6 +18,7 @@ from benchmarks.importance.plots import draw_figure as draw_importance
 from benchmarks.optimizer.plots import draw_figure as draw_optimizer
 from benchmarks.sound_matching.redraw import draw_results
 from benchmarks.speed.plots import draw_figure as draw_speed
+from benchmarks.studies.accuracy.plots import draw_boundary
 from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
 from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
 from benchmarks.studies.does_it_help.plots import draw_figure as draw_does_it_help
@@ -27,6 +28,7 @@ from benchmarks.studies.storage.plots import draw_figure as draw_storage
 PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "accuracy": draw_accuracy,
     "adaptive": draw_adaptive,
+    "boundary": draw_boundary,
     "does_it_help": draw_does_it_help,
     "importance": draw_importance,
     "importance_mass": draw_importance,

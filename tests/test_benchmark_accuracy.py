@@ -13,9 +13,20 @@ import torch
 
 from benchmarks.harness.records import relative_distance
 from benchmarks.studies.accuracy import __main__ as program
-from benchmarks.studies.accuracy import studies
-from benchmarks.studies.accuracy.measures import Answer, Settings, answers, compare
-from benchmarks.studies.accuracy.signals import CLEAN_SOUNDS, SOUNDS, noisy, normalized, pink_noise
+from benchmarks.studies.accuracy import boundary, studies
+from benchmarks.studies.accuracy.boundary import (
+    ends_repeated,
+    frame_distances,
+    long_answers,
+    middle,
+    one_sample_earlier,
+    share_at_the_ends,
+    study_boundary,
+    transforms,
+    zeros,
+)
+from benchmarks.studies.accuracy.measures import Answer, Settings, answers, compare, path_ids
+from benchmarks.studies.accuracy.signals import CLEAN_SOUNDS, LONG_SOUNDS, SOUNDS, noisy, normalized, pink_noise
 from benchmarks.studies.accuracy.studies import Selection, rounded_answers, study_compact, study_smoothing
 from benchmarks.studies.accuracy.training import Arm, fit, gradient_errors, make_task, study_gradients, summary
 
@@ -144,3 +155,99 @@ def test_results_are_written_with_where_they_come_from(
     printed = capsys.readouterr().out
     for table in ("COMPACT", "SMOOTHING", "LAYERS", "PARAMETERS", "TRAINING"):
         assert table in printed
+
+
+def test_long_sounds_have_the_sound_in_their_middle() -> None:
+    for name, make in LONG_SOUNDS.items():
+        x, y = make(2048)
+        assert x.shape == y.shape == (4096,)
+        assert (middle(x) - middle(y)).norm() > 0.1 * middle(x).norm(), name
+    for name in ("drum, silence", "silence, drum, silence"):
+        x, _ = LONG_SOUNDS[name](2048)
+        assert not middle(x)[1024:].any()
+        assert middle(x)[:256].any() == (name == "drum, silence")
+        assert middle(x)[:1024].abs().argmax() < 512  # struck, then decaying
+
+
+def test_surroundings_are_by_index() -> None:
+    z = torch.arange(8.0)
+    assert middle(z).tolist() == [2, 3, 4, 5]
+    assert ends_repeated(z).tolist() == [3, 2, 2, 3, 4, 5, 5, 4]
+    assert zeros(z).tolist() == [0, 0, 2, 3, 4, 5, 0, 0]
+    assert one_sample_earlier(z).tolist() == [1, 2, 3, 4]
+
+
+def test_distances_by_frame_and_at_the_ends_are_those_of_made_up_coefficients() -> None:
+    b = torch.full((2, 4), 2.0)
+    a = b + torch.tensor([[3.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert frame_distances([a], [b]) == pytest.approx([3 / 8**0.5, 0.0, 1 / 8**0.5, 0.0])
+    assert share_at_the_ends([a], [b]) == pytest.approx(0.9)
+    assert share_at_the_ends([b], [b]) is None
+    assert share_at_the_ends([a[:, :1]], [b[:, :1]]) is None
+
+
+def test_surrounded_by_its_reflection_a_sound_has_kymatios_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that distances of other surroundings are those of the surroundings."""
+
+    def reflected(z: torch.Tensor) -> torch.Tensor:
+        x = middle(z)[None]
+        return torch.nn.functional.pad(x, (x.shape[-1] // 2, x.shape[-1] // 2), mode="reflect")[0]
+
+    monkeypatch.setattr(boundary, "zeros", reflected)
+    contenders, paths = transforms(TINY), path_ids(TINY.build())[::4]
+    pair = LONG_SOUNDS["white noise"](TINY.n_samples)
+    found, expected = (long_answers(contenders[name], pair, paths) for name in ("zeros", "kymatio"))
+    errors = compare(found, expected)
+    # The seam of kymatio's padding stands 2.5 standard deviations of the slowest wavelets from the ends.
+    tail = math.erfc(2.5 / 2**0.5)
+    assert errors["coefficients"].median < 0.2 * tail
+    assert errors["coefficients"].largest < 2 * tail
+
+
+def test_the_even_boundary_repeats_the_ends_and_keeps_the_spin() -> None:
+    """Without a spin it is kymatio's transform of the sound with its ends repeated; with one, averages differ."""
+    contenders = transforms(TINY)
+    jtfs = TINY.build()
+    pair = LONG_SOUNDS["white noise"](TINY.n_samples)
+    n2 = path_ids(jtfs)[len(path_ids(jtfs)) // 2]
+    alike = {path.n_fr: i for i, path in enumerate(jtfs.paths) if path.n2 == jtfs.paths[n2].n2}
+    even, repeated = (
+        long_answers(contenders[name], pair, [alike[0], alike[3]]) for name in ("even", "ends repeated")
+    )
+    spinless, spun = (
+        relative_distance(a.coefficients, b.coefficients) for a, b in zip(even, repeated, strict=True)
+    )
+    assert spinless < 0.1 * spun
+
+
+def test_boundary_study_covers_what_it_was_asked_for() -> None:
+    sounds = {name: LONG_SOUNDS[name] for name in ("white noise", "silence, drum, silence")}
+    rows = list(study_boundary(TINY, sounds, every=4))
+    found = {(row["sound"], row["against"], row["variant"]): row for row in rows}
+    variants = [*transforms(TINY), "even, no spin"][1:]
+    assert set(found) == {
+        *((sound, "kymatio", variant) for sound in sounds for variant in variants),
+        *((sound, "going on", variant) for sound in sounds for variant in ("kymatio", "even")),
+    }
+    noise = found["white noise", "kymatio", "even"]
+    assert len(noise["frames"]) == 8
+    assert noise["at_the_ends"]["coefficients"] > 0.7
+    assert noise["coefficients"]["median"] < found["white noise", "kymatio", "zeros"]["coefficients"]["median"]
+    # Nothing sounds at the ends, nor beyond them.
+    drum = found["silence, drum, silence", "kymatio", "zeros"]
+    going_on = found["silence, drum, silence", "kymatio", "going on"]
+    assert drum["coefficients"] == going_on["coefficients"]
+
+
+def test_boundary_results_are_written_with_where_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds = {"white noise": LONG_SOUNDS["white noise"]}
+    monkeypatch.setattr(boundary, "_QUICK", TINY)
+    monkeypatch.setattr(boundary, "study_boundary", partial(study_boundary, sounds=sounds))
+    assert boundary.main(["--quick", "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "boundary.json").read_text())
+    assert {"date", "machine", "versions", "quick"} < results.keys()
+    assert {row["T"] for row in results["boundary"]} == {256, "global"}
+    assert (tmp_path / "boundary.png").read_bytes().startswith(b"\x89PNG")
+    assert "BOUNDARY" in capsys.readouterr().out

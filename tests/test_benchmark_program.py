@@ -110,6 +110,7 @@ PROGRAMS = (
         "unlike_terms",
     ),
     *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
+    "studies.accuracy.boundary",
     *(f"studies.{name}.__main__" for name in ("accuracy", "storage", "adaptive", "released_pi")),
 )
 

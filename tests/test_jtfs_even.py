@@ -6,6 +6,7 @@ Coefficients and gradients are held to the literal reference in test_jtfs_refere
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -331,6 +332,26 @@ def test_first_layers_of_the_other_continuation_are_refused() -> None:
     layer = JTFSPath(**LOCAL, boundary="even").double().first_layer(x)
     with pytest.raises(ValueError, match="boundary=even there and reflect here"):
         JTFSPath(**LOCAL).double()(layer, 0)
+
+
+def test_a_local_average_as_long_as_the_signal_tells_rising_from_falling() -> None:
+    """Kymatio's hears as much of the reflection, in which rising patterns fall, and warns."""
+    time = torch.arange(2048, dtype=torch.float64) / 2048 - 0.5
+    rising = torch.sin(2 * math.pi * 300 * torch.expm1(2.0 * time) / 2.0) * torch.cos(math.pi * time).square()
+
+    def share_of_rising(**options: Any) -> float:
+        jtfs = JTFSPath(2048, J=8, Q=(8, 1), J_fr=2, **options).double()
+        energy = {spin: 0.0 for spin in (-1, 0, 1)}
+        for path in jtfs.paths:
+            energy[path.spin] += jtfs(rising, path.index).square().sum().item()
+        return energy[1] / (energy[1] + energy[-1])
+
+    assert share_of_rising(T=2048) == pytest.approx(0.5, abs=0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        even = share_of_rising(T=2048, boundary="even")
+    assert even == pytest.approx(share_of_rising(T="global"), abs=0.05)
+    assert abs(even - 0.5) > 0.3
 
 
 @pytest.mark.parametrize("bad", ["odd", "", None, 1, ["even"]])

@@ -212,6 +212,46 @@ def test_speed_table_is_the_result_file() -> None:
             assert f"| {label} | {' | '.join(cells)} |" in BENCHMARKS
 
 
+BOUNDARY_ROWS = {
+    "`samples_per_bandwidth=2`": "2",
+    "`samples_per_bandwidth=3`": "3",
+    '`boundary="even"`': "even",
+    '`boundary="even", samples_per_bandwidth=2`': "even, 2",
+    "kymatio's, the ends repeated": "ends repeated",
+    "kymatio's, cut one sample earlier": "one sample earlier",
+    "kymatio's, as the sound goes on": "going on",
+    "kymatio's, in silence": "zeros",
+}
+
+
+def test_boundary_table_is_the_result_file() -> None:
+    page = text("memory_and_speed")
+    results = json.loads((ROOT / "benchmarks/results/boundary.json").read_text())["boundary"]
+    found = {(row["sound"], row["T"], row["against"], row["variant"]): row for row in results}
+
+    def distance(sound: str, variant: str, what: str, T: int | str = 4096, against: str = "kymatio") -> str:
+        return f"{found[sound, T, against, variant][what]['median']:.1g}"
+
+    for label, variant in BOUNDARY_ROWS.items():
+        cells = [
+            f"{distance(sound, variant, 'coefficients')}, {distance(sound, variant, 'gradient')}"
+            for sound in ("white noise", "granular", "drum, silence", "silence, drum, silence")
+        ]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    noise = found["white noise", 4096, "kymatio", "even"]
+    largest, share = noise["coefficients"]["largest"], noise["at_the_ends"]["coefficients"]
+    assert f"{distance('white noise', 'even', 'coefficients')} in the median path, {largest:.1g} at most" in page
+    assert f"{share:.0%} of the squared distance" in page
+    going_on = distance("white noise", "even", "coefficients", against="going on")
+    assert f"the even boundary is {going_on} from" in page
+    spinless = distance("white noise", "even, no spin", "coefficients")
+    assert f"without a spin differ by {spinless}" in page
+    drums = [distance(f"{before}drum, silence", "even", "coefficients", "global") for before in ("", "silence, ")]
+    assert "it is {} (after silence {})".format(*drums) in page
+    means = [distance("white noise", "even", what, "global") for what in ("coefficients", "gradient")]
+    assert "{} (coefficients) and {} (gradients)".format(*means) in page
+
+
 STEP = "step, {} / {}: {}, P={}, 1 thread{}"
 OPTIMIZER_ROWS = {
     "a step, in steps of Adam": ("float32", "adam", 315, ", default allocator"),

@@ -49,7 +49,8 @@ class Description(NamedTuple):
         first_order_per_octave: Q1, the number of first-order wavelets in an octave.
         averaging: kind of average along time: "local", "global" or "none".
         average: T in samples; N for "global", 0 for "none".
-        is_too_long: True if a local average is longer than an eighth of the signal.
+        is_too_long: True if a local average is longer than an eighth of a signal that is continued by its
+            reflection.
         cheapest: path of the lowest cost; costs are relative to the mean over all paths of the transform.
         costliest: path of the highest cost.
         mean_cost: mean cost of a draw if all drawn paths are equally likely.

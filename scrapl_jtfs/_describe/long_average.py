@@ -7,15 +7,17 @@ import warnings
 
 from scrapl_jtfs._transform.geometry import Geometry
 
-# A longer average than this share of the signal is mostly about the signal's reflection at its ends.
+# A longer average than this share of the signal is mostly about the signal's reflection at its ends. (An even
+# continuation has averages continue the moduli of each path, not those of the opposite spin.)
 LEAST_AVERAGES = 8
 
 _PACKAGES = ("scrapl_jtfs", "scrapl_optim")  # whose frames lie between a caller and the check
 
 
 def is_too_long(geometry: Geometry) -> bool:
-    """Tell if a local average along time is longer than an eighth of the signal."""
-    return geometry.time.averaging == "local" and geometry.time.support * LEAST_AVERAGES > geometry.n_samples
+    """Tell if a local average along time hears too much of a reflection: more than an eighth of the signal."""
+    is_reflected = geometry.boundary == "reflect" and geometry.time.averaging == "local"
+    return is_reflected and geometry.time.support * LEAST_AVERAGES > geometry.n_samples
 
 
 def consequence(n_samples: int) -> str:

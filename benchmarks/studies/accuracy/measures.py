@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,14 +23,14 @@ class Settings:
 
     n_samples: int = 32768
     J: int = 12
-    T: int = 4096
+    T: int | Literal["global"] = 4096
 
     def build(self, second: float = 1.0, **options: Any) -> JTFSPath:
         """Build it in double precision.
 
         Args:
             second: eps of the second layer over that of the first.
-            options: `samples_per_bandwidth`, `smoothing`.
+            options: `samples_per_bandwidth`, `smoothing`, `boundary`, `memory`.
         """
         args = (self.n_samples, self.J, (8, 2), 3, 2, self.T, 8)
         options["sample_rate"] = SAMPLE_RATE

@@ -9,11 +9,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.style import BLUE, Look, add_title, finish, legend_below, looks, new_figure, plain_log
+from benchmarks.harness.style import (
+    BLUE,
+    Look,
+    add_title,
+    finish,
+    legend_below,
+    looks,
+    new_figure,
+    plain_log,
+    shared_legend,
+)
 
 Rows = Sequence[dict[str, Any]]
 
 _FLOOR = 3e-9
+# Distances are drawn from here on.
+_LEAST = 1e-6
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
@@ -95,3 +107,32 @@ def _draw_finals(axes: Axes, rows: Rows) -> None:
     axes.set(yscale="log", xlabel="arm, as numbered on the left", ylabel=r"final $\theta$ L1 ($\times 10^{-3}$)")
     plain_log(axes.yaxis)
     finish(axes, "The same starts in every arm, one line a start")
+
+
+def draw_boundary(results: dict[str, Any]) -> Figure:
+    """Two panels: the even boundary by frame, and beside it what else changes at the ends."""
+    figure = new_figure(5.2)
+    local = [row for row in results["boundary"] if row["T"] != "global" and row["against"] == "kymatio"]
+    left, right = figure.subplots(1, 2)
+    even = [row for row in local if row["variant"] == "even"]
+    sounds = looks(row["sound"] for row in even)
+    for row in even:
+        frames = np.arange(len(row["frames"]))
+        left.plot(frames, np.maximum(row["frames"], _LEAST), **sounds[row["sound"]].line())
+    left.set(yscale="log", xlabel="frame", ylabel="distance over RMS frame (median path)")
+    plain_log(left.yaxis, subs=(1,))
+    finish(left, "Even against kymatio, by frame")
+    names = ["even", "2", "ends repeated", "one sample earlier", "zeros", "going on"]
+    for name, mine in ((s, [r for r in local if r["sound"] == s]) for s in sounds):
+        medians = {row["variant"]: row["coefficients"]["median"] for row in mine}
+        right.plot(
+            [max(medians[n], _LEAST) for n in names], range(len(names)), **sounds[name].line(ls="", label=None)
+        )
+    right.set_yticks(range(len(names)), names)
+    right.invert_yaxis()
+    right.set(xscale="log", xlabel="distance of coefficients (median path)")
+    plain_log(right.xaxis, subs=(1,))
+    finish(right, "What else changes them")
+    shared_legend(figure, [left], 4)
+    add_title(figure, f"The ends of signals, {results['date'][:10]}", results)
+    return figure

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from benchmarks.chirplet import chirplet
 from scrapl_jtfs.commands.granular import GranularSynth
@@ -48,8 +49,10 @@ def am_tone(n: int, pitch: float, rate: float) -> Tensor:
     return (1.0 + 0.8 * torch.sin(2 * math.pi * rate * time)) * torch.sin(2 * math.pi * pitch * time)
 
 
-def granular(n: int, density: float, slope: float, seed: int) -> Tensor:
-    synth = GranularSynth(n, SAMPLE_RATE, n_grains=64, grain_samples=n // 8, max_slope=24.0 * 4096 / n)
+def granular(n: int, density: float, slope: float, seed: int, times: int = 1) -> Tensor:
+    """A texture of some times n samples, with as many times the grains."""
+    grains = {"n_grains": 64 * times, "grain_samples": n // 8, "max_slope": 24.0 * 4096 / n}
+    synth = GranularSynth(times * n, SAMPLE_RATE, **grains)
     return synth(torch.tensor([[density, slope]], dtype=torch.float64), [seed])[0]
 
 
@@ -67,6 +70,26 @@ def burst(n: int, pitch: float) -> Tensor:
     tone = torch.sin(2 * math.pi * pitch * torch.arange(length) / SAMPLE_RATE)
     x[n // 2 : n // 2 + length] = tone * torch.hann_window(length, periodic=False, dtype=torch.float64)
     return x
+
+
+def drum(n: int, onset: float, pitch: float, seed: int) -> Tensor:
+    """Decaying partials whose pitch falls and noise that decays faster, digital silence from the middle on.
+
+    Args:
+        n: samples.
+        onset: of the attack, in units of n; silence before it.
+        pitch: of the lowest partial in the end, in Hz.
+        seed: of the noise.
+    """
+    start, decay = round(n * onset), n / 24
+    length = n // 2 - start
+    time = torch.arange(length, dtype=torch.float64)
+    falling = 2 * math.pi * pitch / SAMPLE_RATE * (time - 0.5 * decay * torch.exp(-2 * time / decay))
+    body = sum(torch.sin(ratio * falling) * torch.exp(-ratio * time / decay) for ratio in (1.0, 1.6, 2.7))
+    x = body + white_noise(length, seed) * torch.exp(-8 * time / decay)
+    fade = torch.hann_window(2 * (length // 4), periodic=False, dtype=torch.float64)[length // 4 :]
+    x[-len(fade) :] *= fade
+    return pad(x, (start, n // 2))
 
 
 def noisy(pair: Pair, decibels: float) -> Pair:
@@ -100,3 +123,22 @@ CLEAN_SOUNDS: Makers = {
     "silence, burst": lambda n: _pair(burst(n, 700.0), burst(n, 900.0)),
 }
 """Sounds on which smoothed moduli are measured: those with empty sub-bands, and two without."""
+
+
+def _in_silence(pair: Pair) -> Pair:
+    """Sounds with half their length of silence before and after them."""
+    x, y = (pad(z, (z.shape[-1] // 2, z.shape[-1] // 2)) for z in pair)
+    return x, y
+
+
+LONG_SOUNDS: Makers = {
+    "white noise": lambda n: SOUNDS["white noise"](2 * n),
+    "pink noise": lambda n: SOUNDS["pink noise"](2 * n),
+    "clean chirp": lambda n: SOUNDS["clean chirp"](2 * n),
+    "AM tone, noise -60 dB": lambda n: SOUNDS["AM tone, noise -60 dB"](2 * n),
+    "granular": lambda n: _pair(granular(n, 0.6, 0.75, 0, times=2), granular(n, 0.8, 0.4, 1, times=2)),
+    "silence, click": lambda n: _in_silence(SOUNDS["silence, click"](n)),
+    "drum, silence": lambda n: _in_silence(_pair(drum(n, 0.0, 80.0, 0), drum(n, 0.0, 110.0, 1))),
+    "silence, drum, silence": lambda n: _in_silence(_pair(drum(n, 0.125, 80.0, 0), drum(n, 0.125, 110.0, 1))),
+}
+"""Sounds of n samples with half as many more before and after them, as they would go on: 2 n in all."""

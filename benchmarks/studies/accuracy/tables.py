@@ -90,3 +90,33 @@ def training_table(rows: Rows) -> str:
         for row in rows
     ]
     return f"{title}\n{format_table([head, *lines])}"
+
+
+def boundary_table(rows: Rows) -> str:
+    """Distances of every variant for each T, then those of the even boundary by frame."""
+    parts = ["BOUNDARY: distance in float64: median over paths, largest, all paths together"]
+    for T, against in dict.fromkeys((row["T"], row["against"]) for row in rows):
+        chosen = [row for row in rows if (row["T"], row["against"]) == (T, against)]
+        parts += [
+            f"\nT={T}, {what}, from the sound as in: {against}\n{_grid(chosen, 'variant', what)}"
+            for what in ("coefficients", "gradient", "value")
+        ]
+    return "\n".join([*parts, "", _frame_table(rows)])
+
+
+def _frame_table(rows: Rows) -> str:
+    even = [row for row in rows if row["variant"] == "even" and len(row["frames"]) > 1]
+    chosen = [row for row in even if row["against"] == "kymatio"]
+    frames = range(len(chosen[0]["frames"]))
+    lines = [
+        [row["sound"], *(f"{d:.0e}" for d in row["frames"]), *map(_percent, row["at_the_ends"].values())]
+        for row in chosen
+    ]
+    head = ["", *(f"frame {i}" for i in frames), "at the ends", "of the gradient"]
+    return (
+        f"Even from kymatio by frame, in units of a path's RMS frame: median path\n{format_table([head, *lines])}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
