@@ -409,6 +409,39 @@ def test_does_it_help_tables_are_the_result_files() -> None:
         assert f"| {way} | {' | '.join(cells)} | {noise['scaled'][way]['state_bytes'] / 1e6:.1f} MB |" in page
 
 
+def test_what_is_said_of_textures_is_the_result_file() -> None:
+    page = " ".join(text("does_it_help").split())
+    arms = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())["problems"]["scaled"]["arms"]
+
+    def half(summary: dict[str, Any]) -> float:
+        return (summary["interval95"][1] - summary["interval95"][0]) / 2
+
+    for name, arm in arms.items():
+        lost = arm["at_chance"]
+        assert f"| {name} | {lost['density']} | {lost['slope']} | {arm['test']['mean']['mean']:.0f} ±" in page
+    variation = {name: arm["total_variation"] for name, arm in arms.items()}
+    for name in ("adam", "p-adam"):
+        change = arms[name]["minus_reference"]["total_variation"]
+        assert change["interval95"][0] > 0
+        assert f"{change['mean']:.2f} ± {half(change):.2f}" in page
+    levels = [f"{variation[name]['mean']:.2f}" for name in ("adam", "p-adam", "scrapl")]
+    assert "from {} (Adam) and {} (P-Adam) to {}".format(*levels) in page
+    assert arms["p-adam"]["at_chance"]["slope"] == arms["mss"]["at_chance"]["slope"] == 5
+    theta = arms["theta-is"]
+    gain = theta["minus_reference"]["mean"]
+    assert sum(d < 0 for d in gain["differences"].values()) == 4
+    assert f"ends lower for four of five seeds, by {-gain['mean']:.0f} ± {half(gain):.0f}" in page
+    assert f"after {theta['converged']['mean']['steps']['mean']:.0f} ±" in page
+    changes = {name: arms[name]["minus_reference"]["mean"] for name in arms if name != "scrapl"}
+    told = {name: f"{abs(change['mean']):.0f} ± {half(change):.0f}" for name, change in changes.items()}
+    assert all(difference < 0 for difference in changes["predicted"]["differences"].values())
+    assert f"ends lower for each of five seeds, by {told['predicted']}" in page
+    assert f"that five seeds can tell (-{told['two renderings, warm-up']})" in page
+    assert f"as far as five seeds can tell (-{told['even']})" in page
+    ratio = arms["scrapl"]["test"]["mean"]["mean"] / arms["controls"]["test"]["mean"]["mean"]
+    assert f"The error with a path is {ratio:.1f} times the error of supervision" in page
+
+
 def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     page = text("does_it_help")
     problems = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())["problems"]

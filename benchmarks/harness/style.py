@@ -113,7 +113,11 @@ def finish(axes: Axes, title: str) -> None:
 
 
 def draw_histories(
-    axes: Axes, arms: dict[str, tuple[Sequence[float], Sequence[Sequence[float]]]], looks: dict[str, Look]
+    axes: Axes,
+    arms: dict[str, tuple[Sequence[float], Sequence[Sequence[float]]]],
+    looks: dict[str, Look],
+    *,
+    each_seed: bool = True,
 ) -> None:
     """Draw errors while training: a thick line for the mean over seeds, thin ones for the seeds.
 
@@ -121,12 +125,13 @@ def draw_histories(
         axes: of the panel.
         arms: steps of each arm, and the errors of each of its seeds at these.
         looks: of each arm.
+        each_seed: False to leave out the thin lines.
     """
     for name, (steps, seeds) in arms.items():
         color = looks[name].color
-        for errors in seeds:
+        for errors in seeds if each_seed else ():
             axes.plot(steps, errors, color=color, lw=0.6, alpha=0.25)
-        axes.plot(steps, np.mean(seeds, axis=0), color=color, lw=1.8, label=name)
+        axes.plot(steps, np.mean(seeds, axis=0), color=color, lw=1.8, ls=looks[name].dashes, label=name)
     axes.set(xlabel="steps, one path each", ylabel=r"validation $\theta$ L1 ($\times 10^{-3}$)", yscale="log")
     plain_log(axes.yaxis, subs=(1, 1.5, 2, 3, 4, 6, 8))
 

@@ -78,6 +78,9 @@ GROUPS = {
     "ladder": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
     "ideas": (Group(GRANULAR, (REFERENCE, *IDEAS)), Group(CHIRPLETS[2], (REFERENCE, *IDEAS))),
     "pi": tuple(Group(problem, (REFERENCE, "predicted", "rms slopes")) for problem in CHIRPLETS),
+    # synthesizers with randomness
+    "renderings": (Group(GRANULAR, (REFERENCE, "two renderings", "two renderings, warm-up")),),
+    "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }

@@ -8,7 +8,10 @@ t = -1/2. With times counted from there, :math:`\tau = t + 1/2`, its spectrum is
 
 a cosine transform (DCT-II). A wavelet with a real response passes real bins c, whose sub-band
 :math:`z(\tau) = \sum_k c_k e^{i \pi k \tau / h}` has an even real part (a DCT-III) and an odd imaginary part (a
-DST-III). Its modulus is even again, hence so is all that follows: half of a period tells everything.
+DST-III). Its modulus is even again, and so is that of the second layer for paths without a spin: half of a period
+tells the other half. With a spin the other half would be the modulus of the opposite one, as z(-tau) is conjugate
+to z(tau) and frequential wavelets are complex. There the continuation is a choice: each layer continues its own
+moduli evenly, so that averages at the ends hear a path and not its mirror image.
 
 **Order of samples.** Samples 0, 2, 4, ..., 5, 3, 1 of n are every other sample of a whole period, at
 :math:`\tau = 2j + 1/2`, of which those past the turn stand for their mirror images, conjugate where z is complex.
