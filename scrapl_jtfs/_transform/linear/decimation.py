@@ -11,6 +11,7 @@ Source: Fessler & Sutton, Nonuniform fast Fourier transforms using min-max inter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ def decimation_factors(n: int) -> tuple[int, ...]:
     return tuple(f for f in _FACTORS if n >= _SHORTEST and n % (2 * f) == 0)
 
 
+@cache
 def decimation_window(factor: int) -> NDArray[np.float64]:
     """Return the (blocks, factor) taps: entry (s, d) weighs sample d of a block in the output s blocks later.
 
@@ -49,10 +51,10 @@ def decimation_window(factor: int) -> NDArray[np.float64]:
 
 def decimation_correction(n: int, factor: int) -> NDArray[np.complex128]:
     """Return, for all bins that are left intact, 1 / h_hat[k], h_hat[k] = sum_m h[m] e^{-2 pi i k m / n}."""
-    window = decimation_window(factor)
-    lags = np.arange(_BLOCKS)[:, None] * factor - np.arange(factor)
-    k = np.arange(n // factor // _MARGIN)
-    return 1.0 / (np.exp(-2j * np.pi / n * np.multiply.outer(k, lags)) * window).sum((-2, -1))
+    turns = -2j * np.pi / n * np.arange(n // factor // _MARGIN)[:, None]
+    # Entry (s, d) of the window has lag m = s * factor - d: one sum over blocks, one within them.
+    over_blocks = np.exp(turns * (factor * np.arange(_BLOCKS))) @ decimation_window(factor)
+    return 1.0 / (over_blocks * np.exp(-turns * np.arange(factor))).sum(-1)
 
 
 def _centre(factor: int) -> float:
