@@ -7,7 +7,7 @@ stride from the first sample on. Frames that are not averaged stand in the middl
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -71,19 +71,10 @@ class EvenFirstOrder(FirstOrder):
 
     twiddle: Tensor
 
-    def __init__(
-        self,
-        first: int,
-        last: int,
-        period: int,
-        start: int,
-        step: int,
-        response: FloatArray,
-        average: TimeAverage | None = None,
-    ) -> None:
+    @staticmethod
+    def _constants(response: FloatArray, period: int) -> dict[str, FloatArray]:
         turned = response[..., 0] * band_twiddle(response.shape[1], period // 2)
-        twiddle = _spectrum_twiddle(period // 2)
-        super().__init__(first, last, period, start, step, as_pairs(turned), average, twiddle=twiddle)
+        return {"response": as_pairs(turned), "twiddle": _spectrum_twiddle(period // 2)}
 
     @staticmethod
     def _computed(period: int) -> int:
@@ -115,7 +106,7 @@ class EvenSecondOrder(SecondOrder):
         turned = response[..., 0] * band_twiddle(len(response), period // 2)
         super().__init__(period, start, as_pairs(turned), average)
 
-    def band(self, groups: Any) -> EvenCommonBand:
+    def band(self, groups: Sequence[tuple[int, int]]) -> EvenCommonBand:
         """Return the map from U1^, in groups of (rows, bins), to the planes of U1 * psi_n2."""
         return EvenCommonBand(tuple(groups), self.start, torch.view_as_complex(self.response), self.length)
 

@@ -210,9 +210,8 @@ class FirstOrder(Constants):
         step: int,
         response: FloatArray,
         average: TimeAverage | None = None,
-        **exact: FloatArray,
     ) -> None:
-        super().__init__(response=response, **exact)
+        super().__init__(**self._constants(response, period))
         self.first, self.last, self.period, self.start, self.step = first, last, period, start, step
         self.length = self._computed(period)
         self.stop = start + (last - first - 1) * step + response.shape[1]  # one past the last bin read
@@ -220,6 +219,11 @@ class FirstOrder(Constants):
         # By the largest factor first, which is the fastest.
         factors = decimation_factors(self.length)
         self._decimations = nn.ModuleList(Decimation(self.length, factor) for factor in factors)
+
+    @staticmethod
+    def _constants(response: FloatArray, period: int) -> dict[str, FloatArray]:
+        """Return the constants by name, given psi_{n1} / 2."""
+        return {"response": response}
 
     @staticmethod
     def _computed(period: int) -> int:

@@ -56,18 +56,13 @@ class EvenReflection:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (batch, n) to (batch, length)."""
-        if self.length > self.n:
-            x = torch.cat([x, x[..., 2 * self.n - self.length :].flip(-1)], dim=-1)
+        x = _lengthened(x, self.length)
         return torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
 
     def adjoint(self, y: Tensor) -> tuple[Tensor]:
         """Map (batch, length) to (batch, n)."""
         even, odd = y.chunk(2, dim=-1)
-        x = torch.stack([even, odd.flip(-1)], dim=-1).flatten(-2)
-        if self.length > self.n:
-            x, added = x[..., : self.n].clone(), x[..., self.n :].flip(-1)
-            x[..., 2 * self.n - self.length :].add_(added)
-        return (x,)
+        return (_folded(torch.stack([even, odd.flip(-1)], dim=-1).flatten(-2), self.n),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +79,13 @@ class EvenExtension:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (batch, n) to (batch, 2 length)."""
-        half = x if self.length == self.n else torch.cat([x, x[..., 2 * self.n - self.length :].flip(-1)], dim=-1)
+        half = _lengthened(x, self.length)
         return torch.cat([half, half.flip(-1)], dim=-1)
 
     def adjoint(self, y: Tensor) -> tuple[Tensor]:
         """Map (batch, 2 length) to (batch, n)."""
         first, second = y.chunk(2, dim=-1)
-        x = first + second.flip(-1)
-        if self.length > self.n:
-            x, added = x[..., : self.n].clone(), x[..., self.n :].flip(-1)
-            x[..., 2 * self.n - self.length :].add_(added)
-        return (x,)
+        return (_folded(first + second.flip(-1), self.n),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +254,22 @@ class EvenCommonBand(CommonBand):
 
     def _weighed(self, z_hat: Tensor, response: Tensor) -> Tensor:
         return z_hat.mul_(response.conj()).real
+
+
+def _lengthened(x: Tensor, length: int) -> Tensor:
+    """Continue signals (..., n) evenly at their end, to (..., length)."""
+    n = x.shape[-1]
+    return x if length == n else torch.cat([x, x[..., 2 * n - length :].flip(-1)], dim=-1)
+
+
+def _folded(y: Tensor, n: int) -> Tensor:
+    """Apply the adjoint of :func:`_lengthened`, to (..., n)."""
+    length = y.shape[-1]
+    if length == n:
+        return y
+    x = y[..., :n].clone()
+    x[..., 2 * n - length :].add_(y[..., n:].flip(-1))
+    return x
 
 
 def even_order(n: int) -> NDArray[np.int64]:
