@@ -142,7 +142,10 @@ def draw_differences(
     """Draw what `runs.paired` returns: a dot for each seed, beside them the mean with a bar of this reach."""
     for position, (name, comparison) in enumerate(differences.items()):
         values, color = list(comparison["differences"].values()), looks[name].color
-        axes.plot([position] * len(values), values, looks[name].marker, ls="", color=color, ms=4, alpha=0.5)
+        # Hollow where lines are dashed
+        dots: dict[str, Any] = {"ls": "", "color": color, "ms": 4, "alpha": 0.5}
+        dots["fillstyle"] = "full" if looks[name].dashes == "-" else "none"
+        axes.plot([position] * len(values), values, looks[name].marker, **dots)
         if values:
             bar: dict[str, Any] = {"fmt": "_", "color": color, "ms": 12, "capsize": 4}
             axes.errorbar(position + 0.2, comparison["mean"], reaches[name] or 0.0, **bar)
