@@ -99,7 +99,8 @@ class JTFSPath(nn.Module):
             is even with a period of twice the signal (or of the next longer 1, 3 or 5 times a power of two), and
             half of every sub-band tells the other half. It is another condition at the ends, as valid, and not
             an approximation; FFTs are half as long, and products and sub-bands half as large. At the paper's
-            settings white noise differs from kymatio's by 2e-2 in the median path with T=4096, 1e-3 with T="global".
+            settings white noise differs from kymatio's by 2e-2 in the median path with T=4096, by 1e-3 with
+            T="global".
 
     Note:
         As in kymatio, the signal is continued by its reflection, in which rising patterns fall. A local average
