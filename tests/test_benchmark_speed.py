@@ -178,7 +178,7 @@ def test_plan_covers_every_section_with_three_turns_of_the_peer(quick: bool) -> 
     assert all({"even", "even-compact"} < set(rounds) for rounds in timed.values())
     assert {"even", "even-compact"} < {name for name, _ in plan.memory}
     if not quick:
-        steps = plan.sections[0]
+        steps = next(section for section in plan.sections if section.name == "paths")
         assert len(steps.cases) == 21
         assert steps.rounds["scrapl-loss"] >= 3
         weighed = {PAPER_TABLE[c.paths[0]][0] for name, c in plan.memory if name == "scrapl-loss"}
@@ -228,6 +228,8 @@ def fake_results() -> dict[str, Any]:
 def test_ratios_of_known_costs() -> None:
     ratios = {ratio.name: ratio for ratio in all_ratios(fake_results())}
     expected = {
+        "construction, kymatio / even: 470723 samples": (40, True),
+        "construction, scrapl-loss / exact: 32768 samples": (10, True),
         "step, scrapl-loss / exact, over paths: ratio of means": (10, True),
         "step, scrapl-loss / exact, over paths: median of ratios": (10, True),
         "step, scrapl-loss / compact, over paths: ratio of medians": (20, True),
@@ -290,6 +292,7 @@ def test_a_run_with_ourselves_alone_has_the_schema(tmp_path: Path, monkeypatch) 
         (
             Section("paths", (STEP,), {"exact": 2, "scrapl-loss": 1}, {"exact": 2}),
             Section("tree", (tree,), {"exact": 1}, {}),
+            Section("construction", (Case("construction", TINY, 1),), {"exact": 2}, {}),
         ),
         (("exact", STEP), ("scrapl-loss", STEP)),
         (3,),
@@ -301,7 +304,8 @@ def test_a_run_with_ourselves_alone_has_the_schema(tmp_path: Path, monkeypatch) 
     assert results["complete"]
     assert results["contenders"] == ["exact"]
     assert "scrapl-loss" in results["left_out"]
-    step, whole = results["timings"]
+    made, step, whole = results["timings"]
+    assert (made["kind"], made["seconds"]["n"]) == ("construction", 2)
     assert (step["contender"], step["path"], step["seconds"]["n"]) == ("exact", 3, 4)
     assert (step["n_samples"], step["batch"], step["threads"]) == (1024, 2, 1)
     assert set(step["seconds"]) == {"median", "q1", "q3", "n"}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from benchmarks.harness.files import tuples
 from benchmarks.sound_matching.presets import PAPER
 
-Kind = Literal["step", "forward", "hvp", "tree"]
+Kind = Literal["step", "forward", "hvp", "tree", "construction"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Case:
 
     Args:
         kind: "step" is the loss on `paths` and its gradient, "forward" the loss alone without a graph, "hvp" a
-            product of its Hessian with a vector, "tree" the energy of all coefficients and its gradient.
+            product of its Hessian with a vector, "tree" the energy of all coefficients and its gradient,
+            "construction" the transform of orders 1 and 2 from its settings, whose batch is 1.
         settings: of the transform.
         batch: signals at once.
         paths: path ids, none where the contender has no paths or takes all.

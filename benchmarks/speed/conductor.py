@@ -19,12 +19,13 @@ from benchmarks.speed.optimizers import optimizer_steps
 from benchmarks.speed.plan import Plan, Section, make_plan
 
 _ABOUT = (
-    "Seconds and bytes of one piece of work in single precision on white noise. step: loss and its gradient with "
-    "respect to the signal, target without gradient; forward: the loss alone; hvp: a Hessian-vector product of "
-    "the loss; tree: energy of all coefficients and its gradient, orders 1 and 2 (kymatio: and 0). Each contender "
-    "has a process; all have the same interpreter, torch and cores, one works at a time, and they take turns "
-    "(A B C A B C). dispatches: calls of ATen that compute or copy, which a GPU would launch, the bytes of the "
-    "tensors that they read or write, and calls for which its host would wait."
+    "Seconds and bytes of one piece of work in single precision on white noise. construction: the transform "
+    "from its settings; step: loss and its gradient with respect to the signal, target without gradient; "
+    "forward: the loss alone; hvp: a Hessian-vector product of the loss; tree: energy of all coefficients and "
+    "its gradient, orders 1 and 2 (kymatio: and 0). Each contender has a process; all have the same "
+    "interpreter, torch and cores, one works at a time, and they take turns (A B C A B C). dispatches: calls "
+    "of ATen that compute or copy, which a GPU would launch, the bytes of the tensors that they read or "
+    "write, and calls for which its host would wait."
 )
 
 

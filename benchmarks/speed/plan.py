@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from benchmarks.speed.cases import PAPER_SETTINGS, Case, Settings, representative_paths
 from benchmarks.speed.contenders import LITERAL, OURS
 
-SECTIONS = ("answers", "paths", "bundles", "tree", "hvp", "sizes", "threads", "dispatches", "memory")
+SECTIONS = (
+    *("answers", "construction", "paths", "bundles", "tree", "hvp", "sizes", "threads", "dispatches", "memory"),
+)
 
 _EXACT, _COMPACT, _FINE, _EVEN, _EVEN_COMPACT = OURS
 _MAIN = (_EXACT, _COMPACT, _EVEN, _EVEN_COMPACT)  # of the finer compact transform there are steps and memory alone
@@ -69,6 +71,7 @@ def make_plan(table: Sequence[tuple[int, int]], *, quick: bool) -> Plan:
         chosen = [path for path in chosen if table[path][0] in (10, 13, 17, 24)]
     tree = Case("tree", settings.resized(8192) if quick else settings, 1)
     sections = [
+        _construction(settings, quick),
         *_path_sections(settings, chosen, quick),
         _bundles(settings, table, quick),
         Section("tree", (tree,), {"kymatio": 1 if quick else 2, **dict.fromkeys(_MAIN, 3)}, {}, warm=False),
@@ -112,6 +115,14 @@ def _comparisons(
         (_COMPACT, _EXACT, tree),
         (_EVEN_COMPACT, _EVEN, tree),
     )
+
+
+def _construction(settings: Settings, quick: bool) -> Section:
+    """At the paper's length, and at eleven seconds of 44.1 kHz, where it took the package half a minute once."""
+    lengths = (8192,) if quick else (settings.n_samples, 470723)
+    cases = tuple(Case("construction", settings.resized(n), 1) for n in lengths)
+    peers = dict.fromkeys((_PEER, "kymatio"), 1 if quick else 2)
+    return Section("construction", cases, {**peers, **dict.fromkeys(_MAIN, 1 if quick else 5)}, {})
 
 
 def _path_sections(settings: Settings, chosen: Sequence[int], quick: bool) -> list[Section]:

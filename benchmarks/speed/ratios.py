@@ -19,6 +19,7 @@ def all_ratios(results: dict[str, Any]) -> list[Metric]:
     timings, memory = Records(results["timings"]), Records(results["memory"])
     paper = {"n_samples": results["configuration"]["n_samples"], "batch": 4, "threads": 1}
     parts: list[Callable[[], Iterator[Metric]]] = [
+        lambda: _construction(timings.where(section="construction")),
         lambda: _against_peer(timings.where(section="paths", **paper)),
         lambda: _within(timings.where(section="paths", kind="step", **paper)),
         lambda: _bundles(timings.where(section="bundles", **paper)),
@@ -39,6 +40,15 @@ def _shared(a: Records, b: Records) -> list[tuple[float, float]]:
     """Values of the paths that both have."""
     first, second = a.values("path"), b.values("path")
     return [(first[path], second[path]) for path in first if path in second]
+
+
+def _construction(timings: Records) -> Iterator[Metric]:
+    for n_samples in timings.values("n_samples"):
+        mine = timings.where(n_samples=n_samples)
+        for name in OURS:
+            for peer in (_KYMATIO, _PEER):
+                seconds = [mine.where(contender=c).mean("contender") for c in (peer, name)]
+                yield Metric(f"construction, {peer} / {name}: {n_samples} samples", quotient(*seconds), ">=", 5.0)
 
 
 def _against_peer(timings: Records) -> Iterator[Metric]:

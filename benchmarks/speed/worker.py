@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,18 @@ class SpeedSession(Session):
             self._contender, self._key = build(self.name, settings, _CPU, whole=whole), (settings, whole)
         return self._contender
 
+    def _work(self, case: Case) -> Callable[[], Any]:
+        return work(self._contender_for(case.settings, case.kind == "tree"), case, _CPU)
+
+    def _construction(self, case: Case) -> Callable[[], Any]:
+        return lambda: build(self.name, case.settings, _CPU, whole=True)
+
     def do_paths(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {"paths": self._contender_for(Settings.from_json(settings), False).paths}
 
     def do_time(self, case: dict[str, Any], repeat: int, warm: bool) -> dict[str, Any]:
         todo = Case.from_json(case)
-        run = work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU)
+        run = self._construction(todo) if todo.kind == "construction" else self._work(todo)
         if warm and todo not in self._warm:
             run()
         self._warm.add(todo)
@@ -60,12 +67,12 @@ class SpeedSession(Session):
     def do_memory(self, case: dict[str, Any]) -> dict[str, Any]:
         todo = Case.from_json(case)
         wake_libraries()
-        size, method = peak_memory(work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU), _CPU)
+        size, method = peak_memory(self._work(todo), _CPU)
         return {"bytes": size, "method": method}
 
     def do_dispatches(self, case: dict[str, Any]) -> dict[str, Any]:
         todo = Case.from_json(case)
-        return count_dispatches(work(self._contender_for(todo.settings, todo.kind == "tree"), todo, _CPU))
+        return count_dispatches(self._work(todo))
 
     def do_answer(self, case: dict[str, Any], file: str) -> dict[str, Any]:
         todo = Case.from_json(case)
