@@ -19,7 +19,7 @@ from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
 from scrapl_jtfs._transform import scattering
 from scrapl_jtfs._transform.budget import first_layer_budget, second_layer_budget
 from scrapl_jtfs._transform.even_filters import EVEN
-from scrapl_jtfs._transform.filters import REFLECTED, make_filters
+from scrapl_jtfs._transform.filter_design import REFLECTED, make_filters
 from scrapl_jtfs._transform.first_layer import FirstLayer, Settings
 from scrapl_jtfs._transform.geometry import Boundary, Support, make_geometry
 from scrapl_jtfs._transform.layer import scattering_layer

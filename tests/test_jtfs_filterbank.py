@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scrapl_jtfs import JTFSPath, reference
-from scrapl_jtfs._transform import filters
+from scrapl_jtfs._transform import filter_design
 from scrapl_jtfs._transform.filterbank import (
     MIN_BANDWIDTH,
     Band,
@@ -116,8 +116,8 @@ def test_gauss_bands_fold_as_whole_responses(log2_n: int, log2_share: float, log
 def test_resampled_averages_are_resampled_row_by_row(T: float, length: int) -> None:
     geometry = make_geometry(1000, 6, 4, 2, 1, T, None)
     exact = geometry.n_padded >> 1
-    (matrix,) = filters.local_time_average(geometry, exact, length)._exact.values()
-    (rows,) = filters.local_time_average(geometry, exact, exact)._exact.values()
+    (matrix,) = filter_design.local_time_average(geometry, exact, length)._exact.values()
+    (rows,) = filter_design.local_time_average(geometry, exact, exact)._exact.values()
     # Each row by its literal spectrum: half the rate of samples stands for a pair of bins, or is dropped.
     bins = np.fft.fft(rows)
     k, u = np.arange(1, exact // 2), np.arange(length)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrapl_jtfs._transform import filters
+from scrapl_jtfs._transform import filter_design
 from scrapl_jtfs._transform.budget import Budget
 from scrapl_jtfs._transform.geometry import make_geometry
 from scrapl_jtfs._transform.layer import Layer, scattering_layer
@@ -200,7 +200,7 @@ def test_averages_by_matrix_and_by_spectrum(
     t = torch.arange(geometry.kept_frames(0).start, geometry.kept_frames(0).stop)
     frames = t[t % stride_out == 0].double()
     for length in sorted({exact, 3 * exact // 4, exact // 2, 96}):
-        matrix = filters.local_time_average(geometry, exact, length).double().map()
+        matrix = filter_design.local_time_average(geometry, exact, length).double().map()
         assert isinstance(matrix, Matrix)
         # A sinusoid sampled at ``length`` points leaves as itself at the frames, times phi's response.
         for k in (0, 1, 7, min(length, exact) // 2 - 1):
@@ -212,8 +212,8 @@ def test_averages_by_matrix_and_by_spectrum(
         if length > exact:
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(filters, "LARGEST_MATRIX", 0)
-            spectral = filters.local_time_average(geometry, exact, length).double().map()
+            patch.setattr(filter_design, "LARGEST_MATRIX", 0)
+            spectral = filter_design.local_time_average(geometry, exact, length).double().map()
         assert isinstance(spectral, SpectralAverage)
         u = noise(2, 3, length).abs()
         alternating = torch.cos(math.pi * torch.arange(length)).double()

@@ -126,8 +126,8 @@ def test_error_falls_as_samples_grow(exact: tuple[Tensor, list[Tensor], Tensor])
 def test_ample_samples_without_cuts_is_exact(
     exact: tuple[Tensor, list[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT_COMPACT", 2e-8)
-    monkeypatch.setattr("scrapl_jtfs._transform.filters._SHORTEST_SHARED", 1)
+    monkeypatch.setattr("scrapl_jtfs._transform.filter_design._NEGLIGIBLE_WEIGHT_COMPACT", 2e-8)
+    monkeypatch.setattr("scrapl_jtfs._transform.filter_design._SHORTEST_SHARED", 1)
     # Without these two cuts nothing but bins below 1e-12 of a peak differs; with them 5e-5 of a path does.
     x, expected, _ = exact
     assert_all_near(JTFSPath(**LARGE, samples_per_bandwidth=100).double().full(x), expected, 1e-8)

@@ -153,7 +153,7 @@ def test_float64_equals_the_reference(
     config, cut, tolerance, boundary: Literal["reflect", "even"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cut is not None:
-        monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", cut)
+        monkeypatch.setattr("scrapl_jtfs._transform.filter_design._NEGLIGIBLE_WEIGHT", cut)
     slow = ReferenceJTFS(*config, orders=(1, 2), boundary=boundary)
     jtfs = JTFSPath(*config, orders=(1, 2), boundary=boundary).double()
     assert [(p.n2, p.n_fr) for p in jtfs.paths] == slow.paths
@@ -169,7 +169,7 @@ def test_float64_equals_the_reference(
 def test_gradients_equal_the_references(
     config, boundary: Literal["reflect", "even"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapl_jtfs._transform.filters._NEGLIGIBLE_WEIGHT", 0.0)
+    monkeypatch.setattr("scrapl_jtfs._transform.filter_design._NEGLIGIBLE_WEIGHT", 0.0)
     slow = ReferenceJTFS(*config, boundary=boundary)
     loss_fn = JTFSPathLoss(JTFSPath(*config, boundary=boundary).double())
     generator = np.random.default_rng(1)

@@ -59,7 +59,7 @@ def test_third_derivative() -> None:
 def test_low_pass_by_fft_equals_low_pass_by_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     for T in (1, 4, 32):
         by_matrix = JTFSPath(**{**LOCAL, "T": T}, orders=(1, 2)).double()
-        monkeypatch.setattr("scrapl_jtfs._transform.filters.LARGEST_MATRIX", 0)
+        monkeypatch.setattr("scrapl_jtfs._transform.filter_design.LARGEST_MATRIX", 0)
         by_fft = JTFSPath(**{**LOCAL, "T": T}, orders=(1, 2)).double()
         monkeypatch.undo()
         for jtfs, kind in ((by_matrix, Matrix), (by_fft, SpectralAverage)):

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scrapl_jtfs._transform.filter_design import LARGEST_MATRIX, Sampling
 from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, FloatArray, gauss_band
 from scrapl_jtfs._transform.filters import (
-    LARGEST_MATRIX,
     Ends,
     FirstOrder,
-    Sampling,
     SecondOrder,
     SubbandMap,
     TimeAverage,
@@ -127,7 +126,7 @@ class EvenTimeAverage(TimeAverage):
 
 
 def even_time_average(geometry: Geometry, exact_period: int, period: int) -> EvenTimeAverage:
-    """Return what is done along time to moduli: arguments as in :func:`filters.time_average`."""
+    """Return what is done along time to moduli: arguments as in :func:`filter_design.time_average`."""
     if geometry.time.averaging == "local":
         return even_local_time_average(geometry, exact_period, period)
     n, exact = period // 2, exact_period // 2
