@@ -76,6 +76,7 @@ class Preset:
     T: int | Literal["global"]
     F: int
     samples_per_bandwidth: float | None = None
+    boundary: Literal["reflect", "even"] = "reflect"
     smoothing: float = 0.0
     # distance on a path: the paper writes P times the square, and its authors trained with the norm itself
     squared: bool = True
@@ -118,7 +119,8 @@ class Preset:
 
     def transform(self, **options: Any) -> JTFSPath:
         """Build the transform; further options are JTFSPath's."""
-        names = ("J", "Q", "J_fr", "Q_fr", "T", "F", "sample_rate", "samples_per_bandwidth", "smoothing")
+        names = ("J", "Q", "J_fr", "Q_fr", "T", "F", "sample_rate")
+        names += ("samples_per_bandwidth", "boundary", "smoothing")
         return JTFSPath(self.n_samples, **{**{name: getattr(self, name) for name in names}, **options})
 
     def path_loss(self, jtfs: JTFSPath) -> JTFSPathLoss:
