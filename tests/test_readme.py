@@ -190,6 +190,8 @@ SPEED_ROWS = {
     "Hessian-vector product, times cheaper than scrapl-loss's": (
         "Hessian-vector product, scrapl-loss / {}: ratio of means"
     ),
+    "construction, times faster than kymatio's": "construction, kymatio / {}: 32768 samples",
+    "the same, 470723 samples": "construction, kymatio / {}: 470723 samples",
     "distance of coefficients: median over paths": "relative difference of coefficients, {}: median over paths",
     "the same: largest": "relative difference of coefficients, {}: largest over paths",
     "distance of a path's gradient: largest": "relative difference of the gradient, {}: largest over paths",
