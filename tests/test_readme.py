@@ -214,6 +214,24 @@ def test_speed_table_is_the_result_file() -> None:
             assert f"| {label} | {' | '.join(cells)} |" in BENCHMARKS
 
 
+def test_shares_of_a_step_are_the_result_files() -> None:
+    profiles = json.loads((ROOT / "benchmarks/results/speed_profile.json").read_text())["profiles"]
+    shares = {profile["contender"]: profile["shares"] for profile in profiles if profile["path"] == 100}
+    small = ("fills and copies", "autograd functions in Python", "everything else")
+    exact, compact = (shares[name]["FFT"] for name in ("exact", "even-compact"))
+    others = sum(shares["even-compact"][group] for group in small)
+    assert f"{exact:.0%} to FFTs in the exact" in BENCHMARKS
+    assert f"{compact:.0%} in the even and compact one" in BENCHMARKS
+    assert f"operations take {others:.0%}" in BENCHMARKS
+    results = json.loads((ROOT / "benchmarks/results/speed.json").read_text())
+    measured = {ratio["name"]: ratio["measured"] for ratio in results["ratios"]}
+    launches = measured["calls of ATen, even-compact, a step, mean over paths: launches"]
+    assert f"{launches:.0f} calls that compute" in BENCHMARKS
+    peer = measured["step, scrapl-loss / mss: mean over paths"]
+    memory = measured["peak memory of a step, scrapl-loss / mss: largest"]
+    assert f"costs {peer:.2g} of MSS in the same run and up to {memory:.0f} times its memory" in BENCHMARKS
+
+
 BOUNDARY_ROWS = {
     "`samples_per_bandwidth=2`": "2",
     "`samples_per_bandwidth=3`": "3",
@@ -234,12 +252,18 @@ def test_boundary_table_is_the_result_file() -> None:
     def distance(sound: str, variant: str, what: str, T: int | str = 4096, against: str = "kymatio") -> str:
         return f"{found[sound, T, against, variant][what]['median']:.1g}"
 
+    speed = json.loads((ROOT / "benchmarks/results/speed.json").read_text())["ratios"]
+    modes = {"2": "compact", "3": "compact-3", "even": "even", "even, 2": "even-compact"}
+    costs = {ratio["name"]: f"{ratio['measured']:.2g}" for ratio in speed if ratio["measured"] is not None}
+    assert f"| exact | {costs['step, exact / mss: mean over paths']} |" in page
     for label, variant in BOUNDARY_ROWS.items():
+        cost = costs[f"step, {modes[variant]} / mss: mean over paths"] if variant in modes else ""
         cells = [
             f"{distance(sound, variant, 'coefficients')}, {distance(sound, variant, 'gradient')}"
             for sound in ("white noise", "granular", "drum, silence", "silence, drum, silence")
         ]
-        assert f"| {label} | {' | '.join(cells)} |" in page
+        row = f"| {label} | {cost} | {' | '.join(cells)} |"
+        assert " ".join(row.split()) in page
     noise = found["white noise", 4096, "kymatio", "even"]
     largest, share = noise["coefficients"]["largest"], noise["at_the_ends"]["coefficients"]
     assert f"{distance('white noise', 'even', 'coefficients')} in the median path, {largest:.1g} at most" in page
@@ -356,12 +380,15 @@ def test_peers_table_is_the_result_files() -> None:
         r["name"]: r["measured"]
         for r in json.loads((ROOT / "benchmarks/results/speed.json").read_text())["ratios"]
     }
-    step = speed["step, scrapl-loss / exact, over paths: ratio of means"]
-    tree = speed["full tree, forward and backward, kymatio / exact: time"]
-    mss = 1 / speed["step, exact / mss: mean over paths"]
-    assert (
-        f"| a loss with its gradient, times ours | 1 | {step:.2g} | {tree:.2g} (full tree) | {mss:.2g} |" in README
-    )
+    rows = {
+        "exact": "a loss with its gradient, times ours",
+        "even-compact": 'the same, times ours at `boundary="even", samples_per_bandwidth=2`',
+    }
+    for name, label in rows.items():
+        step = speed[f"step, scrapl-loss / {name}, over paths: ratio of means"]
+        tree = speed[f"full tree, forward and backward, kymatio / {name}: time"]
+        mss = 1 / speed[f"step, {name} / mss: mean over paths"]
+        assert f"| {label} | 1 | {step:.2g} | {tree:.2g} (full tree) | {mss:.2g} |" in README
     optimizer = json.loads((ROOT / "benchmarks/results/optimizer.json").read_text())
     hooks = {r["name"]: r["measured"] for r in optimizer["ratios"]}[
         STEP.format("scrapl-loss", "float32", "0.6M", 315, "")
