@@ -799,10 +799,6 @@ def test_manifest_and_the_packages_of_debian(tmp_path: Path) -> None:
     assert sounds.left_out == ()
     assert len(sounds.names) == 421
     assert all(kind == name.partition("/")[0] for kind, name in zip(sounds.kinds, sounds.names, strict=True))
-    # No sound is another at a different level: that would put the same sound into two sets.
-    spectra = torch.fft.rfft(sounds.audio / sounds.audio.norm(dim=1, keepdim=True), 1 << 17)
-    for kind in set(sounds.kinds):
-        some = spectra[[k == kind for k in sounds.kinds]]
-        for k in range(len(some) - 1):
-            correlation = torch.fft.irfft(some[k].conj() * some[k + 1 :]).abs().amax(1)
-            assert float(correlation.max()) < 0.9995
+    # No sound is another at a different level, which would begin at the same sample: one recording in two sets.
+    unit = sounds.audio / sounds.audio.norm(dim=1, keepdim=True)
+    assert float((unit @ unit.T).abs().fill_diagonal_(0).max()) < 0.999
