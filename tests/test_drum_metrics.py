@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.signal.windows import flattop, hann
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -134,13 +135,17 @@ def test_filters_at_48_khz_are_those_of_the_standard() -> None:
         np.testing.assert_allclose(a, expected_a, rtol=1e-14)
 
 
+def response(b: Sequence[float], a: Sequence[float], radians: Sounds) -> NDArray[Any]:
+    delay = np.exp(-1j * radians)
+    return np.polyval(b[::-1], delay) / np.polyval(a[::-1], delay)
+
+
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 96000])
 def test_filters_at_other_rates_have_the_standard_s_response_at_warped_frequencies(rate: int) -> None:
     radians = np.linspace(0.01, 3.1, 50)
     warped = 2 * np.arctan(rate / 48000 * np.tan(radians / 2))
     for (b, a), standard in zip(biquads(rate), STANDARD, strict=True):
-        response = scipy.signal.freqz(b, a, radians)[1]
-        np.testing.assert_allclose(response, scipy.signal.freqz(*standard, warped)[1], rtol=1e-9)
+        np.testing.assert_allclose(response(b, a, radians), response(*standard, warped), rtol=1e-9)
         assert np.abs(np.roots(a)).max() < 1
 
 
@@ -155,7 +160,7 @@ def test_a_sine_of_997_hz_at_full_scale_has_the_standard_s_loudness(rate: int, t
 
 def literal_weighting(audio: Sounds, rate: int) -> Sounds:
     for b, a in STANDARD if rate == 48000 else biquads(rate):
-        audio = scipy.signal.lfilter(b, a, audio)
+        audio = np.asarray(scipy.signal.lfilter(b, a, audio))
     return audio
 
 
@@ -203,7 +208,7 @@ def test_a_gain_is_its_decibels_and_silence_is_the_floor() -> None:
 
 
 def literal_centroid(frame: Sounds, rate: float) -> float:
-    window = scipy.signal.windows.flattop(len(frame), sym=False)
+    window = flattop(len(frame), sym=False)
     magnitude = np.maximum(np.abs(np.fft.rfft(frame * window)), 1e-4)
     frequency = np.fft.rfftfreq(len(frame), 1 / rate)
     return float(np.sum(frequency * np.log(1 + magnitude)) / np.sum(np.log(1 + magnitude)))
@@ -253,7 +258,7 @@ def test_brightness_rises_and_doubles_as_listeners_say() -> None:
 
 
 def literal_flatness(frame: Sounds) -> float:
-    power = np.abs(np.fft.rfft(frame * scipy.signal.windows.hann(len(frame), sym=False))) ** 2
+    power = np.abs(np.fft.rfft(frame * hann(len(frame), sym=False))) ** 2
     power = np.maximum(power, 1e-10)
     return 20 * math.log10(math.exp(np.mean(np.log(power))) / np.mean(power) + 1e-8)
 
@@ -363,7 +368,7 @@ def literal_spectrogram(audio: Sounds, size: int) -> Sounds:
     """Magnitudes of frames centered on multiples of a quarter of their size, in sounds reflected at both ends."""
     padded = np.pad(audio, size // 2, mode="reflect")
     frames = [padded[k : k + size] for k in range(0, len(padded) - size + 1, size // 4)]
-    magnitude = np.abs(np.fft.rfft(np.array(frames) * scipy.signal.windows.hann(size, sym=False)))
+    magnitude = np.abs(np.fft.rfft(np.array(frames) * hann(size, sym=False)))
     return np.sqrt(np.maximum(magnitude**2, 1e-8))
 
 
@@ -412,8 +417,8 @@ def test_frechet_distance_in_one_dimension_by_hand() -> None:
 
 def literal_frechet(x: Sounds, y: Sounds) -> float:
     c, d = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    root = scipy.linalg.sqrtm(c @ d)
-    return float(np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(c + d - 2 * root.real))
+    root = np.asarray(scipy.linalg.sqrtm(c @ d))
+    return float(np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(c + d - 2 * np.real(root)))
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 60, 6), (200, 30, 20)])
