@@ -82,6 +82,8 @@ GROUPS = {
     "renderings": (Group(GRANULAR, (REFERENCE, "two renderings", "two renderings, warm-up")),),
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
+    # P-SAGA without P-Adam, where paths have no equal votes
+    "votes": (Group(GRANULAR, (REFERENCE, "saga")), Group(CHIRPLETS[2], (REFERENCE, "saga"))),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
