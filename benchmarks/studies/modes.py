@@ -40,6 +40,12 @@ MODES: dict[str, dict[str, Any]] = {
 _MEASURES = ("mean", *PRESET.controls)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modes", nargs="+", default=list(MODES), choices=list(MODES), help="to train (default: all)"
+    )
+
+
 def make_job(options: argparse.Namespace, mode: str, seed: int) -> Job:
     """Return one run; a quick one takes two steps."""
     preset = replace(PRESET, **MODES[mode])
@@ -63,10 +69,10 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Train every mode on every seed, and summarise what is finished."""
+    """Train the modes asked for on every seed, and summarise what is finished of all modes."""
     jobs = [make_job(options, mode, seed) for seed in range(options.seeds) for mode in MODES]
     if not options.collect:
-        train(run, jobs, options.parallel)
+        train(run, [job for job in jobs if job.arguments[1] in options.modes], options.parallel)
     arms = by_arm(finished_results(jobs))
     reference = arms.get(REFERENCE, [])
     return {
@@ -123,6 +129,7 @@ main = Program(
     quick="two steps a run: to see that it works",
     n_seeds=5,
     n_parallel=2,
+    add_options=add_options,
 )
 
 if __name__ == "__main__":
