@@ -82,8 +82,20 @@ GROUPS = {
     "renderings": (Group(GRANULAR, (REFERENCE, "two renderings", "two renderings, warm-up")),),
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
-    # P-SAGA without P-Adam, where paths have no equal votes
-    "votes": (Group(GRANULAR, (REFERENCE, "saga")), Group(CHIRPLETS[2], (REFERENCE, "saga"))),
+    # who has a vote: all paths alike, as the full tree's, or by pi
+    "votes": (
+        Group(
+            CHIRPLETS[2],
+            (
+                REFERENCE,
+                "saga",
+                "theta-is",
+                "theta-is, memory by pi",
+                "theta-is, clocks by pi",
+                "theta-is, memory and clocks by pi",
+            ),
+        ),
+    ),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
