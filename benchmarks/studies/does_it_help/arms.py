@@ -87,11 +87,6 @@ ARMS = _arms(
     # Table 2 and 6 of the paper, from the bottom up
     Arm(name="adam", description="Adam on the loss of a random path", path_adam=False, saga=0.0),
     Arm(name="p-adam", description="P-Adam", saga=0.0),
-    Arm(
-        name="saga",
-        description="P-SAGA of the gradients themselves, and Adam: paths count as much as in the full tree",
-        path_adam=False,
-    ),
     Arm(name=REFERENCE, description="P-Adam and P-SAGA: SCRAPL without theta-importance"),
     Arm(
         name="theta-is",

@@ -82,20 +82,6 @@ GROUPS = {
     "renderings": (Group(GRANULAR, (REFERENCE, "two renderings", "two renderings, warm-up")),),
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
-    # who has a vote: all paths alike, as the full tree's, or by pi
-    "votes": (
-        Group(
-            CHIRPLETS[2],
-            (
-                REFERENCE,
-                "saga",
-                "theta-is",
-                "theta-is, memory by pi",
-                "theta-is, clocks by pi",
-                "theta-is, memory and clocks by pi",
-            ),
-        ),
-    ),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
