@@ -82,6 +82,8 @@ GROUPS = {
     "renderings": (Group(GRANULAR, (REFERENCE, "two renderings", "two renderings, warm-up")),),
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
+    # whose vote counts: that of paths alike, of rates alike, or of paths as pi has it
+    "votes": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", "rates", "theta-is, memory by pi")),),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
