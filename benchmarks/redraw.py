@@ -21,6 +21,7 @@ from benchmarks.speed.plots import draw_figure as draw_speed
 from benchmarks.studies.accuracy.plots import draw_boundary
 from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
 from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
+from benchmarks.studies.alignment import draw as draw_alignment
 from benchmarks.studies.does_it_help.plots import draw_figure as draw_does_it_help
 from benchmarks.studies.released_pi.plots import draw_figure as draw_released_pi
 from benchmarks.studies.storage.plots import draw_figure as draw_storage
@@ -28,6 +29,7 @@ from benchmarks.studies.storage.plots import draw_figure as draw_storage
 PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "accuracy": draw_accuracy,
     "adaptive": draw_adaptive,
+    "alignment": draw_alignment,
     "boundary": draw_boundary,
     "does_it_help": draw_does_it_help,
     "importance": draw_importance,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness.records import plus_minus
 from benchmarks.speed.contenders import OURS
 from benchmarks.studies.does_it_help.tables import page_rows
 from tests.support.pages import PAGES, ROOT, text
@@ -278,6 +279,21 @@ def test_boundary_table_is_the_result_file() -> None:
     assert "{} (coefficients) and {} (gradients)".format(*means) in page
 
 
+def test_training_in_each_mode_is_the_result_file() -> None:
+    page = text("memory_and_speed")
+    results = json.loads((ROOT / "benchmarks/results/modes.json").read_text())["arms"]
+    exact, even = (results[mode] for mode in ("exact", "even-compact"))
+    assert exact["test"]["mean"]["n"] == even["test"]["mean"]["n"] == even["minus_reference"]["mean"]["n"] == 5
+    ends = [plus_minus(arm["test"]["mean"], "standard_error") for arm in (exact, even)]
+    assert f"ends at {ends[0]} in the exact mode and at {ends[1]} with" in page
+    reach = (even["interval95"][1] - even["interval95"][0]) / 2
+    assert f"difference {even['minus_reference']['mean']['mean']:+.1f} ± {reach:.1f}, 95% interval" in page
+    assert even["verdict"] == "no difference seen"
+    worst = max(exact["runs"], key=lambda run: run["test"]["mean"])
+    same = next(run for run in even["runs"] if run["seed"] == worst["seed"])
+    assert "at {:.0f} exact, ends at {:.0f} with both".format(*(r["test"]["mean"] for r in (worst, same))) in page
+
+
 STEP = "step, {} / {}: {}, P={}, 1 thread{}"
 OPTIMIZER_ROWS = {
     "a step, in steps of Adam": ("float32", "adam", 315, ", default allocator"),
@@ -508,6 +524,48 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     assert set(at_chance.values()) == {3, 4, 5}  # of five
     fm = medium["predicted"]["minus_reference"]["fm"]
     assert f"FM ({-fm['mean']:.0f} ± {(fm['interval95'][1] - fm['interval95'][0]) / 2:.0f})" in page
+
+
+def test_what_is_said_of_votes_and_the_full_tree_is_the_result_files() -> None:
+    page = text("does_it_help")
+    problems = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())["problems"]
+    alignments = json.loads((ROOT / "benchmarks/results/alignment.json").read_text())["problems"]
+    for problem, label in (("scaled", "granular"), ("scaled-chirplet-hi-med", "`hi-med`")):
+        losses, arms = alignments[problem]["losses"], problems[problem]["arms"]
+        for k, control in enumerate(alignments[problem]["controls"]):
+            by_size, alike = (losses[loss]["correlation"][k] for loss in ("full tree", "path"))
+            adam, p_adam = (arms[name]["test"][control]["mean"] for name in ("adam", "p-adam"))
+            name = control.upper() if len(control) == 2 else control
+            assert f"| {label}, {name} | {by_size:.2f} | {adam:.0f} | {alike:.2f} | {p_adam:.0f} |" in page
+            if label == "granular":  # trained as predicted
+                assert (by_size > alike) == (adam < p_adam)
+    short, long = problems["scaled-short"]["arms"], problems["scaled"]["arms"]["scrapl"]["test"]["mean"]["mean"]
+    tree, path = (short[name]["test"]["mean"]["mean"] for name in ("full tree", "scrapl"))
+    assert f"512 steps of it end at {tree:.0f}, 4096 steps of a path at {long:.0f}" in page
+    assert (
+        f"it is {path / tree:.1f} times with as many steps, and {long / tree:.1f} times with eight times" in page
+    )
+    assert f"({tree:.0f} against {long:.0f})" in README
+    cost = short["full tree"]["seconds_per_step"] / short["scrapl"]["seconds_per_step"]
+    assert f"took {cost:.0f} times as long as one on a path" in page
+    histories = [run["history"] for run in short["full tree"]["runs"]]
+    early = [np.mean([h["mean"][h["step"].index(step)] for h in histories]) for step in (128, 192)]
+    last = np.mean([run["history"]["mean"][-1] for run in problems["scaled"]["arms"]["scrapl"]["runs"]])
+    ends = "validation error is {:.0f} and {:.0f}; the path's is {:.0f} at the end".format(*early, last)
+    assert ends in page
+    ranks = json.loads((ROOT / "benchmarks/results/alignment.json").read_text())["ranking"]
+    told = "Over the {} losses and problems", "errors is {:.2f} over controls, and {:.2f} over the worst"
+    assert told[0].format(ranks["cells"]) in page
+    assert told[1].format(*ranks["correlation"].values()) in page
+    bundle = next(
+        ratio["measured"]
+        for ratio in json.loads((ROOT / "benchmarks/results/speed.json").read_text())["ratios"]
+        if ratio["name"] == "bundle of one n2 / one path of it, compact: mean over n2"
+    )
+    assert f"all paths of one rate a step cost {bundle:.1f} paths" in page
+    rates = problems["scaled-chirplet-hi-med"]["arms"]["rates"]
+    assert len(rates["runs"]) == 5
+    assert not any(rates["at_chance"].values())
 
 
 def test_released_distributions_are_the_result_file() -> None:
