@@ -111,7 +111,7 @@ def final_state(trainer: Trainer) -> list[Tensor]:
     return [value.clone() for value in trainer.encoder.state_dict().values()]
 
 
-@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two"])
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two", "mss_random"])
 def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_path: Path, name: str) -> None:
     whole = experiment.trainer(name)
     whole.run(tmp_path / "whole", quiet=True)

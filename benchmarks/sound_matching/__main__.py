@@ -45,7 +45,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="LOSS",
         help=(
             f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)}); scrapl_two is SCRAPL with "
-            "two renderings, mss a spectrogram loss, p_loss supervised"
+            "two renderings, full_tree the JTFS on all paths, mss a spectrogram loss, mss_... others of the "
+            "paper, p_loss supervised"
         ),
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")

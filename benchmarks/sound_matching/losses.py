@@ -1,18 +1,23 @@
-"""The losses that train the encoder: SCRAPL, multi-resolution spectrograms (MSS), and the controls (P-loss).
+"""The losses that train the encoder: SCRAPL, the distances that it is compared with, and the controls (P-loss).
 
 To add a loss, write an `Objective` and name it in `_BUILDERS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
 import torch
-from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
+from benchmarks.sound_matching.distances import (
+    RandomSpectrograms,
+    RevisitedSpectrograms,
+    Spectrograms,
+    TimeScattering,
+)
 from benchmarks.sound_matching.presets import Preset
 from scrapl_optim import PathAdamSAGA, PathSampler
 
@@ -107,30 +112,70 @@ class ParameterLoss(_WithAdamW):
         return (theta_hat - theta).abs().mean()
 
 
-def spectrogram_loss(sizes: Sequence[int]) -> MultiResolutionSTFTLoss:
-    """Build the distance of magnitudes and log magnitudes over FFT sizes, of sounds (B, 1, n_samples)."""
-    hops = [size // 4 for size in sizes]
-    return MultiResolutionSTFTLoss(list(sizes), hops, list(sizes), w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)
+class SoundDistance(_WithAdamW):
+    """A distance of sounds as the loss.
 
+    Args:
+        distance: of match and target, both (B, n_samples).
+        label: its name in tables and figures.
+    """
 
-class MultiResolution(_WithAdamW):
-    """L1 distance of magnitudes and of log magnitudes over several FFT sizes, 75% overlap (Engel et al., 2020)."""
-
-    label = "MSS log + linear"
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset, preset.lr_mss)
-        self.distance = spectrogram_loss(preset.fft_sizes)
+    def __init__(
+        self, preset: Preset, distance: Callable[[Tensor, Tensor], Tensor], label: str, lr: float | None = None
+    ) -> None:
+        super().__init__(preset, preset.lr_mss if lr is None else lr)
+        self.distance, self.label = distance, label
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
-        return self.distance(match()[:, None], target()[:, None])
+        return self.distance(match(), target())
+
+
+class RandomMultiResolution(_WithAdamW):
+    """Spectrograms of resolutions that every step draws anew, by its number."""
+
+    label = "MSS random"
+
+    def __init__(self, preset: Preset, seed: int) -> None:
+        super().__init__(preset, preset.lr_mss)
+        self.distance = RandomSpectrograms(preset.n_samples, seed=seed)
+
+    def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
+        return self.distance(match(), target(), step)
+
+
+def _log_linear(preset: Preset, seed: int, device: torch.device) -> Objective:
+    return SoundDistance(preset, Spectrograms(preset.fft_sizes, log=True), "MSS log + linear")
+
+
+def _linear(preset: Preset, seed: int, device: torch.device) -> Objective:
+    return SoundDistance(preset, Spectrograms(preset.fft_sizes, log=False), "MSS linear")
+
+
+def _revisited(preset: Preset, seed: int, device: torch.device) -> Objective:
+    return SoundDistance(preset, RevisitedSpectrograms().to(device), "MSS revisited")
+
+
+def _time_scattering(preset: Preset, seed: int, device: torch.device) -> Objective:
+    distance = TimeScattering(preset.n_samples, J=preset.J, Q=preset.Q, T=preset.T).to(device)
+    return SoundDistance(preset, distance, "Time scattering")
+
+
+def _full_tree(preset: Preset, seed: int, device: torch.device) -> Objective:
+    """Return the preset's distance on all paths at once, which SCRAPL estimates."""
+    distance = preset.path_loss(preset.transform().to(device))
+    return SoundDistance(preset, distance.full, "JTFS, full tree", preset.lr_scrapl)
 
 
 _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "scrapl": Scrapl,
-    "mss": lambda preset, seed, device: MultiResolution(preset),
+    "mss": _log_linear,
     "p_loss": lambda preset, seed, device: ParameterLoss(preset),
     "scrapl_two": ScraplTwoRenderings,
+    "mss_linear": _linear,
+    "mss_random": lambda preset, seed, device: RandomMultiResolution(preset, seed),
+    "mss_revisited": _revisited,
+    "time_scattering": _time_scattering,
+    "full_tree": _full_tree,
 }
 OBJECTIVES = tuple(_BUILDERS)
 # Those that `make match` trains.

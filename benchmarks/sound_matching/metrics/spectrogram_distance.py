@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.sound_matching.losses import spectrogram_loss
+from benchmarks.sound_matching.distances import Spectrograms
 from benchmarks.sound_matching.metrics.framing import as_pair
 
 # Those with which the experiment trains on spectrograms at the paper's sample rates.
@@ -35,6 +35,6 @@ def spectrogram_distance(target: Tensor, match: Tensor, fft_sizes: Sequence[int]
         raise ValueError(
             f"Invalid fft_sizes: {max(fft_sizes)} for {n_samples} samples; expected sizes below {2 * n_samples}"
         )
-    distance = spectrogram_loss(fft_sizes)
+    distance = Spectrograms(fft_sizes, log=True)
     pairs = zip(match.float(), target.float(), strict=True)
-    return torch.stack([distance(x[None, None], y[None, None]) for x, y in pairs])
+    return torch.stack([distance(x[None], y[None]) for x, y in pairs])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.runs import Job, configuration_hash, epoch_teller, keep_result
 from benchmarks.sound_matching.data import Batch, synth_seeds
-from benchmarks.sound_matching.losses import spectrogram_loss
+from benchmarks.sound_matching.distances import Spectrograms
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from benchmarks.studies.does_it_help.arms import Arm
@@ -49,7 +49,7 @@ class ArmObjective:
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = spectrogram_loss(preset.fft_sizes)
+        self.spectrograms = Spectrograms(preset.fft_sizes, log=True)
 
     def _sampler(self, seed: int, pi: Sequence[float] | None) -> PathSampler:
         """Return what draws paths, or rates."""
@@ -84,7 +84,7 @@ class ArmObjective:
             case "controls":
                 return (theta_hat - theta).abs().mean()
             case "mss":
-                return self.spectrograms(sounds[0][:, None], target[:, None])
+                return self.spectrograms(sounds[0], target)
         signals = sounds if len(sounds) > 1 else sounds[0]
         if self.arm.loss == "full":
             return self.distance.full(signals, target)

@@ -1,0 +1,16 @@
+"""Distances between sounds that SCRAPL is compared with, differentiable in both.
+
+Each is called as ``distance(x, y)`` with two batches of sounds (B, n_samples) and gives a scalar, the mean over
+the batch. Equal sounds have distance zero.
+"""
+
+from __future__ import annotations
+
+from benchmarks.sound_matching.distances.spectrograms import (
+    RandomSpectrograms,
+    RevisitedSpectrograms,
+    Spectrograms,
+)
+from benchmarks.sound_matching.distances.time_scattering import TimeScattering
+
+__all__ = ["RandomSpectrograms", "RevisitedSpectrograms", "Spectrograms", "TimeScattering"]
