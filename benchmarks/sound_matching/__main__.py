@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import check_seed
-from benchmarks.sound_matching.losses import DEFAULT_OBJECTIVES, OBJECTIVES
+from benchmarks.sound_matching.distances.embeddings import EMBEDDINGS
+from benchmarks.sound_matching.losses import DEFAULT_OBJECTIVES, OBJECTIVES, build_objective
 from benchmarks.sound_matching.presets import PRESETS, USUAL, Preset, check_run_folder
 from benchmarks.sound_matching.report import format_table, verdict, write_report, write_results
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
@@ -46,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=(
             f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)}); scrapl_two is SCRAPL with "
             "two renderings, full_tree the JTFS on all paths, mss a spectrogram loss, mss_... others of the "
-            "paper, p_loss supervised"
+            "paper, crepe, clap and panns embeddings of the packages of that name, p_loss supervised"
         ),
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
@@ -54,6 +55,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, help="CPU threads (default: 1; torch's choice for the paper's presets)"
     )
+    for name in ("clap", "panns"):
+        parser.add_argument(
+            f"--{name}-weights", type=Path, metavar="FILE", help=f"checkpoint of the loss {name}, its authors'"
+        )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     return parser.parse_args(argv)
 
@@ -87,9 +92,18 @@ def finished_trainers(experiment: Experiment, folder: Path) -> dict[str, Trainer
     return trainers
 
 
-def run(preset: Preset, names: Sequence[str], folder: Path, seed: int, device: torch.device) -> None:
+def run(
+    preset: Preset,
+    names: Sequence[str],
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    weights: Mapping[str, Path] | None = None,
+) -> None:
     check_seed(seed)
     check_name(folder, "--out")
+    for name in set(names) & set(EMBEDDINGS):  # before anything is rendered or written
+        build_objective(name, preset, seed, device, weights)
     check_run_folder(folder, preset, seed)
     usual = f", {USUAL[preset.name].duration}" if preset.name in USUAL else ""
     say(
@@ -100,7 +114,7 @@ def run(preset: Preset, names: Sequence[str], folder: Path, seed: int, device: t
         f"Rendering {preset.n_train + preset.n_val + preset.n_test} textures of "
         f"{preset.n_samples / preset.sample_rate:g} s ..."
     )
-    experiment = Experiment(preset, seed, device)
+    experiment = Experiment(preset, seed, device, weights or {})
     train_all(experiment, names, folder)
     trainers = finished_trainers(experiment, folder)
     results = write_results(folder, experiment, trainers)
@@ -122,7 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         usual = USUAL.get(preset.name)
         set_threads(usual.threads if usual and arguments.threads is None else arguments.threads)
         device = parse_device(arguments.device)
-        run(preset, list(dict.fromkeys(arguments.losses)), folder, arguments.seed, device)
+        files = {"clap": arguments.clap_weights, "panns": arguments.panns_weights}
+        weights = {name: path for name, path in files.items() if path is not None}
+        run(preset, list(dict.fromkeys(arguments.losses)), folder, arguments.seed, device, weights)
 
     kept = f"Finished epochs are kept in {shown(folder)}: the same command continues from there."
     return guarded(begin, kept, f"everything else is in {shown(folder)}, the same command tries again")

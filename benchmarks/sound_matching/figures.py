@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from benchmarks.harness.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from benchmarks.harness.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from benchmarks.sound_matching.train import EpochRecord
 from benchmarks.sound_matching.verdict import control_label, controls_of
 
@@ -27,6 +27,9 @@ _STYLES = {
     "mss_revisited": (VERMILION, ":"),
     "time_scattering": (PURPLE, "--"),
     "full_tree": (BLACK, "-"),
+    "crepe": (GREY, ":"),
+    "clap": (GREY, "-"),
+    "panns": (GREY, "--"),
 }
 _OCTAVE_TICKS = [128, 256, 512, 1024, 2048, 4096]
 CONTROL_DASHES = (":", "--")

@@ -5,8 +5,9 @@ To add a loss, write an `Objective` and name it in `_BUILDERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -18,6 +19,7 @@ from benchmarks.sound_matching.distances import (
     Spectrograms,
     TimeScattering,
 )
+from benchmarks.sound_matching.distances.embeddings import EMBEDDINGS, EmbeddingDistance, load_embedding
 from benchmarks.sound_matching.presets import Preset
 from scrapl_optim import PathAdamSAGA, PathSampler
 
@@ -177,13 +179,33 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "time_scattering": _time_scattering,
     "full_tree": _full_tree,
 }
-OBJECTIVES = tuple(_BUILDERS)
+OBJECTIVES = (*_BUILDERS, *EMBEDDINGS)
 # Those that `make match` trains.
 DEFAULT_OBJECTIVES = OBJECTIVES[:3]
 
 
-def build_objective(name: str, preset: Preset, seed: int, device: torch.device) -> Objective:
-    """Build one of `OBJECTIVES`."""
+_EMBEDDING_LABELS = {"crepe": "CREPE", "clap": "MS-CLAP", "panns": "PANNs"}
+
+
+def _embedded(name: str, preset: Preset, device: torch.device, weights: Path | None) -> Objective:
+    distance = EmbeddingDistance(load_embedding(name, weights), preset.sample_rate).to(device)
+    return SoundDistance(preset, distance, _EMBEDDING_LABELS[name])
+
+
+def build_objective(
+    name: str, preset: Preset, seed: int, device: torch.device, weights: Mapping[str, Path] | None = None
+) -> Objective:
+    """Build one of `OBJECTIVES`.
+
+    Args:
+        name: of the loss.
+        preset: the configuration.
+        seed: of what it draws.
+        device: of the transforms and networks.
+        weights: files of the weights of embeddings, by the embedding's name.
+    """
+    if name in EMBEDDINGS:
+        return _embedded(name, preset, device, (weights or {}).get(name))
     if name not in _BUILDERS:
         raise ValueError(f"unknown loss {name!r}: choose among {', '.join(OBJECTIVES)}")
     return _BUILDERS[name](preset, seed, device)

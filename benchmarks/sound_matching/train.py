@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -75,6 +75,8 @@ class Experiment:
     preset: Preset
     seed: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    # files of the weights of embeddings, by the name of the loss
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.synth = build_synth(self.preset).to(self.device)
@@ -88,7 +90,9 @@ class Experiment:
     def objective(self, loss_name: str) -> Objective:
         """Built once: wavelets take seconds, and an objective has no state."""
         if loss_name not in self._objectives:
-            self._objectives[loss_name] = build_objective(loss_name, self.preset, self.seed, self.device)
+            self._objectives[loss_name] = build_objective(
+                loss_name, self.preset, self.seed, self.device, self.weights
+            )
         return self._objectives[loss_name]
 
     def trainer(self, loss_name: str) -> Trainer:

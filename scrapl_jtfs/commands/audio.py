@@ -139,7 +139,7 @@ class _Segment(NamedTuple):
 
 
 def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
-    """Resample a signal (n,) to (ceil(n rate_out / rate_in),) by cropping or padding its spectrum.
+    """Resample signals (..., n) to (..., ceil(n rate_out / rate_in)) by cropping or padding its spectrum.
 
     This is exact for frequencies below both Nyquist frequencies. Zeros at the end keep it from wrapping around to
     the start; their number makes both lengths whole.
@@ -158,7 +158,7 @@ def resample(x: Tensor, rate_in: int, rate_out: int) -> Tensor:
             f"{rate_out} Hz; resample the file beforehand"
         )
     resampled = torch.fft.irfft(torch.fft.rfft(x, n_in), n_out) * (n_out / n_in)
-    return resampled[: math.ceil(x.shape[-1] * rate_out / rate_in)]
+    return resampled[..., : math.ceil(x.shape[-1] * rate_out / rate_in)]
 
 
 def pad_length(x: Tensor, n_samples: int) -> Tensor:
