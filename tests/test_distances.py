@@ -285,3 +285,15 @@ def test_the_full_tree_is_the_mean_of_scrapl_over_paths() -> None:
     each = torch.stack([scrapl.distance(x, y, path) for path in range(scrapl.jtfs.n_paths)])
     full = build_objective("full_tree", TINY, 0, torch.device("cpu"))
     torch.testing.assert_close(full.loss(theta, theta, lambda: x, lambda: y, 0), each.mean())
+
+
+def test_the_full_tree_trains_however_small_its_gradients_are() -> None:
+    """Gradients of path losses may be below Adam's usual epsilon, which would stop all learning."""
+    objective = build_objective("full_tree", TINY, 0, torch.device("cpu"))
+    updates = []
+    for scale in (1.0, 1e-12):
+        weight = torch.nn.Parameter(torch.zeros(5))
+        weight.grad = scale * torch.tensor([1.0, -2.0, 3.0, -4.0, 5.0])
+        objective.optimizer([weight]).step()
+        updates.append(weight.detach())
+    torch.testing.assert_close(updates[1], updates[0])

@@ -90,12 +90,18 @@ class ScraplTwoRenderings(Scrapl):
 class _WithAdamW:
     """The optimizer that the comparisons share: AdamW with the preset's hyperparameters."""
 
+    eps = 1e-8
+
     def __init__(self, preset: Preset, lr: float) -> None:
         self.preset, self.lr = preset, lr
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            parameters, lr=self.lr, betas=self.preset.betas, weight_decay=self.preset.weight_decay
+            parameters,
+            lr=self.lr,
+            betas=self.preset.betas,
+            eps=self.eps,
+            weight_decay=self.preset.weight_decay,
         )
 
     def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -165,7 +171,9 @@ def _time_scattering(preset: Preset, seed: int, device: torch.device) -> Objecti
 def _full_tree(preset: Preset, seed: int, device: torch.device) -> Objective:
     """Return the preset's distance on all paths at once, which SCRAPL estimates."""
     distance = preset.path_loss(preset.transform().to(device))
-    return SoundDistance(preset, distance.full, "JTFS, full tree", preset.lr_scrapl)
+    objective = SoundDistance(preset, distance.full, "JTFS, full tree", preset.lr_scrapl)
+    objective.eps = 1e-30  # its gradients may be smaller than Adam's usual 1e-8, which would then decide the steps
+    return objective
 
 
 _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
