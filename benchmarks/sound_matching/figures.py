@@ -28,6 +28,7 @@ _STYLES = {
     "time_scattering": (PURPLE, "--"),
     "full_tree": (BLACK, "-"),
     "crepe": (GREY, ":"),
+    "aisfx": (GREY, "-."),
     "clap": (GREY, "-"),
     "panns": (GREY, "--"),
 }

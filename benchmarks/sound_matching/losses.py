@@ -192,7 +192,7 @@ OBJECTIVES = (*_BUILDERS, *EMBEDDINGS)
 DEFAULT_OBJECTIVES = OBJECTIVES[:3]
 
 
-_EMBEDDING_LABELS = {"crepe": "CREPE", "clap": "MS-CLAP", "panns": "PANNs"}
+_EMBEDDING_LABELS = {"crepe": "CREPE", "aisfx": "aiSFX", "clap": "MS-CLAP", "panns": "PANNs"}
 
 
 def _embedded(name: str, preset: Preset, device: torch.device, weights: Path | None) -> Objective:

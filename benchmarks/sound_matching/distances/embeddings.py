@@ -1,7 +1,8 @@
 """The distance of embeddings: what a network trained on other sounds hears.
 
-An embedding is any `Embedding`. Three are here by name, `EMBEDDINGS`, all with networks of packages that are
-installed apart: the weights of CREPE come with its package, those of MS-CLAP and PANNs are files of the user's.
+An embedding is any `Embedding`. Four are here by name, `EMBEDDINGS`, all with networks of packages that are
+installed apart: the weights of CREPE and aiSFX come with their packages, those of MS-CLAP and PANNs are files of
+the user's. For drums take aiSFX, which was trained on sound effects of all kinds; CREPE tells pitch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from benchmarks.sound_matching.distances._embeddings.aisfx import AisfxEmbedding
 from benchmarks.sound_matching.distances._embeddings.clap import ClapEmbedding
 from benchmarks.sound_matching.distances._embeddings.crepe import CrepeEmbedding
 from benchmarks.sound_matching.distances._embeddings.panns import PannsEmbedding
@@ -39,6 +41,7 @@ class Embedding(Protocol):
 
 _BUILDERS: dict[str, Callable[[Path | None], Embedding]] = {
     "crepe": lambda weights: CrepeEmbedding(),
+    "aisfx": lambda weights: AisfxEmbedding(),
     "clap": lambda weights: ClapEmbedding(file_of_weights("clap", weights)),
     "panns": lambda weights: PannsEmbedding(file_of_weights("panns", weights)),
 }

@@ -15,10 +15,14 @@ _FILES = {
     "clap": "CLAP_weights_2022.pth or CLAP_weights_2023.pth of microsoft/msclap on Hugging Face",
     "panns": "Wavegram_Logmel_Cnn14_mAP=0.439.pth of PANNs on Zenodo (record 3987831)",
 }
-# What checkpoints of PANNs hold besides tensors: arrays of their sampler.
+# Checkpoints hold arrays and numbers of NumPy besides tensors; these are what makes them, by the names of NumPy 1
+# and 2. Reading them runs no code of the file.
 _ARRAYS: list[Any] = [
-    (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
-    (np.empty(0).__reduce__()[0], "numpy._core.multiarray._reconstruct"),
+    *(
+        (make.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
+        for make, name in ((np.empty(0), "_reconstruct"), (np.float64(0.0), "scalar"))
+        for core in ("core", "_core")
+    ),
     (np.ndarray, "numpy.ndarray"),
     (np.dtype, "numpy.dtype"),
     *(type(np.dtype(kind)) for kind in ("int32", "int64", "float32", "float64", "bool")),
@@ -43,7 +47,7 @@ def file_of_weights(name: str, path: Path | None) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, by name, from its entry "model" if it has one.
+    """Read the tensors of a checkpoint, by name, from its entry "model" if it has one, or the first of a tuple.
 
     Raises:
         ValueError: the file is no checkpoint, or holds what may run code.
@@ -52,10 +56,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_ARRAYS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes the unpickler do
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "Unsupported" in line), lines[0]).strip().split(". ")[0]
         raise ValueError(
             f"Invalid weights: {path} cannot be read ({reason}); expected a checkpoint of torch; download it again"
         ) from error
+    if isinstance(content, tuple) and content:
+        content = content[0]
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"Invalid weights: {path} holds no tensors by name; expected the checkpoint of a network")
