@@ -389,8 +389,6 @@ def test_importance_agreement_is_the_result_files() -> None:
     assert f"to {undone:.1%}" in BENCHMARKS
     ratios = [v for name, v in importance_rows("importance_mass").items() if "inside over uniform's" in name]
     assert f"{min(ratios):.1f} to {max(ratios):.1f} times" in BENCHMARKS
-    four = [v for name, v in importance_rows().items() if "inside over uniform's" in name]
-    assert f"with four, {min(four):.1f} to {max(four):.1f} times as well" in BENCHMARKS
 
 
 def test_peers_table_is_the_result_files() -> None:

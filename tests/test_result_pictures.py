@@ -185,7 +185,7 @@ def test_ticks_are_plain_between_a_thousandth_and_a_million(name: str) -> None:
                 assert not [text for text in axis.get_ticklabels(which="both") if "10^" in text.get_text()]
 
 
-@pytest.mark.parametrize(("name", "number"), [("importance", 4), ("importance_mass", 16)])
+@pytest.mark.parametrize(("name", "number"), [("importance", 16), ("importance_mass", 16)])
 def test_pictures_of_importance_tell_their_examples(name: str, number: int) -> None:
     results = json.loads((RESULTS / f"{name}.json").read_text())
     assert {scale["batch"] for scale in results["configuration"]["mass"]} == {number}

@@ -27,7 +27,7 @@ from benchmarks.harness.files import COMMITTED, read_json
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
 from benchmarks.harness.records import format_table
-from benchmarks.harness.style import looks, new_figure
+from benchmarks.harness.style import add_title, finish, looks, new_figure, shared_legend
 from benchmarks.sound_matching.data import build_synth
 from benchmarks.sound_matching.presets import PRESETS, Preset
 from benchmarks.studies.adaptive.problems import PROBLEMS
@@ -219,18 +219,21 @@ def table(results: dict[str, Any]) -> str:
 
 def draw(results: dict[str, Any]) -> Figure:
     """Draw errors of each control over both scores."""
-    figure = new_figure(3.6)
+    figure = new_figure(4.2)
     styles = looks(LOSSES)
-    for ax, score in zip(figure.subplots(1, 2, sharey=True), ("correlation", "heard"), strict=True):
+    panels = figure.subplots(1, 2, sharey=True)
+    for ax, score in zip(panels, ("correlation", "heard"), strict=True):
         for cell in results["trained"]:
             values = results["problems"][cell["problem"]]["losses"][cell["loss"]][score]
             ax.plot(values, cell["errors"], **styles[cell["loss"]].line(ls="", label=None))
         for name in dict.fromkeys(cell["loss"] for cell in results["trained"]):
             ax.plot([], [], **styles[name].line(ls=""))
         ax.axhline(250, color="0.6", ls="--", lw=1)
-        ax.set(xlabel=f"{score} of a control", title=f"rank: {results['ranking'][score]['controls']:.2f}")
-    figure.axes[0].set_ylabel("error after training (per mille)")
-    figure.axes[0].legend(fontsize=7)
+        ax.set(xlabel=f"{score} of a control")
+        finish(ax, f"rank correlation: {results['ranking'][score]['controls']:.2f}")
+    panels[0].set_ylabel("error after training (per mille)")
+    shared_legend(figure, panels[:1], columns=3)
+    add_title(figure, "Scores before training, errors after it", results)
     return figure
 
 

@@ -18,7 +18,7 @@ from benchmarks.harness.style import (
 )
 
 # Arms from which on lines of single seeds hide each other.
-_MOST_ARMS_WITH_SEEDS = 3
+_MOST_ARMS_WITH_SEEDS = 2
 
 
 def draw_figure(results: dict[str, Any]) -> Figure:
