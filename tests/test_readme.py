@@ -505,6 +505,15 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     assert f"a floor of 0.25 costs {gain('theta-is, floor', 'theta-is')}" in page
     assert f"leaving P-SAGA out costs {gain('theta-is, no saga', 'theta-is')}" in page
     assert f"for each of five seeds, by {gain('predicted', 'theta-is')}" in page
+    both, theta = errors["theta-is, memory and clocks by pi"], errors["theta-is"]
+    assert f"lower for each of five seeds, by {gain('theta-is, memory and clocks by pi', 'theta-is')}" in page
+    assert all(both[seed] < error for seed, error in theta.items())
+    assert 0.6 < sum(both.values()) / sum(theta.values()) < 0.7  # a third off
+    alone = [
+        hard[f"theta-is, {name} by pi"]["test"]["mean"]["mean"]
+        for name in ("memory", "clocks", "memory and clocks")
+    ]
+    assert "{:.0f} with the memory, {:.0f} with the clocks. Both together end at {:.0f}".format(*alone) in page
     assert all(errors["predicted"][seed] < error for seed, error in errors["theta-is"].items())
     means = [hard[name]["test"]["mean"]["mean"] for name in ("predicted", "scrapl", "theta-is")]
     assert "({:.0f} against {:.0f}, and {:.0f} with θ-importance)".format(*means) in page

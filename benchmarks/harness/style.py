@@ -56,10 +56,10 @@ class Look(NamedTuple):
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """One look for each name, in this order; dashed where there are more names than colours."""
+    """One look for each name, in this order; dashed, then dotted, where there are more names than colours."""
     n = len(PALETTE)
     return {
-        name: Look(name, PALETTE[k % n], _MARKERS[k % n], "-" if k < n else "--")
+        name: Look(name, PALETTE[k % n], _MARKERS[k % n], ("-", "--", ":")[k // n % 3])
         for k, name in enumerate(dict.fromkeys(names))
     }
 

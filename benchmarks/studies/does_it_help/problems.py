@@ -83,7 +83,7 @@ GROUPS = {
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
     # whose vote counts: that of paths alike, of rates alike, or of paths as pi has it
-    "votes": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", "rates", "theta-is, memory by pi")),),
+    "votes": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", "rates", *LADDER[4:7])),),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
