@@ -10,6 +10,14 @@ long counts as silence. Distances of spectrograms and of the JTFS grow as well.
 from __future__ import annotations
 
 from benchmarks.sound_matching.metrics.drum_metrics import DRUM_METRICS, DrumMetrics
+from benchmarks.sound_matching.metrics.evaluation import (
+    ALL,
+    Embeddings,
+    Evaluation,
+    evaluate,
+    groups_of,
+    load_embeddings,
+)
 from benchmarks.sound_matching.metrics.framing import Framing, Parts
 from benchmarks.sound_matching.metrics.frechet_distance import frechet_distance
 from benchmarks.sound_matching.metrics.jtfs_distance import JTFSDistance
@@ -19,12 +27,18 @@ from benchmarks.sound_matching.metrics.spectral_flatness import spectral_flatnes
 from benchmarks.sound_matching.metrics.spectrogram_distance import spectrogram_distance
 
 __all__ = [
+    "ALL",
     "DRUM_METRICS",
     "DrumMetrics",
+    "Embeddings",
+    "Evaluation",
     "Framing",
     "JTFSDistance",
     "Parts",
+    "evaluate",
     "frechet_distance",
+    "groups_of",
+    "load_embeddings",
     "loudness_distance",
     "spectral_centroid_distance",
     "spectral_flatness_distance",
