@@ -29,6 +29,7 @@ from scrapl_jtfs.figures import (
     draw_scalogram,
     draw_sweep,
 )
+from scrapl_jtfs.image_scattering import ImagePath, ImagePathTable, ImageScattering
 from scrapl_jtfs.importance import Importance, importance
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
 from scrapl_jtfs.path_table import PathTable
@@ -44,6 +45,9 @@ __all__ = [
     "Description",
     "Features",
     "FirstLayer",
+    "ImagePath",
+    "ImagePathTable",
+    "ImageScattering",
     "Importance",
     "JTFSPath",
     "JTFSPathLoss",

@@ -34,6 +34,8 @@ GUESTS = {
     # The second-order version of the transform is made of the same layers, and paths of the same filters.
     "scrapl_jtfs.paths": {"scrapl_jtfs._transform"},
     "scrapl_jtfs.taylor": {"scrapl_jtfs._transform"},
+    # Images are checked, and constants kept exact, as signals are.
+    "scrapl_jtfs._image_scattering": {"scrapl_jtfs._transform"},
     # A folder that describes or draws what another one computes.
     "scrapl_jtfs._describe": {"scrapl_jtfs._transform"},
     "scrapl_jtfs._features": {"scrapl_jtfs._transform"},
@@ -65,6 +67,7 @@ NO_EXAMPLE = {
     "scrapl_jtfs.Description": "returned by JTFSPath.describe",
     "scrapl_jtfs.Features": "returned by JTFSPath.features",
     "scrapl_jtfs.FirstLayer": "returned by JTFSPath.first_layer",
+    "scrapl_jtfs.ImagePath": "an entry of ImageScattering.paths",
     "scrapl_jtfs.Importance": "returned by importance_probabilities",
     "scrapl_jtfs.Path": "an entry of JTFSPath.paths",
     "scrapl_jtfs.Scalogram": "returned by JTFSPath.scalogram",

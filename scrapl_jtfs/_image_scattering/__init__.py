@@ -1,0 +1,1 @@
+"""Scattering of images, inside: sizes, filters, the table of paths."""
