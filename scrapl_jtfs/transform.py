@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from scrapl_jtfs._describe.long_average import warn_of_long_average
 from scrapl_jtfs._describe.settings_for_sounds import settings_for_sounds
 from scrapl_jtfs._transform import scattering
 from scrapl_jtfs._transform.budget import first_layer_budget, second_layer_budget
+from scrapl_jtfs._transform.eager import eager
 from scrapl_jtfs._transform.even_filters import EVEN
 from scrapl_jtfs._transform.filter_design import REFLECTED, make_filters
 from scrapl_jtfs._transform.first_layer import FirstLayer, Settings
@@ -42,16 +43,6 @@ from scrapl_optim._deprecation import rename_arguments, renamed_property
 
 # eps of the second layer over that of the first, whose moduli are larger and whose eps cures gradients.
 _SECOND_SMOOTHING = 0.01
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _eager(method: _Method) -> _Method:
-    """Let torch.compile step around a method: complex numbers and hand-written adjoints leave it nothing to gain.
-
-    torch.compiler.disable does the same but imports torch._dynamo at once, which takes a second.
-    """
-    return cast("_Method", torch._disable_dynamo(method))
 
 
 class JTFSPath(nn.Module):
@@ -338,7 +329,7 @@ class JTFSPath(nn.Module):
             f"device={self.device}"
         )
 
-    @_eager
+    @eager
     def forward(self, x: Tensor | FirstLayer, path_idx: int | None = None) -> Tensor:
         """Compute the coefficients of one path.
 
@@ -361,7 +352,7 @@ class JTFSPath(nn.Module):
         (coefficients,) = self._bundle(self._as_first_layer(x, [index]), [self.paths[index]])
         return coefficients
 
-    @_eager
+    @eager
     def select(self, x: Tensor | FirstLayer, path_indices: PathIndices) -> list[Tensor]:
         """Compute several paths, sharing the scalogram and each temporal modulation.
 
@@ -435,7 +426,7 @@ class JTFSPath(nn.Module):
         """
         return features.frame_times(self, path_idx)
 
-    @_eager
+    @eager
     def features(
         self,
         x: Tensor | FirstLayer,
@@ -472,7 +463,7 @@ class JTFSPath(nn.Module):
         """
         return features.features(self, x, rows, frames, paths)
 
-    @_eager
+    @eager
     def scalogram(self, x: Tensor, hop: int | None = None) -> Scalogram:
         r"""Compute the scalogram that all paths start from, :math:`U_1(n_1, t) = |x * \psi_{n_1}|(t)`.
 
@@ -509,7 +500,7 @@ class JTFSPath(nn.Module):
         """
         return as_path_index(path_idx, self.n_paths)
 
-    @_eager
+    @eager
     def select_pairs(self, x: Tensor, target: Tensor, path_indices: PathIndices) -> list[tuple[Tensor, Tensor]]:
         """Compute several paths of two batches together, of which only the first is differentiated.
 
@@ -552,7 +543,7 @@ class JTFSPath(nn.Module):
         shape, differentiated = torch.Size((len(xs) + 1, *batch_shape)), len(xs) * flat_target.shape[0]
         yield from self._coefficients(self._first_layer(batch, shape, ids, differentiated), ids)
 
-    @_eager
+    @eager
     def first_layer(self, x: Tensor, path_indices: PathIndices | None = None) -> FirstLayer:
         """Compute what paths share: the scalogram, at the low frequencies that the second layer reads.
 
@@ -575,7 +566,7 @@ class JTFSPath(nn.Module):
         x.check_serves(self._settings, ids)
         return x
 
-    @_eager
+    @eager
     def _first_layer(
         self, flat: Tensor, batch_shape: torch.Size, ids: Collection[int], differentiated: int | None = None
     ) -> FirstLayer:
@@ -601,7 +592,7 @@ class JTFSPath(nn.Module):
             for path, phi in zip(bundle, self._bundle(layer, bundle, len(bundles)), strict=True):
                 yield path.index, phi
 
-    @_eager
+    @eager
     def _bundle(self, layer: FirstLayer, paths: Sequence[Path], n_bundles: int = 1) -> list[Tensor]:
         """Compute paths that share one n2."""
         with full_precision(self.device):

@@ -55,13 +55,9 @@ def _row_places(geometry: Geometry, path: Path) -> NDArray[np.int64]:
 def _frame_places(geometry: Geometry, path: Path) -> NDArray[np.float64]:
     """Return the sample at the centre of each frame of a path, before a mean over all of them."""
     time = geometry.time
-    log2_stride, first = time.log2_stride, 0.0  # order 1 is averaged locally in any case
-    if path.j2 is not None and time.averaging != "local":
-        log2_stride = path.j2
-        # Frames of an even continuation stand in the middle of the samples that they stand for.
-        first = (2**log2_stride - 1) / 2 if geometry.boundary == "even" else 0.0
-    frames = geometry.kept_frames(log2_stride)
-    return np.arange(frames.start, frames.stop) * 2.0**log2_stride + first - geometry.pad_left
+    if path.j2 is None or time.averaging == "local":  # order 1 is averaged locally in any case
+        return geometry.frame_centres(time.log2_stride, averaged=True)
+    return geometry.frame_centres(path.j2, averaged=False)
 
 
 class Axis(NamedTuple):

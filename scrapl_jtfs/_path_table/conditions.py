@@ -12,10 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from scrapl_jtfs._validation import is_number
-from scrapl_jtfs.paths import Path
 
 # A condition that a path meets or not.
-Condition: TypeAlias = Callable[[Path], bool]
+Condition: TypeAlias = Callable[[Any], bool]
 
 # Rates and scales are printed with three significant digits; a number that was read there must find its paths.
 _PRINTED_PRECISION = 5e-3

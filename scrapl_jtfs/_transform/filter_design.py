@@ -6,7 +6,7 @@ Everything is worked out once in NumPy float64; nothing here touches a signal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple, TypeVar
 
@@ -89,11 +89,8 @@ def make_filters(
     psi1 = first_order_filters(
         geometry, banks, sampling, samples_per_bandwidth, local_average if first_order else None
     )
-    psi2: dict[int, SecondOrder] = {}
-    for n2 in sorted({path.n2 for path in paths if path.n2 is not None}):
-        length, band = _second_order_band(geometry, banks.second[n2], samples_per_bandwidth)
-        averaged = average(_exact_length(geometry, banks.second[n2]), length)
-        psi2[n2] = sampling.second_order(length, band.start, as_pairs(band.values / 2), averaged)
+    n2s = {path.n2 for path in paths if path.n2 is not None}
+    psi2 = second_order_filters(geometry, banks, sampling, samples_per_bandwidth, average, n2s)
     psi_fr = list(frequential_filters(geometry, banks, samples_per_bandwidth))
     half = len(psi_fr) // 2
     for up, down in zip(range(1, half + 1), range(half + 1, len(psi_fr)), strict=True):
@@ -157,9 +154,17 @@ def first_order_filters(
     banks: Banks,
     sampling: Sampling,
     samples_per_bandwidth: float | None,
-    local_average: Callable[[int, int], TimeAverage] | None,
+    average: Callable[[int, int], TimeAverage] | None,
 ) -> list[FirstOrder]:
-    """Group the first-order wavelets by FFT length, from high to low frequency; averaged only for order 1."""
+    """Group the first-order wavelets by FFT length, from high to low frequency.
+
+    Args:
+        geometry: sizes of the transform.
+        banks: its wavelets.
+        sampling: what filters are made of.
+        samples_per_bandwidth: None for kymatio's lengths.
+        average: makes what is done along time for paths of order 1; None without these.
+    """
     lengths = [_first_order_length(geometry, banks, psi, samples_per_bandwidth) for psi in banks.first]
     filters: list[FirstOrder] = []
     for length in sorted(set(lengths), reverse=True):
@@ -168,9 +173,26 @@ def first_order_filters(
         bands = [_band(geometry, psi, length, samples_per_bandwidth) for psi in banks.first[first:last]]
         for begin, end, start, step, response in _grids(first, length, bands):
             exact = _exact_length(geometry, banks.first[begin])
-            average = local_average(exact, length) if local_average is not None else None
-            filters.append(sampling.first_order(begin, end, length, start, step, response, average))
+            averaged = average(exact, length) if average is not None else None
+            filters.append(sampling.first_order(begin, end, length, start, step, response, averaged))
     return filters
+
+
+def second_order_filters(
+    geometry: Geometry,
+    banks: Banks,
+    sampling: Sampling,
+    samples_per_bandwidth: float | None,
+    average: Callable[[int, int], TimeAverage],
+    n2s: Collection[int],
+) -> dict[int, SecondOrder]:
+    """Make some second-order wavelets, by n2, with what is done along time after their moduli."""
+    psi2: dict[int, SecondOrder] = {}
+    for n2 in sorted(n2s):
+        length, band = _second_order_band(geometry, banks.second[n2], samples_per_bandwidth)
+        averaged = average(_exact_length(geometry, banks.second[n2]), length)
+        psi2[n2] = sampling.second_order(length, band.start, as_pairs(band.values / 2), averaged)
+    return psi2
 
 
 def _grids(first: int, length: int, bands: Sequence[Band]) -> Iterator[tuple[int, int, int, int, FloatArray]]:

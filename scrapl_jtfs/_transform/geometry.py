@@ -7,6 +7,9 @@ import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scrapl_jtfs._transform.filterbank import MIN_BANDWIDTH, gauss_half_support
 
 Averaging = Literal["local", "global", "none"]
@@ -111,6 +114,13 @@ class Geometry(NamedTuple):
         first = -(-self.pad_left // stride)
         last = -(-(self.pad_left + self.n_samples) // stride)
         return slice(first, last)
+
+    def frame_centres(self, log2_stride: int, *, averaged: bool) -> NDArray[np.float64]:
+        """Return the sample at the centre of each of these frames, averaged along time or not."""
+        # Frames of an even continuation that are not averaged stand in the middle of the samples of their stride.
+        first = 0.0 if averaged or self.boundary == "reflect" else (2**log2_stride - 1) / 2
+        kept = self.kept_frames(log2_stride)
+        return np.arange(kept.start, kept.stop) * 2.0**log2_stride + first - self.pad_left
 
 
 def positive_int(value: object, name: str, most: int | None = None) -> int:

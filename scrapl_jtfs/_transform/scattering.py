@@ -29,7 +29,7 @@ scattering (2019).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ def scalogram(
     if not n_rows_of:
         return ()
     # U1 = |x * psi_n1|, n1 < n_rows
-    chunks = _row_chunks(filters, max(n_rows_of.values()), x, budget)
+    chunks = row_chunks(filters, range(max(n_rows_of.values())), x, budget)
     # U1^, at the bins of the psi_n2 that read a row: those with j2 > j1
     spectra: list[LinearMap] = []
     for psi1, rows in chunks:
@@ -92,7 +92,7 @@ def scalogram(
         readers = [filters.psi2(n2) for n2, n_rows in n_rows_of.items() if n_rows > smallest_n1]
         n_bins = max(psi2.n_bins for psi2 in readers)
         spectra.append(psi1.low_spectrum(min(n_bins, psi1.period // 2)))
-    u1_hat = layer(*_row_layers(filters, chunks, spectra, epsilon), budget, x)
+    u1_hat = layer(*row_layers(filters, chunks, spectra, epsilon), budget, x)
     groups = [RowGroup(psi1.last - rows.start, u) for (psi1, rows), u in zip(chunks, u1_hat, strict=True)]
     return tuple(_merged(groups))
 
@@ -102,10 +102,10 @@ def averaged_scalogram(
 ) -> Tensor:
     """Compute S1 (batch, rows, frames) of continued signals: arguments as in :func:`scalogram`."""
     # U1 = |x * psi_n1|, all n1
-    chunks = _row_chunks(filters, filters.psi1[-1].last, x, budget)
+    chunks = row_chunks(filters, range(filters.psi1[-1].last), x, budget)
     # S1 = U1 * phi_T
     averages = [psi1.average.map() for psi1, _ in chunks if psi1.average is not None]
-    return torch.cat(layer(*_row_layers(filters, chunks, averages, epsilon), budget, x), dim=-2)
+    return torch.cat(layer(*row_layers(filters, chunks, averages, epsilon), budget, x), dim=-2)
 
 
 def sampled_scalogram(filters: Filters, x: Tensor, log2_hop: int, budget: Budget) -> Tensor:
@@ -115,7 +115,7 @@ def sampled_scalogram(filters: Filters, x: Tensor, log2_hop: int, budget: Budget
     frames, kept = geometry.n_padded >> log2_hop, geometry.kept_frames(log2_hop)
     # Sub-bands of 2**k samples a frame have one at each frame.
     lengths = {psi1: frames << (-(-psi1.period // frames) - 1).bit_length() for psi1 in filters.psi1}
-    chunks = _row_chunks(filters, filters.psi1[-1].last, x, budget, lengths)
+    chunks = row_chunks(filters, range(filters.psi1[-1].last), x, budget, lengths)
     crops: list[LinearMap] = []
     for psi1, _ in chunks:
         step = lengths[psi1] // frames
@@ -218,7 +218,7 @@ def plane_size(filters: Filters, path: Path, first_order_frames: int) -> int:
     return (rows.stop - rows.start) * 2 * frames
 
 
-def _row_layers(
+def row_layers(
     filters: Filters,
     chunks: Sequence[tuple[FirstOrder, slice]],
     synthesis: Sequence[LinearMap],
@@ -238,19 +238,37 @@ def _bins(chunks: Sequence[tuple[FirstOrder, slice]]) -> tuple[int, int]:
     return min(psi1.start for psi1, _ in chunks), max(psi1.stop for psi1, _ in chunks)
 
 
-def _row_chunks(
-    filters: Filters, n_rows: int, x: Tensor, budget: Budget, lengths: dict[FirstOrder, int] | None = None
+def row_chunks(
+    filters: Filters,
+    wanted: Collection[int],
+    x: Tensor,
+    budget: Budget,
+    lengths: dict[FirstOrder, int] | None = None,
 ) -> list[tuple[FirstOrder, slice]]:
-    """Cut the rows n1 < n_rows, from low to high frequency, to the working memory."""
+    """Cut the rows of some n1, from low to high frequency, to the working memory.
+
+    Args:
+        filters: of the transform.
+        wanted: every n1 of them.
+        x: the samples that are computed with.
+        budget: memory of the layer.
+        lengths: samples of the sub-bands, by default those that are computed.
+    """
     chunks: list[tuple[FirstOrder, slice]] = []
     for psi1 in reversed(filters.psi1):
-        if psi1.first < n_rows:
-            length = psi1.length if lengths is None else lengths[psi1]
-            at_once = budget.items_at_once(2 * x.shape[0] * length, x)
-            # Row f is n1 = last - 1 - f.
-            begin, end = max(0, psi1.last - n_rows), psi1.last - psi1.first
-            chunks += [(psi1, slice(f, min(f + at_once, end))) for f in range(begin, end, at_once)]
+        length = psi1.length if lengths is None else lengths[psi1]
+        at_once = budget.items_at_once(2 * x.shape[0] * length, x)
+        # Row f is n1 = last - 1 - f.
+        for run in runs(f for f in range(psi1.last - psi1.first) if psi1.last - 1 - f in wanted):
+            chunks += [(psi1, slice(f, min(f + at_once, run.stop))) for f in range(run.start, run.stop, at_once)]
     return chunks
+
+
+def runs(rising: Iterable[int]) -> Iterator[slice]:
+    """Yield the runs of consecutive integers among rising ones."""
+    for _, run in itertools.groupby(enumerate(rising), key=lambda pair: pair[1] - pair[0]):
+        members = [member for _, member in run]
+        yield slice(members[0], members[-1] + 1)
 
 
 def _joint_chunks(
