@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.harness.runs import interval95
-from benchmarks.sound_matching.data import epoch_batches, synth_seeds
+from benchmarks.sound_matching.data import as_textures, epoch_batches, synth_seeds
 from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS
 from benchmarks.sound_matching.train import Experiment, Trainer
@@ -98,7 +98,9 @@ def test_four_paths_share_a_batch_and_two_renderings_no_seed(textures: Experimen
         for seeds in rendering
     ]
     assert len(rows) == len(set(rows)) == 2 * 8 * 4
-    assert not set(rows) & {*textures.train.seeds, *textures.val.seeds, *textures.test.seeds}
+    assert not set(rows) & {
+        seed for part in (textures.train, textures.val, textures.test) for seed in as_textures(part).seeds
+    }
 
 
 def _batches() -> list[Any]:
@@ -233,7 +235,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     torch.manual_seed(0)
     encoder = GRANULAR.build_encoder()
     theta_hat = encoder(experiment.train.spectrograms[:8])
-    target = experiment.synth(experiment.train.theta[:8], experiment.train.seeds[:8])
+    target = experiment.synth(experiment.train.theta[:8], as_textures(experiment.train).seeds[:8])
     match = experiment.synth(theta_hat, synth_seeds(0, "match", 0, 8))
     loss = GRANULAR.path_loss(GRANULAR.transform())(match, target, 50)
     found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(encoder.parameters()))])

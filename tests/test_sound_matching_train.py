@@ -13,11 +13,12 @@ from torch import Tensor
 
 from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.__main__ import main
-from benchmarks.sound_matching.data import epoch_batches, match_seeds, synth_seeds
+from benchmarks.sound_matching.data import as_textures, epoch_batches, match_seeds, synth_seeds
 from benchmarks.sound_matching.examples import preset_of
 from benchmarks.sound_matching.losses import Scrapl, build_objective
 from benchmarks.sound_matching.presets import PRESETS, check_run_folder, configuration
-from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path, parameter_error
+from benchmarks.sound_matching.task import parameter_error
+from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from tests.support.tiny_preset import TINY
 
 
@@ -27,7 +28,9 @@ def experiment() -> Experiment:
 
 
 def test_splits_are_disjoint_and_reproducible(experiment: Experiment) -> None:
-    seeds = [*experiment.train.seeds, *experiment.val.seeds, *experiment.test.seeds]
+    seeds = [
+        seed for part in (experiment.train, experiment.val, experiment.test) for seed in as_textures(part).seeds
+    ]
     assert len(set(seeds)) == 40
     matches = [seed for step in range(9) for r in (0, 1) for seed in match_seeds(TINY, 3, step, r)]
     assert len(set(matches)) == 144
@@ -36,7 +39,7 @@ def test_splits_are_disjoint_and_reproducible(experiment: Experiment) -> None:
     assert torch.equal(again.train.spectrograms, experiment.train.spectrograms)
     assert torch.equal(again.test.theta, experiment.test.theta)
     assert not torch.equal(other.test.theta, experiment.test.theta)
-    assert not set(other.train.seeds) & set(seeds)
+    assert not set(as_textures(other.train).seeds) & set(seeds)
     with pytest.raises(ValueError, match="choose another seed"):
         synth_seeds(2**20, "target", 0, 1)
 

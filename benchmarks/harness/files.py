@@ -23,8 +23,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Undo what JSON does to the fields of a record: tuples come back as lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    """Undo what JSON does to the fields of a record: tuples, and tuples of them, come back as lists."""
+    return {name: _as_tuple(value) for name, value in fields.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def read_json(path: Path) -> Any:

@@ -1,9 +1,10 @@
-"""Textures of known parameters: everything here is a pure function of the run's seed."""
+"""Sounds to be matched, and textures of known parameters, which are a pure function of the run's seed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.sound_matching.front_end import LogCQT
 from benchmarks.sound_matching.presets import Preset
-from benchmarks.sound_matching.synths import ChirpletSynth, PaperChirplet, PaperGranular
+from benchmarks.sound_matching.synths import ChirpletSynth, DrumSynth, PaperChirplet, PaperGranular
 from scrapl_jtfs.commands.granular import GranularSynth
 
 # Roles keep the synthesizer seeds of targets and of their matches apart: no match ever has its target's grains.
@@ -27,6 +28,7 @@ _SYNTHS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "chirplet": (ChirpletSynth, _OF_CHIRPLETS),
     "paper-granular": (PaperGranular, _OF_GRAINS),
     "paper-chirplet": (PaperChirplet, _OF_CHIRPLETS),
+    "drum": (DrumSynth, ("max_shift",)),
 }
 
 
@@ -54,7 +56,7 @@ def match_seeds(preset: Preset, run_seed: int, step: int, rendering: int = 0) ->
 
 
 def build_synth(preset: Preset) -> nn.Module:
-    """Build the synthesizer, a module that renders theta (B, 2) and B seeds to (B, n_samples)."""
+    """Build the synthesizer, a module that renders theta (B, U) and B seeds to (B, n_samples)."""
     kind, names = _SYNTHS[preset.synth]
     return kind(preset.n_samples, preset.sample_rate, **{name: getattr(preset, name) for name in names})
 
@@ -69,6 +71,27 @@ def build_front_end(preset: Preset) -> LogCQT:
     )
 
 
+class Split(Protocol):
+    """Sounds to be matched, one of the sets for training, validation and test.
+
+    Attributes:
+        spectrograms: (n, 1, n_bins, frames), what the encoder sees.
+        theta: (n, U) true controls; NaN where nobody knows them.
+    """
+
+    @property
+    def spectrograms(self) -> Tensor: ...
+
+    @property
+    def theta(self) -> Tensor: ...
+
+    def targets(self, index: Tensor) -> Tensor:
+        """Return the sounds (B, n_samples) of these indices (B,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Textures:
     """Target textures: parameters theta (n, 2), synthesizer seeds, and what the encoder sees of them.
@@ -79,9 +102,26 @@ class Textures:
     theta: Tensor
     seeds: list[int]
     spectrograms: Tensor
+    synth: nn.Module
+
+    @torch.no_grad()
+    def targets(self, index: Tensor) -> Tensor:
+        """Render the sounds of these indices."""
+        return self.synth(self.theta[index.to(self.theta.device)], [self.seeds[i] for i in index.tolist()])
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+
+def as_textures(split: Split) -> Textures:
+    """Return a set of textures as such, with its seeds.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(split, Textures):
+        raise TypeError(f"Invalid split: {type(split).__name__}; expected textures; take another preset")
+    return split
 
 
 @dataclass(frozen=True)
@@ -95,7 +135,7 @@ class Batch:
 def _render_textures(theta: Tensor, seeds: list[int], synth: nn.Module, front_end: LogCQT) -> Textures:
     """Render in chunks, so that no more than a batch of audio exists at a time."""
     chunks = [front_end(synth(part, seeds[32 * k : 32 * k + len(part)])) for k, part in enumerate(theta.split(32))]
-    return Textures(theta, seeds, torch.cat(chunks))
+    return Textures(theta, seeds, torch.cat(chunks), synth)
 
 
 @torch.no_grad()

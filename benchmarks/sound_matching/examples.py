@@ -59,12 +59,12 @@ def preset_of(results: dict[str, Any]) -> tuple[Preset, int]:
     """
     recorded = results["configuration"]
     fields = tuples(recorded)
-    seed, version = fields.pop("seed", None), fields.pop("version", None)
+    seed, version, data = (fields.pop(name, None) for name in ("seed", "version", "data"))
     try:
         preset = Preset(**fields)
     except TypeError:
         preset = None
-    if preset is None or configuration(preset, seed) != recorded:
+    if preset is None or configuration(preset, seed, data) != recorded:
         raise ValueError(
             f"Invalid results: settings of version {version}; expected this program's; repeat the run"
         )

@@ -32,7 +32,8 @@ from benchmarks.sound_matching.figures import (
 from benchmarks.sound_matching.page import UNIT, Pictures, html_page, table_rows
 from benchmarks.sound_matching.presets import configuration
 from benchmarks.sound_matching.redraw import draw_results
-from benchmarks.sound_matching.train import Experiment, Trainer, error_of, predict
+from benchmarks.sound_matching.task import error_of, predict
+from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.sound_matching.verdict import controls_of, verdict
 from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.drawing import PictureError, drawing

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.harness.records import BenchmarkError
 from benchmarks.harness.runs import configuration_hash
-from benchmarks.sound_matching.data import (
-    Batch,
-    Textures,
-    build_front_end,
-    build_synth,
-    epoch_batches,
-    make_splits,
-    match_seeds,
-)
+from benchmarks.sound_matching.data import Batch, build_front_end, build_synth, epoch_batches, match_seeds
 from benchmarks.sound_matching.losses import Objective, build_objective
 from benchmarks.sound_matching.presets import Preset, configuration
+from benchmarks.sound_matching.task import Score, Task, TextureTask
 from scrapl_jtfs.commands.files import save_checkpoint
 from scrapl_jtfs.commands.progress import Progress
 
 
 class DivergedError(BenchmarkError):
     """The loss became infinite or NaN."""
-
-
-ParameterError = dict[str, float]
-"""Mean absolute errors of theta in thousandths of its range: of each control by its name, and their "mean"."""
 
 
 class EpochRecord(TypedDict):
@@ -45,47 +33,40 @@ class EpochRecord(TypedDict):
     step: int
     seconds: float
     loss: float
-    val: ParameterError
+    val: Score
 
 
-@torch.no_grad()
-def predict(encoder: nn.Module, spectrograms: Tensor, batch_size: int = 64) -> Tensor:
-    """theta_hat (n, 2) in evaluation mode."""
-    was_training = encoder.training
-    encoder.eval()
-    theta_hat = torch.cat([encoder(part) for part in spectrograms.split(batch_size)])
-    encoder.train(was_training)
-    return theta_hat
-
-
-def parameter_error(encoder: nn.Module, textures: Textures, controls: Sequence[str]) -> ParameterError:
-    return error_of(predict(encoder, textures.spectrograms), textures.theta, controls)
-
-
-def error_of(theta_hat: Tensor, theta: Tensor, controls: Sequence[str]) -> ParameterError:
-    """Return the errors of guesses (n, 2) of controls (n, 2) of these names."""
-    error = (theta_hat - theta).abs().mean(0).mul(1000).tolist()
-    return {"mean": sum(error) / len(error), **dict(zip(controls, error, strict=True))}
-
-
-@dataclass
 class Experiment:
-    """The setting that all objectives share: synthesizer, front end and the three sets of textures."""
+    """The setting that all objectives share: synthesizer, front end and the three sets of sounds.
 
-    preset: Preset
-    seed: int
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    # files of the weights of embeddings, by the name of the loss
-    weights: Mapping[str, Path] = field(default_factory=dict)
+    Args:
+        preset: the settings.
+        seed: of everything that is drawn.
+        device: of all tensors; the CPU by default.
+        weights: files of the weights of embeddings, by the name of the loss.
+        task: what is matched; by default textures of the synthesizer.
+    """
 
-    def __post_init__(self) -> None:
-        self.synth = build_synth(self.preset).to(self.device)
-        self.front_end = build_front_end(self.preset).to(self.device)
-        self.train, self.val, self.test = make_splits(
-            self.preset, self.seed, self.synth, self.front_end, self.device
-        )
-
+    def __init__(
+        self,
+        preset: Preset,
+        seed: int,
+        device: torch.device | None = None,
+        weights: Mapping[str, Path] | None = None,
+        task: Task | None = None,
+    ) -> None:
+        self.preset, self.seed, self.weights = preset, seed, dict(weights or {})
+        self.device = torch.device("cpu") if device is None else device
+        self.synth = build_synth(preset).to(self.device)
+        self.front_end = build_front_end(preset).to(self.device)
+        self.task: Task = task or TextureTask(preset, seed, self.device)
+        self.train, self.val, self.test = self.task.splits(self.synth, self.front_end)
         self._objectives: dict[str, Objective] = {}
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Everything that determines results, for the run folder."""
+        return configuration(self.preset, self.seed, self.task.identity)
 
     def objective(self, loss_name: str) -> Objective:
         """Built once: wavelets take seconds, and an objective has no state."""
@@ -129,8 +110,7 @@ class Trainer:
         theta_hat = self.encoder(data.spectrograms[index])
 
         def target() -> Tensor:
-            with torch.no_grad():
-                return synth(theta, [data.seeds[i] for i in batch.index.tolist()])
+            return data.targets(batch.index)
 
         renderings = count()
 
@@ -166,7 +146,7 @@ class Trainer:
             "step": self.epoch * self.experiment.preset.steps_per_epoch,
             "seconds": elapsed + (self.history[-1]["seconds"] if self.history else 0.0),
             "loss": loss,
-            "val": parameter_error(self.encoder, self.experiment.val, self.experiment.preset.controls),
+            "val": self.experiment.task.score(self.encoder, self.experiment.val),
         }
         self.history.append(record)
         return record
@@ -181,14 +161,13 @@ class Trainer:
             while not self.finished:
                 val = self.run_epoch(bar.step)["val"]
                 self.save(path)
-                each = ", ".join(f"{control} {val[control]:.0f}" for control in preset.controls)
-                bar.note(f"error {val['mean']:.0f} thousandths ({each}; chance 250)")
+                bar.note(self.experiment.task.note(val))
 
     def summary(self) -> dict[str, Any]:
-        """Errors on the test textures and over the history, and what the training took."""
+        """Errors on the test set and over the history, and what the training took."""
         last = self.history[-1]
         return {
-            "test": parameter_error(self.encoder, self.experiment.test, self.experiment.preset.controls),
+            "test": self.experiment.task.score(self.encoder, self.experiment.test),
             "last_val": last["val"],
             "best_val": min((record["val"] for record in self.history), key=lambda val: val["mean"]),
             "steps": last["step"],
@@ -198,7 +177,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         state = {
-            "configuration": configuration_hash(configuration(self.experiment.preset, self.experiment.seed)),
+            "configuration": configuration_hash(self.experiment.configuration),
             "epoch": self.epoch,
             "history": self.history,
             "encoder": self.encoder.state_dict(),
@@ -212,7 +191,7 @@ class Trainer:
             state = torch.load(path, map_location=self.experiment.device, weights_only=True)
         except Exception as error:  # whatever a damaged file makes the unpickler do
             raise ValueError(f"{path} cannot be read, it is damaged: delete it to start this loss over") from error
-        expected = configuration_hash(configuration(self.experiment.preset, self.experiment.seed))
+        expected = configuration_hash(self.experiment.configuration)
         if state["configuration"] != expected:
             raise ValueError(
                 f"{path} was written with configuration {state['configuration']}, this run has "

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.harness.files import read_json, write_json
 from benchmarks.harness.runs import Job, epoch_teller, keep_result
-from benchmarks.sound_matching.data import match_seeds
+from benchmarks.sound_matching.data import as_textures, match_seeds
 from benchmarks.sound_matching.presets import Preset
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.adaptive.arms import Arm, PathObjective, run_configuration
@@ -41,7 +41,7 @@ def entropy(pi: Sequence[float]) -> float:
 def importance(experiment: Experiment, trainer: Trainer, examples: int) -> dict[str, Any]:
     """theta-importance of the encoder as `trainer` has it, on the first training examples, with its time."""
     started = time.perf_counter()
-    data, synth, preset = experiment.train, experiment.synth, experiment.preset
+    data, synth, preset = as_textures(experiment.train), experiment.synth, experiment.preset
     jtfs = experiment.preset.transform(samples_per_bandwidth=_SAMPLES_PER_BANDWIDTH).double()
     distance = preset.path_loss(jtfs)
     # The position after those of all training steps: no match of the training has these grains.

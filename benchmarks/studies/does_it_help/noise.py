@@ -42,8 +42,7 @@ def part_gradients(preset: Preset, seed: int, n_batches: int) -> Tensor:
         for q in range(_PARTS):
             rows = slice((b * _PARTS + q) * size, (b * _PARTS + q + 1) * size)
             theta_hat = encoder(data.spectrograms[rows])
-            with torch.no_grad():
-                target = experiment.synth(data.theta[rows], data.seeds[rows])
+            target = data.targets(torch.arange(rows.start, rows.stop))
             match = experiment.synth(theta_hat, synth_seeds(seed, "match", rows.start, size))
             for p in range(jtfs.n_paths):
                 loss = distance(match, target, p)

@@ -134,7 +134,7 @@ class ArmTrainer(Trainer):
             sounds = (
                 [] if objective.arm.loss == "controls" else [self.experiment.synth(theta_hat, s) for s in seeds]
             )
-            loss = objective.loss(theta_hat, theta, sounds, self._target(theta, index), unit)
+            loss = objective.loss(theta_hat, theta, sounds, self.experiment.train.targets(index), unit)
             loss.backward()
             losses.append(loss.detach())
             if len(units) > 1 and isinstance(self.optimizer, PathAdamSAGA):
@@ -143,10 +143,6 @@ class ArmTrainer(Trainer):
             self.optimizer.set_path(units[0])
         self.optimizer.step()
         return torch.stack(losses).mean()
-
-    def _target(self, theta: Tensor, index: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.experiment.synth(theta, [self.experiment.train.seeds[i] for i in index.tolist()])
 
     def _seeds(self, batch: Batch, n_parts: int) -> list[list[list[int]]]:
         """Return new seeds for each part of the batch, each rendering, and each example."""

@@ -1,0 +1,196 @@
+"""Encoders trained on recordings of drums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from benchmarks.sound_matching.data import epoch_batches
+from benchmarks.sound_matching.drum_matching.task import (
+    DrumTask,
+    Recordings,
+    drum_experiment,
+    identity_of,
+    match_sounds,
+)
+from benchmarks.sound_matching.drum_sounds.sounds import load_sounds
+from benchmarks.sound_matching.presets import PRESETS, Preset
+from benchmarks.sound_matching.synths import DrumSynth
+from benchmarks.sound_matching.train import Experiment, checkpoint_path
+
+RATE = 8000
+TINY: Preset = replace(
+    PRESETS["drums-small"],
+    name="tiny-drums",
+    sample_rate=RATE,
+    n_samples=4096,
+    octaves=6,
+    hop=64,
+    channels=4,
+    n_blocks=3,
+    pooling=((2, 2), (2, 3), (3, 3)),
+    dropout=0.5,  # so that resuming must restore the random state
+    J=8,
+    T=512,
+    J_fr=3,
+    Q=(4, 1),
+    fft_sizes=(512, 128),
+    epochs=3,
+    batch_size=4,
+)
+
+
+def write_drums(folder: Path, n: int = 20, seed: int = 0) -> Path:
+    """Write sounds of the synthesizer itself, of two kinds."""
+    theta = torch.rand(n, 14, generator=torch.Generator().manual_seed(seed))
+    theta[:, 10:13] = 0.8  # all can be heard
+    audio = DrumSynth(6000, RATE)(theta, list(range(n)))
+    for k, sound in enumerate(audio):
+        path = folder / ("Kicks" if k % 2 else "Snares") / f"{k}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sound.numpy(), RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_drums(tmp_path_factory.mktemp("sounds"))
+
+
+@pytest.fixture(scope="module")
+def experiment(folder: Path) -> Experiment:
+    return drum_experiment(TINY, 3, folder)
+
+
+def test_the_encoder_of_table_12_has_724_thousand_parameters() -> None:
+    preset = PRESETS["drums-paper"]
+    encoder = preset.build_encoder()
+    # 9 * 128 + 128, four times 9 * 128^2 + 128; 128^2 + 128; 14 times 128 * 64 + 64 and 64 + 1; 5 + 1 + 14 slopes
+    assert sum(p.numel() for p in encoder.parameters()) == 1280 + 4 * 147_584 + 16_512 + 14 * 8321 + 20 == 724_642
+    frames = preset.n_samples // preset.hop + 1
+    assert encoder(torch.rand(1, 1, preset.octaves * preset.bins_per_octave, frames)).shape == (1, 14)
+    with pytest.raises(ValueError, match="at least 72 bins and 108 frames"):
+        encoder(torch.rand(1, 1, 108, 107))
+
+
+def test_the_paper_s_preset_is_table_12() -> None:
+    preset = PRESETS["drums-paper"]
+    assert preset.transform().n_paths == 483
+    assert (preset.lr_factor(0), preset.lr_factor(preset.n_steps)) == (1.0, pytest.approx(0.1))
+    assert PRESETS["drums-paper-meso"] == replace(preset, name="drums-paper-meso", max_shift=2048)
+    small = PRESETS["drums-small"]
+    assert PRESETS["drums-small-meso"] == replace(small, name="drums-small-meso", max_shift=1024)
+    assert preset.max_shift == small.max_shift == 0
+    assert 2 * small.sample_rate == preset.sample_rate  # so that 1024 samples are as long there
+
+
+def test_sets_are_disjoint_and_hold_the_recordings(experiment: Experiment, folder: Path) -> None:
+    sounds = load_sounds(folder, TINY.n_samples, RATE)
+    parts = [experiment.train, experiment.val, experiment.test]
+    names = []
+    for part in parts:
+        assert isinstance(part, Recordings)
+        assert len(part) == len(part.audio) == len(part.spectrograms) > 0
+        assert part.theta.shape == (len(part), 14)
+        assert part.theta.isnan().all()
+        for name, kind, audio in zip(part.names, part.kinds, part.audio, strict=True):
+            assert torch.equal(audio, sounds.audio[sounds.names.index(name)])
+            assert kind == ("bass drum" if name.startswith("Kicks") else "snare")
+        assert torch.equal(part.targets(torch.tensor([1, 0])), part.audio[[1, 0]])
+        names += part.names
+    assert sorted(names) == sorted(sounds.names)
+    assert [len(part) for part in parts] == [
+        experiment.preset.n_train,
+        experiment.preset.n_val,
+        experiment.preset.n_test,
+    ]
+
+
+def test_identity_is_that_of_names_and_samples(folder: Path, tmp_path: Path) -> None:
+    sounds = load_sounds(folder, TINY.n_samples, RATE)
+    same = load_sounds(write_drums(tmp_path), TINY.n_samples, RATE)
+    assert identity_of(sounds) == identity_of(same)
+    audio = sounds.audio.clone()
+    audio[-1, -1] += 1e-6
+    others = [
+        sounds._replace(audio=audio),
+        sounds._replace(names=("a", *sounds.names[1:])),
+        sounds._replace(kinds=("a", *sounds.kinds[1:])),
+        sounds.subset(range(19)),
+        sounds.subset([1, 0, *range(2, 20)]),
+    ]
+    assert len({identity_of(other) for other in [sounds, *others]}) == 6
+
+
+def test_matches_have_no_shift_and_always_the_same_noise(experiment: Experiment, folder: Path) -> None:
+    shifted = drum_experiment(replace(TINY, max_shift=500), 3, folder)
+    found = []
+    for one in (experiment, shifted):
+        trainer, test = one.trainer("mss"), one.test
+        assert isinstance(test, Recordings)
+        matches = match_sounds(trainer, test)
+        assert matches.shape == test.audio.shape
+        assert torch.equal(matches, match_sounds(trainer, test))
+        found.append(matches)
+    assert torch.equal(*found)
+    theta = torch.full((2, 14), 0.6)
+    # In training they are shifted.
+    assert not torch.equal(shifted.synth(theta, [1, 2]), experiment.synth(theta, [1, 2]))
+
+
+def test_score_is_the_mean_spectrogram_distance_of_matches(experiment: Experiment) -> None:
+    trainer, test = experiment.trainer("mss"), experiment.test
+    assert isinstance(test, Recordings)
+    assert isinstance(experiment.task, DrumTask)
+    score = experiment.task.score(trainer.encoder, test)
+    assert set(score) == {"mean", "bass drum", "snare"}
+    x, y = match_sounds(trainer, test), test.audio
+    terms = []
+    for size in TINY.fft_sizes:
+        options = {"hop_length": size // 4, "window": torch.hann_window(size), "return_complex": True}
+        a, b = (torch.stft(sound, size, **options).abs().clamp(min=1e-4) for sound in (x, y))
+        terms.append((a - b).abs().mean() + (a.log() - b.log()).abs().mean())
+    assert score["mean"] == pytest.approx(float(torch.stack(terms).mean()), rel=1e-4)
+    counts = {kind: test.kinds.count(kind) for kind in ("bass drum", "snare")}
+    assert score["mean"] == pytest.approx(sum(score[kind] * n for kind, n in counts.items()) / len(test))
+
+
+@pytest.mark.parametrize("name", ["scrapl", "mss"])
+def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_path: Path, name: str) -> None:
+    whole = experiment.trainer(name)
+    whole.run(tmp_path / "whole", quiet=True)
+    parts = experiment.trainer(name)
+    parts.run_epoch()
+    parts.save(checkpoint_path(tmp_path / "parts", name))
+    parts.step(next(epoch_batches(experiment.preset, 3, 1)))
+    resumed = experiment.trainer(name)
+    resumed.run(tmp_path / "parts", quiet=True)
+    weights = (trainer.encoder.state_dict().values() for trainer in (whole, resumed))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    assert [record["val"] for record in resumed.history] == [record["val"] for record in whole.history]
+
+
+def test_training_brings_matches_closer(folder: Path) -> None:
+    experiment = drum_experiment(replace(TINY, epochs=12, dropout=0.0, lr_mss=1e-2), 0, folder)
+    trainer = experiment.trainer("mss")
+    before = experiment.task.score(trainer.encoder, experiment.train)["mean"]
+    while not trainer.finished:
+        trainer.run_epoch()
+    assert experiment.task.score(trainer.encoder, experiment.train)["mean"] < 0.8 * before
+
+
+def test_other_sounds_cannot_continue_a_checkpoint(experiment: Experiment, tmp_path: Path) -> None:
+    path = checkpoint_path(tmp_path / "run", "mss")
+    experiment.trainer("mss").save(path)
+    other = drum_experiment(TINY, 3, write_drums(tmp_path / "others", seed=1))
+    with pytest.raises(ValueError, match="choose another --out"):
+        other.trainer("mss").load(path)
+
+
+def test_too_few_sounds_for_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="5 usable sounds, 3 of them for training; expected 4 or more"):
+        drum_experiment(TINY, 0, write_drums(tmp_path, n=5))
