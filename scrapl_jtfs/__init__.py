@@ -33,6 +33,7 @@ from scrapl_jtfs.image_scattering import ImagePath, ImagePathTable, ImageScatter
 from scrapl_jtfs.importance import Importance, importance
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
 from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.path_transform import PathTransform, check_path_transform
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.scrapl import SCRAPL
 from scrapl_jtfs.sweep import Sweep, sweep_control
@@ -54,9 +55,11 @@ __all__ = [
     "Path",
     "PathTable",
     "PathTaylor",
+    "PathTransform",
     "PreparedTarget",
     "Scalogram",
     "Sweep",
+    "check_path_transform",
     "draw_alignment",
     "draw_coefficients",
     "draw_curves",

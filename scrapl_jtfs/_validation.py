@@ -81,6 +81,38 @@ def as_signal(
             f"Invalid {name}: shape {tuple(x.shape)}; expected {n_samples} samples on the last axis; "
             f"crop or pad it, or build JTFSPath with n_samples={x.shape[-1] if x.ndim else 1}"
         )
+    x = _converted(x, dtype, device, name, "jtfs")
+    return x.reshape(-1, n_samples), x.shape[:-1]
+
+
+def as_batch(
+    x: Any, signal_shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, name: str = "x"
+) -> Tensor:
+    """Return signals (..., *signal_shape) of any path transform; half precision is converted.
+
+    Args:
+        x: the signals.
+        signal_shape: the last axes expected.
+        dtype: of the transform.
+        device: of the transform.
+        name: what the caller calls ``x``, for messages.
+
+    Raises:
+        TypeError: not a dense floating-point tensor.
+        ValueError: of other last axes, another dtype or device than the transform, or none at all.
+    """
+    x = as_dense(x, name)
+    own = tuple(x.shape[-len(signal_shape) :])
+    if own != signal_shape:
+        raise ValueError(
+            f"Invalid {name}: shape {tuple(x.shape)}; expected {signal_shape} as last axes; crop or pad it, or "
+            f"build the transform for {own if len(own) == len(signal_shape) else 'its shape'}"
+        )
+    return _converted(x, dtype, device, name, "transform")
+
+
+def _converted(x: Tensor, dtype: torch.dtype, device: torch.device, name: str, transform: str) -> Tensor:
+    """Return signals of a transform's dtype and device, to which half precision alone is converted."""
     if x.numel() == 0:
         raise ValueError(f"Invalid {name}: an empty batch of shape {tuple(x.shape)}; expected at least one signal")
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -88,20 +120,22 @@ def as_signal(
     if x.dtype != dtype or x.device != device:
         raise ValueError(
             f"Invalid {name}: {x.dtype} on {x.device}; expected {dtype} on {device}, as the transform; "
-            + _move(x, dtype, device, name)
+            + _move(x, dtype, device, name, transform)
         )
-    return x.reshape(-1, n_samples), x.shape[:-1]
+    return x
 
 
-def _move(x: Tensor, dtype: torch.dtype, device: torch.device, name: str) -> str:
+def _move(x: Tensor, dtype: torch.dtype, device: torch.device, name: str, transform: str) -> str:
     """Return how signals get to the transform, and the transform to the signals."""
     if x.is_meta and device.type != "meta":
-        return "it has a shape and no samples, for which jtfs.to('meta') gives the shapes of coefficients"
+        return f"it has a shape and no samples, for which {transform}.to('meta') gives the shapes of coefficients"
     if x.device == device:
         call = {torch.float32: "float()", torch.float64: "double()"}.get(dtype, f"to({dtype})")
-        return f"convert it with {name}.{call}, or else the transform with jtfs.to({x.dtype})"
+        return f"convert it with {name}.{call}, or else the transform with {transform}.to({x.dtype})"
     where = repr(str(device)) + ("" if x.dtype == dtype else f", {dtype}")
-    return f"move it with {name}.to({where}), or else the transform with jtfs.to({str(x.device)!r}, {x.dtype})"
+    return (
+        f"move it with {name}.to({where}), or else the transform with {transform}.to({str(x.device)!r}, {x.dtype})"
+    )
 
 
 def check_shapes(x: torch.Size, target: torch.Size) -> None:

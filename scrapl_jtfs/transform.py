@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scrapl_jtfs import features
 from scrapl_jtfs._describe.description import Description, describe
@@ -38,6 +38,7 @@ from scrapl_jtfs._validation import (
 )
 from scrapl_jtfs.features import Features, Kept, Scalogram
 from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.path_transform import PathTransform
 from scrapl_jtfs.paths import Path, list_paths, make_banks
 from scrapl_optim._deprecation import rename_arguments, renamed_property
 
@@ -45,7 +46,7 @@ from scrapl_optim._deprecation import rename_arguments, renamed_property
 _SECOND_SMOOTHING = 0.01
 
 
-class JTFSPath(nn.Module):
+class JTFSPath(PathTransform):
     r"""The joint time-frequency scattering transform, whole; calling it computes one path.
 
     For a path p = (n2, n_fr) of order 2,
@@ -125,6 +126,8 @@ class JTFSPath(nn.Module):
     Source: SCRAPL paper, Equation 1, sections 3 and 4.1.
     """
 
+    paths: PathTable
+
     @rename_arguments(oversampling="samples_per_bandwidth")
     def __init__(
         self,
@@ -144,6 +147,7 @@ class JTFSPath(nn.Module):
         boundary: Boundary = "reflect",
     ) -> None:
         super().__init__()
+        del self._like  # the filters tell dtype and device
         check_options(samples_per_bandwidth, smoothing, memory)
         if not (is_number(sample_rate, 0.0, sys.float_info.max) and sample_rate > 0):
             raise ValueError(f"Invalid sample_rate: {sample_rate!r}; expected a positive number of Hz")
@@ -297,6 +301,16 @@ class JTFSPath(nn.Module):
     def n_paths(self) -> int:
         """P, the number of paths."""
         return len(self.paths)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The axes of a signal, ``(n_samples,)``."""
+        return (self.geometry.n_samples,)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that coefficients depend on, by name; transforms with equal ones compute the same."""
+        return self._settings.named()
 
     @property
     def boundary(self) -> Boundary:
@@ -490,15 +504,6 @@ class JTFSPath(nn.Module):
             446
         """
         return features.scalogram(self, x, hop)
-
-    def checked_index(self, path_idx: int) -> int:
-        """Return a path id as an int.
-
-        Raises:
-            TypeError: not an integer.
-            IndexError: not from 0 to P - 1.
-        """
-        return as_path_index(path_idx, self.n_paths)
 
     @eager
     def select_pairs(self, x: Tensor, target: Tensor, path_indices: PathIndices) -> list[tuple[Tensor, Tensor]]:

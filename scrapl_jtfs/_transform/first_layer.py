@@ -44,16 +44,18 @@ class Settings(NamedTuple):
         """Name what differs, in both; nothing where nothing does."""
         if self == other:
             return ""
-        pairs = zip(self._named().items(), other._named().values(), strict=True)
+        mine, theirs = (s.named() | {"dtype": s.dtype, "device": s.device} for s in (self, other))
+        pairs = zip(mine.items(), theirs.values(), strict=True)
         return ", ".join(f"{k}={a} there and {b} here" for (k, a), b in pairs if a != b and k not in ignored)
 
-    def _named(self) -> dict[str, object]:
+    def named(self) -> dict[str, object]:
+        """Return all but dtype and device by the names of the transform's arguments."""
         g = self.geometry
         named: dict[str, object] = {
             name: getattr(g, name) for name in ("n_samples", "J", "Q", "J_fr", "Q_fr", "boundary")
         }
         named |= {"T": g.time, "F": g.frequency, "orders": tuple(sorted(self.orders))}
-        return named | {name: getattr(self, name) for name in self._fields[2:]}
+        return named | {name: getattr(self, name) for name in ("samples_per_bandwidth", "smoothing", "memory")}
 
 
 @dataclass(frozen=True, eq=False)

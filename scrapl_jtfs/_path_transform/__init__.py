@@ -1,0 +1,1 @@
+"""Parts of the protocol of path transforms."""

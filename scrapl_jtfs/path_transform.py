@@ -1,0 +1,248 @@
+"""The protocol of a path transform: signals in, the coefficients of one path out, and a table of the paths."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from scrapl_jtfs._path_transform.contents import default_settings
+from scrapl_jtfs._validation import PathIndices, as_batch, as_path_index, as_path_indices
+
+# Members that whatever takes a path transform asks for, in the order in which a lack of them is named.
+_MEMBERS = ("paths", "signal_shape", "n_paths", "dtype", "device", "settings", "select", "full", "stream")
+
+_Transform = TypeVar("_Transform")
+
+
+class PathTransform(nn.Module, ABC):
+    r"""A family of transforms :math:`\phi_0, \ldots, \phi_{P-1}` of signals, of which one can be had by itself.
+
+    A subclass sets ``paths`` and ``signal_shape`` and defines :meth:`forward`; the other members have defaults,
+    which it may override to share work between paths. Losses, prepared targets, SCRAPL and whatever else takes a
+    path transform ask for these members, and not for this class.
+
+    Optional members let losses share more, where a transform has them: ``first_layer(x)`` computes what all paths
+    of signals share, which :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` then take in place of
+    ``x``; ``stream_pairs(x, target, path_indices)`` yields (path_idx, coefficients of x, of the target) by
+    ascending id, computed together; where x is a list of renderings, its coefficients are a tuple with one entry
+    for each. No gradient flows to the target.
+
+    Attributes:
+        paths: a sequence with an entry for each path, in order: an entry has its id as ``index``, and its ``str``
+            says in units what the path listens to.
+        signal_shape: the last axes of a signal: ``(n_samples,)``, or ``(height, width)`` of an image.
+
+    Example:
+        Averages of the magnitudes of frames, with a path for each length of frame:
+
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from torch import Tensor
+        >>> from scrapl_jtfs import PathTransform
+        >>> @dataclass(frozen=True)
+        ... class Frame:
+        ...     index: int
+        ...     samples: int
+        ...     def __str__(self) -> str:
+        ...         return f"path {self.index}: frames of {self.samples} samples"
+        >>> class Spectra(PathTransform):
+        ...     def __init__(self, n_samples: int) -> None:
+        ...         super().__init__()
+        ...         self.signal_shape = (n_samples,)
+        ...         self.paths = [Frame(p, 32 * 2**p) for p in range(4)]
+        ...     def forward(self, x: Tensor, path_idx: int) -> Tensor:
+        ...         path = self.paths[self.checked_index(path_idx)]
+        ...         frames = self.checked_signal(x).unfold(-1, path.samples, path.samples // 2)
+        ...         return torch.fft.rfft(frames).abs().mean(-2)
+        >>> spectra = Spectra(2048)
+        >>> [tuple(phi.shape) for phi in spectra.full(torch.randn(3, 2048))]
+        [(3, 17), (3, 33), (3, 65), (3, 129)]
+    """
+
+    paths: Any  # a Sequence, whose type each subclass narrows
+    signal_shape: tuple[int, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Follows the module's dtype and device where a subclass has no tensors of its own.
+        self._like: Tensor
+        self.register_buffer("_like", torch.empty(0), persistent=False)
+
+    @abstractmethod
+    def forward(self, x: Any, path_idx: int) -> Tensor:
+        """Compute the coefficients of one path.
+
+        It must be a function of the signal and the tensors of the module alone, the same in training and in
+        evaluation mode, each signal of a batch by itself.
+
+        Args:
+            x: real signals ``(..., *signal_shape)`` of the transform's dtype and device.
+            path_idx: path id p, from 0 to P - 1.
+
+        Returns:
+            Real coefficients: the batch axes of ``x``, then those of the path, none or several.
+        """
+        raise NotImplementedError
+
+    def select(self, x: Any, path_indices: PathIndices) -> list[Tensor]:
+        """Compute several paths, by default one after the other.
+
+        Args:
+            x: as in :meth:`forward`.
+            path_indices: path ids, in any order: a list, a range, a one-dimensional array or tensor of integers.
+
+        Returns:
+            Their coefficients in that order.
+        """
+        indices = as_path_indices(path_indices, self.n_paths)
+        coefficients = {p: self(x, p) for p in dict.fromkeys(indices)}
+        return [coefficients[p] for p in indices]
+
+    def full(self, x: Any) -> list[Tensor]:
+        """Compute every path: a list in the order of ``paths``."""
+        return self.select(x, range(self.n_paths))
+
+    def stream(self, x: Any) -> Iterator[tuple[int, Tensor]]:
+        """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
+        for p in range(self.n_paths):
+            yield p, self(x, p)
+
+    @property
+    def n_paths(self) -> int:
+        """P, the number of paths."""
+        return len(self.paths)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the transform, and of the signals expected."""
+        return self._like.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the transform, and of the signals expected."""
+        return self._like.device
+
+    @property
+    def settings(self) -> Any:
+        """All that coefficients depend on, but dtype and device: where it is equal, coefficients are.
+
+        By default the class, the plain attributes and the contents of all parameters and buffers, which are read
+        anew each time. A transform that learns has other settings after each step, and its prepared targets are
+        computed anew. Where filters follow from a few arguments, override it with these, in a dict by their names:
+        nothing need be read then, and a copy in another dtype has equal settings.
+        """
+        return default_settings(self)
+
+    def checked_index(self, path_idx: Any) -> int:
+        """Return a path id as an int.
+
+        Raises:
+            TypeError: not an integer.
+            IndexError: not from 0 to P - 1.
+        """
+        return as_path_index(path_idx, self.n_paths)
+
+    def checked_signal(self, x: Any, name: str = "x") -> Tensor:
+        """Return signals ``(..., *signal_shape)`` of the transform's dtype; half precision is converted.
+
+        Args:
+            x: the signals.
+            name: what the caller calls them, for messages.
+
+        Raises:
+            TypeError: not a dense tensor of real floating-point numbers.
+            ValueError: of other last axes, another dtype or device than the transform, or none at all.
+        """
+        return as_batch(x, tuple(self.signal_shape), self.dtype, self.device, name)
+
+
+def check_path_transform(transform: _Transform, name: str = "transform") -> _Transform:
+    """Return what it is given if it has the members of a path transform, whatever its class.
+
+    Args:
+        transform: the object.
+        name: what the caller calls it, for messages.
+
+    Raises:
+        TypeError: it lacks a member, or one is of another kind.
+        ValueError: there are no paths, or an entry's ``index`` is not its place in the table.
+
+    Example:
+        >>> import torch
+        >>> from scrapl_jtfs import JTFSPath, check_path_transform
+        >>> jtfs = check_path_transform(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
+        >>> jtfs.signal_shape
+        (2048,)
+        >>> check_path_transform(torch.nn.Linear(2, 3))
+        Traceback (most recent call last):
+        TypeError: Invalid transform: Linear; expected a path transform; it lacks paths, signal_shape, n_paths, \
+dtype, device, settings, select, full and stream; derive it from scrapl_jtfs.PathTransform
+    """
+    kind = type(transform).__name__
+    if isinstance(transform, type):
+        raise TypeError(
+            f"Invalid {name}: the class {transform.__name__}; expected a path transform; make one: "
+            f"{transform.__name__}(...)"
+        )
+    lacks = [member for member in _MEMBERS if not hasattr(transform, member)]
+    if not callable(transform):
+        lacks.append("forward")
+    if lacks:
+        raise TypeError(
+            f"Invalid {name}: {kind}; expected a path transform; it lacks {_listed(lacks)}; derive it from "
+            "scrapl_jtfs.PathTransform"
+        )
+    _check_kinds(transform, name)
+    _check_table(transform, name)
+    return transform
+
+
+def _check_kinds(transform: Any, name: str) -> None:
+    kind, shape = type(transform).__name__, transform.signal_shape
+    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise TypeError(
+            f"Invalid {name}: {kind} with signal_shape={shape!r}; expected the last axes of a signal, such as "
+            "(n_samples,) or (height, width); make it a tuple of positive integers"
+        )
+    if not isinstance(transform.dtype, torch.dtype) or not transform.dtype.is_floating_point:
+        raise TypeError(
+            f"Invalid {name}: {kind} with dtype={transform.dtype!r}; expected a real floating-point torch.dtype"
+        )
+    if not isinstance(transform.device, torch.device):
+        raise TypeError(f"Invalid {name}: {kind} with device={transform.device!r}; expected a torch.device")
+
+
+def _check_table(transform: Any, name: str) -> None:
+    kind, paths, n_paths = type(transform).__name__, transform.paths, transform.n_paths
+    if not hasattr(paths, "__len__") or not hasattr(paths, "__getitem__"):
+        raise TypeError(
+            f"Invalid {name}: {kind} with paths of type {type(paths).__name__}; expected a sequence with an entry "
+            "for each path; make it a list or a tuple"
+        )
+    if len(paths) == 0 or len(paths) != n_paths:
+        raise ValueError(
+            f"Invalid {name}: {kind} with {len(paths)} paths and n_paths={n_paths!r}; expected one entry for each "
+            "of one or more paths"
+        )
+    for place in range(n_paths):
+        # Texts and tuples have an index as well, which is a method.
+        index = getattr(paths[place], "index", None)
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(
+                f"Invalid {name}: {kind} whose paths[{place}] is a {type(paths[place]).__name__} without a path "
+                f"id; expected an entry with index={place}, and a str() that says what it listens to"
+            )
+        if index != place:
+            raise ValueError(
+                f"Invalid {name}: {kind} whose paths[{place}] has index={index}; expected all paths in the order "
+                "of their ids"
+            )
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
