@@ -13,6 +13,8 @@ from scrapl_jtfs._image_scattering.geometry import Axis, Geometry
 from scrapl_jtfs._transform.filters import Constants
 from scrapl_jtfs._transform.linear.autograd import full_precision
 
+# Bytes of spectra that are computed at a time on a CPU: more leave its caches.
+_CACHE = 2**20
 # Share of a wavelet's largest response below which frequencies are left out: under float64's resolution of sums.
 # Seven standard deviations from the centre are 3.6 pi / 2**j, so that of a spectrum one in every 2**(j - 2)
 # frequencies along each axis is enough, but for wavelets so long that the periods they are summed over cut them.
@@ -64,19 +66,13 @@ class Bank(Constants):
             (..., orientations, height / 2**j, width / 2**j) real.
         """
         level = max(j_in, self._levels[j])
-        psi = self.get_buffer(f"psi{j}_{level}")
-        if len(orientations) == 1:
-            psi = psi[orientations[0] : orientations[0] + 1]
-        elif list(orientations) != list(range(self.geometry.L)):
-            psi = psi[list(orientations)]
-        product = _lowest(spectrum, level - j_in).unsqueeze(-3) * psi
-        # A stride in space is a sum over frequencies that become one.
-        factor = 2 ** (j - level)
-        if factor > 1:
-            height, width = product.shape[-2:]
-            product = product.unflatten(-1, (factor, width // factor)).unflatten(-3, (factor, height // factor))
-            product = product.sum((-4, -2))
-        return torch.fft.ifft2(product, norm="forward").abs()
+        psi, low = self.get_buffer(f"psi{j}_{level}"), _lowest(spectrum, level - j_in)
+        at_once = len(orientations)
+        if low.device.type == "cpu":
+            at_once = max(1, _CACHE // (low.numel() * low.element_size()))
+        chunks = [orientations[i : i + at_once] for i in range(0, len(orientations), at_once)]
+        moduli = [_moduli(low, _rows(psi, chunk), 2 ** (j - level)) for chunk in chunks]
+        return moduli[0] if len(moduli) == 1 else torch.cat(moduli, -3)
 
     def averaged(self, moduli: Tensor, j: int) -> Tensor:
         """Return the average of samples (..., height, width), of which there is one in every 2**j pixels."""
@@ -115,6 +111,25 @@ def _coarsest_level(response: FloatArray, j: int) -> int:
     highest = np.maximum(vertical[:, None], horizontal)  # frequency, in cycles per pixel, along either axis
     needed = highest[magnitude > _NEGLIGIBLE * magnitude.max()].max()
     return max((level for level in range(1, j) if needed < 0.5 / 2**level), default=0)
+
+
+def _rows(psi: Tensor, orientations: Sequence[int]) -> Tensor:
+    """Return the responses of some orientations, a view where they follow each other."""
+    first, last = orientations[0], orientations[-1]
+    if list(orientations) == list(range(first, last + 1)):
+        return psi[first : last + 1]
+    return psi[list(orientations)]
+
+
+def _moduli(spectrum: Tensor, psi: Tensor, stride: int) -> Tensor:
+    """Return the moduli of bands, (..., orientations, height / stride, width / stride)."""
+    product = spectrum.unsqueeze(-3) * psi
+    if stride > 1:
+        # A stride in space is a sum over the frequencies that become one.
+        height, width = product.shape[-2:]
+        product = product.unflatten(-1, (stride, width // stride)).unflatten(-3, (stride, height // stride))
+        product = product.sum(-4).sum(-2)  # one call for both takes ten times as long
+    return torch.fft.ifft2(product, norm="forward").abs()
 
 
 def _lowest(spectrum: Tensor, level: int) -> Tensor:
