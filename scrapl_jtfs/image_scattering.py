@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scrapl_jtfs._image_scattering.bank import Bank, spectrum_of
 from scrapl_jtfs._image_scattering.geometry import Averaging, make_geometry
 from scrapl_jtfs._image_scattering.paths import ImagePath, ImagePathTable, list_paths
+from scrapl_jtfs._transform.eager import eager
 from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_path_indices
+from scrapl_jtfs.path_transform import PathTransform
 
 
-class ImageScattering(nn.Module):
+class ImageScattering(PathTransform):
     r"""The scattering transform of images; calling it computes one path.
 
     With Morlet wavelets :math:`\psi_{j, l}` of J scales and L orientations and a low-pass :math:`\phi_J` of
@@ -67,6 +69,8 @@ class ImageScattering(nn.Module):
     Source: SCRAPL paper, Equation 1 for any scattering transform; Bruna and Mallat 2013 for images.
     """
 
+    paths: ImagePathTable
+
     def __init__(
         self,
         shape: tuple[int, int],
@@ -77,8 +81,10 @@ class ImageScattering(nn.Module):
         average: Averaging = "local",
     ) -> None:
         super().__init__()
+        del self._like  # the filters tell dtype and device
         self.geometry = make_geometry(shape, J, L, max_order, average)
-        self.paths: ImagePathTable = list_paths(self.geometry)
+        self.signal_shape = self.geometry.shape
+        self.paths = list_paths(self.geometry)
         self._bank = Bank(self.geometry)
         device = torch.empty(0).device  # the default one
         if device.type != "cpu":
@@ -89,16 +95,6 @@ class ImageScattering(nn.Module):
         if not recurse:
             self._bank._apply(fn)
         return self
-
-    @property
-    def n_paths(self) -> int:
-        """P, the number of paths."""
-        return len(self.paths)
-
-    @property
-    def signal_shape(self) -> tuple[int, int]:
-        """(height, width) of the images."""
-        return self.geometry.shape
 
     @property
     def dtype(self) -> torch.dtype:
@@ -126,7 +122,7 @@ class ImageScattering(nn.Module):
             f"n_paths={self.n_paths}, dtype={self.dtype}, device={self.device}"
         )
 
-    @torch._disable_dynamo
+    @eager
     def forward(self, x: Tensor, path_idx: int) -> Tensor:
         """Compute the coefficients of one path.
 
@@ -141,7 +137,7 @@ class ImageScattering(nn.Module):
         index = as_path_index(path_idx, self.n_paths, "scattering.select(x, path_indices)")
         return next(self._coefficients(x, [index]))[1]
 
-    @torch._disable_dynamo
+    @eager
     def select(self, x: Tensor, path_indices: PathIndices | Iterable[ImagePath]) -> list[Tensor]:
         """Compute several paths, sharing the bands of the first order.
 
@@ -157,13 +153,29 @@ class ImageScattering(nn.Module):
         coefficients = dict(self._coefficients(x, sorted(set(ids))))
         return [coefficients[p] for p in ids]
 
-    def full(self, x: Tensor) -> list[Tensor]:
-        """Compute every path: a list of P tensors in the order of ``paths``."""
-        return self.select(x, range(self.n_paths))
-
     def stream(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) for every path by ascending id; a caller need not hold them all."""
         yield from self._coefficients(x, range(self.n_paths))
+
+    def checked_signal(self, x: Any, name: str = "x") -> Tensor:
+        """Return images of the transform's dtype; half precision is converted.
+
+        Args:
+            x: images (..., height, width).
+            name: what the caller calls them, for messages.
+
+        Raises:
+            TypeError: not a dense tensor of real floating-point numbers.
+            ValueError: of another size, dtype or device than the transform, or none at all.
+        """
+        x = as_dense(x, name)
+        if x.ndim < 2 or x.shape[-2:] != self.signal_shape:
+            height, width = self.signal_shape
+            raise ValueError(
+                f"Invalid {name}: shape {tuple(x.shape)}; expected (..., {height}, {width}), height and width on "
+                f"the last two axes; {_remedy(x.shape, (height, width))}"
+            )
+        return super().checked_signal(x, name)
 
     def _as_ids(self, path_indices: Any) -> list[int]:
         if isinstance(path_indices, (list, tuple)):
@@ -185,7 +197,8 @@ class ImageScattering(nn.Module):
 
     def _coefficients(self, x: Any, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) of paths, whose ids ascend."""
-        flat, batch_shape = self._checked(x)
+        x = self.checked_signal(x)
+        flat, batch_shape = x.reshape(-1, *self.signal_shape), x.shape[:-2]
         for p, phi in self._averages(flat, [self.paths[p] for p in ids]):
             yield p, phi.reshape(*batch_shape, *phi.shape[-2:])
 
@@ -227,30 +240,6 @@ class ImageScattering(nn.Module):
                 bands = self._bank.bands(spectrum, j1, j2, [path.orientation[1] for path in some])
                 averages = self._bank.averaged(bands, j2).unbind(1)
                 yield from ((path.index, phi) for path, phi in zip(some, averages, strict=True))
-
-    def _checked(self, x: Any) -> tuple[Tensor, torch.Size]:
-        """Return images (batch, height, width) and the leading axes that they had; half precision is converted.
-
-        Raises:
-            TypeError: not a dense floating-point tensor.
-            ValueError: of another size, dtype or device than the transform, or none at all.
-        """
-        x, shape = as_dense(x, "x"), self.geometry.shape
-        if x.ndim < 2 or x.shape[-2:] != shape:
-            raise ValueError(
-                f"Invalid x: shape {tuple(x.shape)}; expected (..., {shape[0]}, {shape[1]}), height and width on "
-                f"the last two axes; {_remedy(x.shape, shape)}"
-            )
-        if x.numel() == 0:
-            raise ValueError(f"Invalid x: an empty batch of shape {tuple(x.shape)}; expected at least one image")
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.to(self.dtype)
-        if x.dtype != self.dtype or x.device != self.device:
-            raise ValueError(
-                f"Invalid x: {x.dtype} on {x.device}; expected {self.dtype} on {self.device}, as the transform; "
-                f"convert it with x.to({str(self.device)!r}, {self.dtype}), or else the transform in the same way"
-            )
-        return x.reshape(-1, *shape), x.shape[:-2]
 
 
 def _remedy(found: torch.Size, shape: tuple[int, int]) -> str:

@@ -35,6 +35,7 @@ GUESTS = {
     "scrapl_jtfs.paths": {"scrapl_jtfs._transform"},
     "scrapl_jtfs.taylor": {"scrapl_jtfs._transform"},
     # Images are checked, and constants kept exact, as signals are.
+    "scrapl_jtfs.image_scattering": {"scrapl_jtfs._transform"},
     "scrapl_jtfs._image_scattering": {"scrapl_jtfs._transform"},
     # A folder that describes or draws what another one computes.
     "scrapl_jtfs._describe": {"scrapl_jtfs._transform"},

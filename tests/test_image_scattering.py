@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import ImagePathTable, ImageScattering
+from scrapl_jtfs import ImagePathTable, ImageScattering, check_path_transform
 
 FLOAT64_SCATTERING = {
     (average, order): ImageScattering((16, 20), J=2, L=3, max_order=order, average=average).double()
@@ -228,7 +228,8 @@ def test_precision_follows_the_module_exactly() -> None:
 
 
 def test_it_is_copied_kept_and_moved() -> None:
-    scattering = ImageScattering((16, 20), J=2, L=3)
+    scattering = check_path_transform(ImageScattering((16, 20), J=2, L=3))
+    assert scattering.signal_shape == (16, 20)
     x = noise(16, 20, dtype=torch.float32)
     assert scattering.state_dict() == {}
     for other in (copy.deepcopy(scattering), pickle.loads(pickle.dumps(scattering))):
@@ -310,7 +311,7 @@ BAD_IMAGES = [
     (
         torch.zeros(32, 48, dtype=torch.float64),
         ValueError,
-        r"torch.float64 on cpu; expected torch.float32.*x.to\(",
+        r"torch.float64 on cpu; expected torch.float32.*x.float\(\)",
     ),
     (torch.zeros(32, 48, device="meta"), ValueError, "on meta; expected torch.float32 on cpu"),
 ]
