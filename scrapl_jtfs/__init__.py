@@ -35,6 +35,13 @@ from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
 from scrapl_jtfs.path_table import PathTable
 from scrapl_jtfs.path_transform import PathTransform, check_path_transform
 from scrapl_jtfs.paths import Path
+from scrapl_jtfs.resynthesis import (
+    Resynthesis,
+    ResynthesisProgress,
+    TextureQuality,
+    measure_texture,
+    resynthesize,
+)
 from scrapl_jtfs.scrapl import SCRAPL
 from scrapl_jtfs.sweep import Sweep, sweep_control
 from scrapl_jtfs.taylor import PathTaylor, taylor_signals
@@ -57,8 +64,11 @@ __all__ = [
     "PathTaylor",
     "PathTransform",
     "PreparedTarget",
+    "Resynthesis",
+    "ResynthesisProgress",
     "Scalogram",
     "Sweep",
+    "TextureQuality",
     "check_path_transform",
     "draw_alignment",
     "draw_coefficients",
@@ -69,8 +79,10 @@ __all__ = [
     "draw_sweep",
     "importance",
     "measure_alignment",
+    "measure_texture",
     "path_distance",
     "relative_distance",
+    "resynthesize",
     "sweep_control",
     "taylor_signals",
 ]

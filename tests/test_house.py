@@ -71,8 +71,11 @@ NO_EXAMPLE = {
     "scrapl_jtfs.ImagePath": "an entry of ImageScattering.paths",
     "scrapl_jtfs.Importance": "returned by importance_probabilities",
     "scrapl_jtfs.Path": "an entry of JTFSPath.paths",
+    "scrapl_jtfs.Resynthesis": "returned by resynthesize",
+    "scrapl_jtfs.ResynthesisProgress": "passed to the callback of resynthesize",
     "scrapl_jtfs.Scalogram": "returned by JTFSPath.scalogram",
     "scrapl_jtfs.Sweep": "returned by sweep",
+    "scrapl_jtfs.TextureQuality": "returned by measure_texture",
 }
 
 
