@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import soundfile
 import torch
 from torch import Tensor
 
+from scrapl_jtfs._resynthesis import by_paths
 from scrapl_jtfs.commands import audio, main
 from scrapl_jtfs.commands import match as command
 from scrapl_jtfs.commands._match import fit
-from scrapl_jtfs.commands._match.fit import FITS, Target, descend, eval_seeds
-from scrapl_jtfs.commands._match.models import Grains, Waveform
+from scrapl_jtfs.commands._match.fit import GRANULAR, Target, descend, eval_seeds
+from scrapl_jtfs.commands._match.models import Grains
+from scrapl_jtfs.commands._match.texture import TEXTURE, fit_waveform
 from scrapl_jtfs.commands.audio import LEVEL, Recording, read_recording, resample
 from scrapl_jtfs.commands.match import match
 from scrapl_jtfs.commands.transforms import make_jtfs
@@ -63,16 +64,19 @@ def run(file: Path, out: Path, *extra: str, mode: str = "texture") -> int:
 # --- the descents ---
 
 
-def test_a_texture_comes_five_times_nearer_to_its_recording() -> None:
+@pytest.mark.parametrize(("method", "steps", "factor"), [("paths", 300, 5), ("lbfgs", 30, 20)])
+def test_a_texture_comes_many_times_nearer_to_its_recording(method: Any, steps: int, factor: float) -> None:
     y = torch.from_numpy(bursts(4096)).float()
     y *= LEVEL / y.square().mean().sqrt()
-    settings = FITS["texture"]._replace(steps=300, evaluations=2, sample_rate=RATE)
-    target, model = Target(make_jtfs(4096, RATE, False), y), Waveform(as_recording(y), seed=0)
-    median_start = target.median_path_error(model([]))
-    history = descend(target, model, settings, seed=0)
-    assert [step for step, _ in history.curve] == [0, 150, 300]
-    assert history.curve[-1][1][0] < history.curve[0][1][0] / 5
-    assert target.median_path_error(model([])) < median_start / 2
+    settings = TEXTURE._replace(steps=steps, sample_rate=RATE, method=method)
+    target = Target(make_jtfs(4096, RATE, False), y)
+    start, sound, history = fit_waveform(target, y, settings, seed=0)
+    assert [step for step, _ in history.curve] == list(range(0, steps + 1, 30 if method == "paths" else 1))
+    assert history.curve[-1][1][0] < history.curve[0][1][0] / factor
+    for x, errors in ((start, history.curve[0][1]), (sound, history.curve[-1][1])):
+        assert errors == pytest.approx(target.relative_error(x[None, None]).tolist(), rel=1e-4)
+    before, after = (target.median_path_error(x[None, None]) for x in (start, sound))
+    assert after < before / 2
 
 
 @pytest.mark.parametrize(("slope", "pairs"), [(0.2, False), (0.8, False), (0.2, True)])
@@ -81,9 +85,7 @@ def test_grains_recover_the_direction_of_a_synthetic_texture(slope: float, pairs
     rendered = Grains(as_recording(torch.randn(n, generator=torch.Generator().manual_seed(0)) * LEVEL))
     with torch.no_grad():
         y = rendered.synth(torch.tensor([[0.8, slope]]), [7])[0]
-    settings = FITS["granular"]._replace(
-        steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE, pairs=pairs
-    )
+    settings = GRANULAR._replace(steps=60, seeds=2, eval_seeds=4, evaluations=1, sample_rate=RATE, pairs=pairs)
     target, model = Target(make_jtfs(n, RATE, True), y), Grains(as_recording(y))
     history = descend(target, model, settings, seed=0)
     theta = model.theta[history.best].detach()
@@ -121,7 +123,7 @@ def test_pairs_of_seeds_have_the_distance_to_the_mean_over_all_seeds_as_their_me
 
 
 def test_evaluations_hear_grains_that_no_step_hears() -> None:
-    settings = FITS["granular"]
+    settings = GRANULAR
     steps = {s for step in range(1000) for s in fit.step_seeds(3, step, settings.seeds)}
     assert len(steps) == 1000 * settings.seeds
     assert not steps & set(eval_seeds(3, settings))
@@ -194,12 +196,12 @@ def test_start_skips(wav: Path) -> None:
 # --- what is written ---
 
 
-@pytest.mark.parametrize("mode", ["texture", "granular"])
+@pytest.mark.parametrize(("mode", "options"), [("texture", []), ("texture", ["--method=lbfgs"]), ("granular", [])])
 def test_a_match_writes_everything(
-    tmp_path: Path, wav: Path, mode: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, wav: Path, mode: str, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert run(wav, out, "--steps", "4", "--seed", "1", mode=mode) == 0
+    assert run(wav, out, "--steps", "4", "--seed", "1", *options, mode=mode) == 0
     assert {path.name for path in out.iterdir()} == FILES
     result = json.loads((out / "result.json").read_text())
     assert result["configuration"]["mode"] == mode
@@ -215,21 +217,22 @@ def test_a_match_writes_everything(
     printed = capsys.readouterr().out
     assert "Relative JTFS error" in printed
     assert ("octaves per second" in printed) == (mode == "granular")
-    assert run(wav, out, "--steps", "4", "--seed", "1", mode=mode) == 0  # the same settings: written anew
+    # The same settings: written anew.
+    assert run(wav, out, "--steps", "4", "--seed", "1", *options, mode=mode) == 0
     np.testing.assert_array_equal(soundfile.read(out / "match.wav")[0], sound)
 
 
 def test_ctrl_c_keeps_what_there_is(
     tmp_path: Path, wav: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = Waveform.__call__
+    original, steps = by_paths.gradient, itertools.count()
 
-    def interrupted(self: Waveform, seeds: Sequence[int]) -> Tensor:
-        if torch.is_grad_enabled() and seeds[0] % 2**32 == 3:
+    def interrupted(*arguments: Any) -> Tensor:
+        if next(steps) == 3:
             raise KeyboardInterrupt
-        return original(self, seeds)
+        return original(*arguments)
 
-    monkeypatch.setattr(Waveform, "__call__", interrupted)
+    monkeypatch.setattr(by_paths, "gradient", interrupted)
     assert run(wav, tmp_path / "out") == 130
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     result = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -317,6 +320,10 @@ def test_settings_out_of_range(tmp_path: Path, wav: Path, settings: dict[str, An
         match(wav, "texture", tmp_path / "out", **settings)
     with pytest.raises(ValueError, match="expected one of texture, granular"):
         match(wav, "other", tmp_path / "out")
+    method: Any
+    for mode, method in (("texture", "adam"), ("granular", "lbfgs")):
+        with pytest.raises(ValueError, match="Invalid method"):
+            match(wav, mode, tmp_path / "out", method=method)
 
 
 def test_without_soundfile(

@@ -1,4 +1,4 @@
-"""Commands match and resynthesize: fit grains or noise to a recording, on one random path per step."""
+"""Commands match and resynthesize: fit grains or noise to a recording, by paths of the JTFS."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scrapl_jtfs.commands._match.fit import (
-    FITS,
+    GRANULAR,
     MAX_STEPS,
     FitSettings,
-    History,
     Target,
     descend,
     eval_seeds,
     fall_doubts,
 )
-from scrapl_jtfs.commands._match.models import Grains, Model, Waveform
+from scrapl_jtfs.commands._match.models import Grains
 from scrapl_jtfs.commands._match.report import PICTURE, Match, draw_report, write_match
+from scrapl_jtfs.commands._match.texture import METHODS, TEXTURE, Method, TextureSettings, fit_waveform
 from scrapl_jtfs.commands.audio import MAX_RATE, MIN_SAMPLES, Recording, check_excerpt, read_recording
 from scrapl_jtfs.commands.command_line import Parser, check_name, named_file, say, set_threads, shown
 from scrapl_jtfs.commands.drawing import PictureError
@@ -34,9 +34,10 @@ from scrapl_jtfs.commands.transforms import make_jtfs
 __all__ = ["Job", "match", "match_grains", "prepare", "resynthesize"]
 
 # Raise the version when the same settings give another result.
-_VERSION = 2
+_VERSION = 3
 _MAX_SEED = 2**31
 _SLUG_LENGTH = 40
+_MODES: dict[str, FitSettings | TextureSettings] = {"texture": TEXTURE, "granular": GRANULAR}
 
 
 class Job(NamedTuple):
@@ -51,13 +52,15 @@ class Job(NamedTuple):
 
     configuration: dict[str, Any]
     recording: Recording
-    settings: FitSettings
+    settings: FitSettings | TextureSettings
     out: Path
 
     def fit(self) -> Match:
         """Fit the model of this mode; ctrl-C after the first step ends it early."""
-        fit = fit_texture if self.configuration["mode"] == "texture" else fit_granular
-        return fit(self.configuration, self.recording, self.settings, self.configuration["seed"])
+        configuration, recording, settings = self.configuration, self.recording, self.settings
+        if isinstance(settings, TextureSettings):
+            return fit_texture(configuration, recording, settings, configuration["seed"])
+        return fit_granular(configuration, recording, settings, configuration["seed"])
 
 
 def match(
@@ -70,6 +73,7 @@ def match(
     start: float = 0.0,
     rate: int | None = None,
     seed: int = 0,
+    method: Method | None = None,
 ) -> dict[str, Any]:
     """Match one recording and write result.json, match.wav, target.wav and report.png, in this order.
 
@@ -78,11 +82,13 @@ def match(
         mode: "granular" fits the two parameters of the granular synthesizer, "texture" a waveform from noise.
         out: folder, new or with an earlier result of the same settings; None for a folder in runs/ that no other
             recording and no other settings share.
-        steps: number of steps of gradient descent, one JTFS path each; None for the mode's default.
+        steps: number of steps of gradient descent, one JTFS path each, or with the method "lbfgs" all of them;
+            None for the default.
         seconds: length to match, which is rounded to a power of two of samples.
         start: beginning of the match in the recording, in seconds.
         rate: working sample rate in Hz; None for the mode's default.
         seed: seed of noise, grains and paths.
+        method: of the mode "texture", "paths" (the default) or "lbfgs", as in :func:`scrapl_jtfs.resynthesize`.
 
     Returns:
         The content of result.json.
@@ -93,7 +99,7 @@ def match(
         OSError: `out` cannot be written to.
         PictureError: report.png could not be drawn; everything else is written.
     """
-    job = prepare(file, mode, out, steps=steps, seconds=seconds, start=start, rate=rate, seed=seed)
+    job = prepare(file, mode, out, steps=steps, seconds=seconds, start=start, rate=rate, seed=seed, method=method)
     with claimed_folder(job.out):
         fitted = job.fit()
         result = write_match(job.out, fitted)
@@ -111,9 +117,10 @@ def prepare(
     start: float = 0.0,
     rate: int | None = None,
     seed: int = 0,
+    method: Method | None = None,
 ) -> Job:
     """Check all arguments of :func:`match` and read the recording; this writes nothing."""
-    settings = fit_settings(mode, steps, rate)
+    settings = fit_settings(mode, steps, rate, method)
     check_excerpt(seconds, start)
     if not 0 <= seed < _MAX_SEED:
         raise ValueError(f"Invalid seed: {seed}; expected 0 to {_MAX_SEED - 1}")
@@ -131,6 +138,8 @@ def prepare(
         "rate": settings.sample_rate,
         "seed": seed,
     }
+    if isinstance(settings, TextureSettings):
+        configuration["method"] = settings.method
     folder = default_folder(configuration) if out is None else out
     check_configuration(folder, configuration)
     check_not_overwritten(file, folder)
@@ -147,15 +156,17 @@ def check_not_overwritten(file: Path, folder: Path) -> None:
             )
 
 
-def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
+def fit_settings(
+    mode: str, steps: int | None, rate: int | None, method: Method | None = None
+) -> FitSettings | TextureSettings:
     """Return the settings of a mode, some of them replaced by the user's.
 
     Raises:
-        ValueError: the mode is unknown, or a setting is out of range.
+        ValueError: the mode or the method is unknown, or a setting is out of range.
     """
-    if mode not in FITS:
-        raise ValueError(f"Invalid mode: {mode!r}; expected one of {', '.join(FITS)}")
-    default = FITS[mode]
+    if mode not in _MODES:
+        raise ValueError(f"Invalid mode: {mode!r}; expected one of {', '.join(_MODES)}")
+    default = with_method(_MODES[mode], method)
     changed = default._replace(
         steps=default.steps if steps is None else steps,
         sample_rate=default.sample_rate if rate is None else rate,
@@ -172,6 +183,21 @@ def fit_settings(mode: str, steps: int | None, rate: int | None) -> FitSettings:
     return changed
 
 
+def with_method(default: FitSettings | TextureSettings, method: Method | None) -> FitSettings | TextureSettings:
+    """Return the default settings of a mode with another method, and as many steps as it takes.
+
+    Raises:
+        ValueError: the method is unknown, or the mode has none to choose.
+    """
+    if method is None:
+        return default
+    if not isinstance(default, TextureSettings):
+        raise ValueError(f"Invalid method: {method!r}; expected none, as grains are matched by paths")
+    if method not in METHODS:
+        raise ValueError(f"Invalid method: {method!r}; expected one of {', '.join(METHODS)}")
+    return default._replace(method=method, steps=METHODS[method])
+
+
 def default_folder(configuration: dict[str, Any]) -> Path:
     """Return a folder in runs/ for these settings alone, named by the file and a hash of all settings.
 
@@ -184,12 +210,14 @@ def default_folder(configuration: dict[str, Any]) -> Path:
     return Path("runs") / f"{name or 'recording'}-{configuration['mode']}-{digest[:8]}"
 
 
-def fit_texture(configuration: dict[str, Any], recording: Recording, settings: FitSettings, seed: int) -> Match:
+def fit_texture(
+    configuration: dict[str, Any], recording: Recording, settings: TextureSettings, seed: int
+) -> Match:
     """Fit a waveform."""
-    target, model = make_target(recording, settings), Waveform(recording, seed)
-    start = model.samples.detach().clone()
-    history, seconds = timed_descent(target, model, settings, seed)
-    sound = model.samples.detach()
+    target = make_target(recording, settings)
+    started = time.perf_counter()
+    start, sound, history = fit_waveform(target, recording.samples, settings, seed)
+    seconds = time.perf_counter() - started
     figures = {
         "n_paths": target.jtfs.n_paths,
         "median_path_error_start": target.median_path_error(start[None, None]),
@@ -204,7 +232,9 @@ def fit_granular(configuration: dict[str, Any], recording: Recording, settings: 
     target, model = make_target(recording, settings), Grains(recording)
     seeds = eval_seeds(seed, settings)
     theta_start, start = model.theta.detach(), model(seeds).detach()
-    history, seconds = timed_descent(target, model, settings, seed)
+    started = time.perf_counter()
+    history = descend(target, model, settings, seed)
+    seconds = time.perf_counter() - started
     theta, sound = model.theta.detach(), model(seeds).detach()
     best, synth = history.best, model.synth
     fall = target.fall(start[best], sound[best])
@@ -229,17 +259,10 @@ def fit_granular(configuration: dict[str, Any], recording: Recording, settings: 
     return Match(configuration, recording, start[best, 0], sound[best, 0], history, figures)
 
 
-def make_target(recording: Recording, settings: FitSettings) -> Target:
+def make_target(recording: Recording, settings: FitSettings | TextureSettings) -> Target:
     """Return the coefficients of a recording."""
     n = recording.samples.shape[-1]
     return Target(make_jtfs(n, recording.sample_rate, settings.invariant), recording.samples)
-
-
-def timed_descent(target: Target, model: Model, settings: FitSettings, seed: int) -> tuple[History, float]:
-    """Fit the model; return the course of the fit, and its seconds including evaluations."""
-    started = time.perf_counter()
-    history = descend(target, model, settings, seed)
-    return history, time.perf_counter() - started
 
 
 def resynthesize(argv: Sequence[str]) -> int:
@@ -258,21 +281,26 @@ def parse_arguments(argv: Sequence[str], mode: str) -> argparse.Namespace:
         "texture": ("resynthesize", "Resynthesise a recording as a texture from noise"),
         "granular": ("match", "Fit the density and slope of a granular synthesizer to a recording"),
     }[mode]
-    default = FITS[mode]
+    default = _MODES[mode]
     parser = Parser(
         prog=f"scrapl-jtfs {name}",
-        description=f"{what}, by gradient descent on one random JTFS path per step. Ctrl-C keeps what there is.",
+        description=f"{what}, by gradient descent on paths of the JTFS. Ctrl-C keeps what there is.",
     )
     parser.add_argument("file", type=named_file, help="WAV, FLAC or another file that libsndfile knows")
     parser.add_argument(
         "--out", type=Path, help="folder for the result (default: one in runs/ for these settings)"
     )
-    parser.add_argument("--steps", type=int, help=f"one JTFS path each (default: {default.steps})")
+    all_paths = f"; all paths with --method lbfgs (default: {METHODS['lbfgs']})" if mode == "texture" else ""
+    parser.add_argument("--steps", type=int, help=f"one JTFS path each (default: {default.steps}){all_paths}")
     parser.add_argument("--seconds", type=float, default=2.0, help="length to match (default: 2)")
     parser.add_argument("--start", type=float, default=0.0, help="where in the recording, in seconds (default: 0)")
     parser.add_argument("--rate", type=int, help=f"working sample rate in Hz (default: {default.sample_rate})")
     parser.add_argument("--seed", type=int, default=0, help="of noise, grains and paths (default: 0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1; more rarely help)")
+    if mode == "texture":
+        parser.add_argument(
+            "--method", choices=METHODS, help="paths (default), or lbfgs: nearer in less time for short recordings"
+        )
     return parser.parse_args(argv)
 
 
@@ -296,8 +324,17 @@ def command(argv: Sequence[str], mode: str) -> int:
     a = parse_arguments(argv, mode)
     set_threads(a.threads)
     try:
+        method = a.method if mode == "texture" else None
         job = prepare(
-            a.file, mode, a.out, steps=a.steps, seconds=a.seconds, start=a.start, rate=a.rate, seed=a.seed
+            a.file,
+            mode,
+            a.out,
+            steps=a.steps,
+            seconds=a.seconds,
+            start=a.start,
+            rate=a.rate,
+            seed=a.seed,
+            method=method,
         )
         with claimed_folder(job.out):
             return run(job)

@@ -1,6 +1,6 @@
-"""Fit a sound to a recording by gradient descent on one random JTFS path per step.
+"""Fit the granular synthesizer to a recording by gradient descent on one random JTFS path per step.
 
-The model of the sound is a waveform or the granular synthesizer (see models.py). With phi_p the coefficients of
+With phi_p the coefficients of
 path p, y the recording and x_b the model's sound of seed b, a step descends
 
     w_p || mean_b phi_p(x_b) - phi_p(y) ||^2 / sum_q ||phi_q(y)||^2,    p ~ pi,  w_p = 1 / (P pi_p).
@@ -24,13 +24,12 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs.commands._match.models import Model
-from scrapl_jtfs.commands.audio import LEVEL
 from scrapl_jtfs.commands.progress import Progress
 from scrapl_jtfs.loss import path_distance
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathSampler
 
-__all__ = ["FITS", "MAX_STEPS", "FitSettings", "History", "Target", "descend", "eval_seeds", "fall_doubts"]
+__all__ = ["GRANULAR", "MAX_STEPS", "FitSettings", "History", "Target", "descend", "eval_seeds", "fall_doubts"]
 
 MAX_STEPS = 2**24
 # Seeds of evaluations come after those of any step.
@@ -62,10 +61,7 @@ class FitSettings(NamedTuple):
 
 
 # The figures behind each choice are in the repository, benchmarks/results/recordings.json.
-FITS = {
-    "texture": FitSettings(0.05 * LEVEL, 1000, 1, 1, 10, 16384, False),
-    "granular": FitSettings(0.2, 150, 4, 16, 3, 8192, True),
-}
+GRANULAR = FitSettings(0.2, 150, 4, 16, 3, 8192, True)
 
 
 class Target:
@@ -164,10 +160,8 @@ def eval_seeds(seed: int, settings: FitSettings) -> list[int]:
 def descend(target: Target, model: Model, settings: FitSettings, seed: int) -> History:
     """Fit the model and return the course of the fit; ctrl-C ends it early.
 
-    The optimizer is Adam, PathAdamSAGA with a single path, for two reasons. P-Adam with P-SAGA would keep 2P + 1
-    numbers per parameter in place of three, 25 MB for a waveform of 32768 samples and 95 paths. It would also give
-    weak and strong paths equal weight, which for a single sound, with no average over a data set, ends at twice
-    the error or more.
+    The optimizer is Adam, PathAdamSAGA with a single path. P-Adam with P-SAGA would give weak and strong paths
+    equal weight, which for a single sound, with no average over a data set, ends at twice the error or more.
     """
     sampler = PathSampler(target.energy / target.energy.sum(), seed=seed, min_prob_frac=0.5)
     optimizer = PathAdamSAGA(model.parameters(), n_paths=1, lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0)

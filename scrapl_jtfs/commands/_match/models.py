@@ -1,8 +1,7 @@
-"""Models of a sound that are fitted to a recording: a waveform, and the granular synthesizer."""
+"""Model of a sound that is fitted to a recording: the granular synthesizer."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from scrapl_jtfs.commands.audio import LEVEL, Recording
 from scrapl_jtfs.commands.granular import GranularSynth
 
-__all__ = ["Grains", "Model", "Waveform"]
+__all__ = ["Grains", "Model"]
 
 # Density and slope at the starts, falling and rising. A slope of 0.5 is a saddle for sounds without chirp.
 _STARTS = ((0.5, 0.25), (0.5, 0.75))
@@ -28,22 +27,6 @@ class Model(Protocol):
     def parameters(self) -> Sequence[nn.Parameter]:
         """Return what is fitted."""
         ...
-
-
-class Waveform:
-    """Waveform whose samples are all parameters; it starts from noise with the recording's magnitude spectrum."""
-
-    def __init__(self, recording: Recording, seed: int) -> None:
-        spectrum = torch.fft.rfft(recording.samples)
-        turn = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(seed)) * (2 * math.pi)
-        noise = torch.fft.irfft(torch.polar(spectrum.abs(), turn), recording.samples.shape[-1])
-        self.samples = nn.Parameter(noise)
-
-    def __call__(self, seeds: Sequence[int]) -> Tensor:
-        return self.samples[None, None]
-
-    def parameters(self) -> Sequence[nn.Parameter]:
-        return [self.samples]
 
 
 class Grains:

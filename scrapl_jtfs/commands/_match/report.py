@@ -111,14 +111,15 @@ def draw_match(match: Match) -> Figure:
     for cell, name in zip(cells, sounds, strict=True):
         cell.set_title(f"{name}{errors[name]}", fontsize=10)
     figure.colorbar(meshes[0], ax=cells, label="dB below its loudest point")
-    draw_error(figure.add_subplot(grid[1, :]), match.history)
     settings, steps = match.configuration, match.history.done
+    of_a_step = "all paths" if settings.get("method") == "lbfgs" else "one random path"
+    draw_error(figure.add_subplot(grid[1, :]), match.history, of_a_step)
     title = f"{plain_title(settings['file'])}, {settings['mode']}, {steps} steps, seed {settings['seed']}"
     figure.suptitle(title, parse_math=False)  # $ in a file's name is no formula
     return figure
 
 
-def draw_error(axes: Axes, history: History) -> None:
+def draw_error(axes: Axes, history: History, of_a_step: str) -> None:
     """Draw the relative error on all paths; the line of the chosen start is thick."""
     steps = [step for step, _ in history.curve]
     for k in range(len(history.curve[0][1])):
@@ -130,7 +131,7 @@ def draw_error(axes: Axes, history: History) -> None:
         )
     if len(history.curve[0][1]) > 1:
         axes.legend(fontsize=9)
-    axes.set(yscale="log", xlabel="steps (one random path each)", ylabel="relative JTFS error, all paths")
+    axes.set(yscale="log", xlabel=f"steps ({of_a_step} each)", ylabel="relative JTFS error, all paths")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(6))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
