@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import soundfile
 import torch
 
+from benchmarks.sound_matching import presets
+from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches
+from benchmarks.sound_matching.drum_matching import data as drum_data
 from benchmarks.sound_matching.drum_matching.task import (
     DrumTask,
     Recordings,
@@ -20,6 +26,7 @@ from benchmarks.sound_matching.drum_matching.task import (
 from benchmarks.sound_matching.drum_sounds.sounds import load_sounds
 from benchmarks.sound_matching.presets import PRESETS, Preset
 from benchmarks.sound_matching.synths import DrumSynth
+from benchmarks.sound_matching.theta_pi import spread_examples
 from benchmarks.sound_matching.train import Experiment, checkpoint_path
 
 RATE = 8000
@@ -194,3 +201,114 @@ def test_other_sounds_cannot_continue_a_checkpoint(experiment: Experiment, tmp_p
 def test_too_few_sounds_for_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="5 usable sounds, 3 of them for training; expected 4 or more"):
         drum_experiment(TINY, 0, write_drums(tmp_path, n=5))
+
+
+@pytest.fixture
+def _tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "tiny-drums", replace(TINY, epochs=2))
+
+
+def run(out: Path, *extra: str | Path) -> int:
+    return main(["--preset", "tiny-drums", "--out", str(out), *map(str, extra)])
+
+
+@pytest.mark.usefixtures("_tiny_preset")
+def test_a_run_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "sounds", tmp_path / "run"
+    shutil.copytree(folder, data)
+    shutil.copy(data / "Kicks/1.wav", data / "Kicks/copy.wav")
+    soundfile.write(data / "silent.wav", torch.zeros(4000).numpy(), RATE)
+    assert run(out, "--data", data) == 0
+    printed = capsys.readouterr().out
+    assert "20 recordings" in printed
+    assert "10 bass drum, 10 snare" in printed
+    assert "left out: Kicks/copy.wav: the same file as Kicks/1.wav" in printed
+    assert "left out: silent.wav" in printed
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["losses"]) == ["scrapl", "mss"]  # by default, as nobody knows the controls
+    for loss in results["losses"].values():
+        assert loss["steps"] == 2 * (results["configuration"]["n_train"] // 4)
+        assert set(loss["test"]) == set(results["untrained"]) == {"mean", "bass drum", "snare"}
+        assert f"{loss['test']['mean']:.3f}" in printed
+    assert results["configuration"]["data"]["n_sounds"] == 20
+    assert run(out, "--data", data, "--losses", "mss") == 0
+    assert "finished before, skipped" in capsys.readouterr().out
+    again = json.loads((out / "results.json").read_text())
+    assert [loss["test"] for loss in again["losses"].values()] == [
+        loss["test"] for loss in results["losses"].values()
+    ]
+    (data / "Kicks/1.wav").rename(data / "Kicks/another.wav")
+    assert run(out, "--data", data, "--losses", "mss") == 2
+    assert "expected no results of another configuration (data:" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_tiny_preset")
+def test_arms_of_random_paths_train(folder: Path, tmp_path: Path) -> None:
+    """pi takes a second for two sounds on a part of the paths; it is computed once, and kept."""
+    pi = torch.rand(TINY.transform().n_paths, dtype=torch.float64).softmax(0).tolist()
+    told = {"pi": pi, "seconds": 1.0, "n_effective": 3.0, "halves_apart": 0.1}
+    with mock.patch("benchmarks.sound_matching.theta_pi.compute_pi", return_value=told) as compute:
+        arms = ("p_adam", "adam", "theta_is", "theta_is_by_pi")
+        assert run(tmp_path, "--data", folder, "--losses", *arms) == 0
+        assert run(tmp_path, "--data", folder, "--losses", "mss_linear", "theta_is") == 0
+        assert compute.call_count == 1
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["losses"]) == {*arms, "mss_linear"}
+    assert len({loss["test"]["mean"] for loss in results["losses"].values()}) == 5
+
+
+@pytest.mark.usefixtures("_tiny_preset")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--losses", "mss", "p_loss"], "nobody knows true controls of recordings"),
+        (["--data", "EMPTY"], "it holds none"),
+        (["--data", "MISSING"], "expected a folder"),
+        (["--data", "ONE"], "expected three or more"),
+        (["--losses", "clap", "--clap-weights", "MISSING"], "Invalid weights of clap"),
+        (["--preset", "quick", "--data", "ONE"], "expected a preset of drums"),
+    ],
+)
+def test_what_cannot_be_run_is_a_sentence_and_leaves_nothing(
+    arguments: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "ONE").mkdir()
+    shutil.copy(folder / "Kicks/1.wav", tmp_path / "ONE")
+    arguments = [str(tmp_path / word) if word.isupper() else word for word in arguments]
+    assert run(tmp_path / "run", *(["--data", folder] if "--data" not in arguments else []), *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_sounds_are_fetched_where_there_is_no_folder_of_one_s_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "drum_sounds"
+    monkeypatch.setattr(drum_data, "DEFAULT_FOLDER", place)
+    fetch = mock.Mock(side_effect=lambda to, *rest: shutil.copytree(folder, to, dirs_exist_ok=True))
+    monkeypatch.setattr(drum_data, "fetch_sounds", fetch)
+    task = drum_data.find_task(TINY, 0, torch.device("cpu"))
+    assert len(task.sounds.names) == 20
+    assert fetch.call_args.args[0] == place
+
+
+def test_a_checkpoint_belongs_to_the_weights_of_its_embedding(experiment: Experiment, tmp_path: Path) -> None:
+    files = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    path = tmp_path / "checkpoint.pt"
+    for file in files:
+        experiment = Experiment(experiment.preset, 3, weights={"mss": file}, task=experiment.task)
+        if not path.exists():
+            experiment.trainer("mss").save(path)
+            experiment.trainer("mss").load(path)
+    with pytest.raises(ValueError, match=r"Invalid --mss-weights: SHA-256 .*; expected the file that"):
+        experiment.trainer("mss").load(path)
+
+
+def test_examples_of_theta_importance_are_spread() -> None:
+    assert spread_examples(12, 4).tolist() == [1, 4, 7, 10]
+    assert spread_examples(3, 4).tolist() == [0, 1, 2]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from scrapl_jtfs.commands.files import write_text
 
+_CHUNK = 1 << 20
 COMMITTED = Path("benchmarks/results")
 """Folder of the results that the documentation quotes."""
 
@@ -20,6 +22,15 @@ def run_folder(name: str) -> Path:
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def tuples(fields: dict[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def guarded(
     except BenchmarkError as error:
         say(f"error: {error}", sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:
         say(f"error: {error}", sys.stderr)
         return 2
     return 0

@@ -5,10 +5,10 @@ To add a loss, write an `Objective` and name it in `_BUILDERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from benchmarks.sound_matching.presets import Preset
 from scrapl_optim import PathAdamSAGA, PathSampler
 
 Render = Callable[[], Tensor]
+
+# Adam's epsilon where gradients may be below the usual 1e-8, which would then decide the steps.
+_TINY = 1e-30
 
 
 class Objective(Protocol):
@@ -47,25 +50,46 @@ class Objective(Protocol):
 
 
 class Scrapl:
-    """The distance on one JTFS path a step, drawn by `sampler`, and the optimizer that knows about paths."""
+    """The distance on one JTFS path a step, drawn by `sampler`, and the optimizer that knows about paths.
+
+    Args:
+        preset: the settings.
+        seed: of the draws.
+        device: of the transform.
+        label: its name in tables and figures.
+        pi: distribution of the paths; None for the uniform one.
+        options: of the optimizer.
+    """
 
     label = "SCRAPL"
 
-    def __init__(self, preset: Preset, seed: int, device: torch.device) -> None:
-        self.preset = preset
+    def __init__(
+        self,
+        preset: Preset,
+        seed: int,
+        device: torch.device,
+        *,
+        label: str | None = None,
+        pi: Sequence[float] | None = None,
+        **options: Any,
+    ) -> None:
+        self.preset, self.options = preset, options
+        self.label = label or self.label
         self.jtfs = preset.transform().to(device)
         self.distance = preset.path_loss(self.jtfs)
-        self.sampler = PathSampler(n_paths=self.jtfs.n_paths, seed=seed)
+        self.sampler = PathSampler(pi, n_paths=self.jtfs.n_paths, seed=seed)
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
         return self.distance(match(), target(), self.sampler(step))
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self.preset.path_adam_saga(parameters, self.jtfs.n_paths)
+        return self.preset.path_adam_saga(parameters, self.jtfs.n_paths, **self.options)
 
     def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        assert isinstance(optimizer, PathAdamSAGA)
-        optimizer.step(path_idx=self.sampler(step))
+        if isinstance(optimizer, PathAdamSAGA):
+            optimizer.step(path_idx=self.sampler(step))
+        else:
+            optimizer.step()
 
     def path_counts(self, n_steps: int) -> list[int]:
         """Count the draws of each path in the first `n_steps` steps; the sampler has no state to ask."""
@@ -87,6 +111,20 @@ class ScraplTwoRenderings(Scrapl):
         return self.distance([match(), match()], target(), self.sampler(step))
 
 
+def _adam_w(
+    preset: Preset, parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-8
+) -> torch.optim.Optimizer:
+    """Build AdamW with the preset's hyperparameters."""
+    return torch.optim.AdamW(parameters, lr=lr, betas=preset.betas, eps=eps, weight_decay=preset.weight_decay)
+
+
+class RandomPathAdam(Scrapl):
+    """The distance on one path a step, trained by Adam, which knows nothing of paths."""
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return _adam_w(self.preset, parameters, self.preset.lr_scrapl, _TINY)
+
+
 class _WithAdamW:
     """The optimizer that the comparisons share: AdamW with the preset's hyperparameters."""
 
@@ -96,13 +134,7 @@ class _WithAdamW:
         self.preset, self.lr = preset, lr
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            parameters,
-            lr=self.lr,
-            betas=self.preset.betas,
-            eps=self.eps,
-            weight_decay=self.preset.weight_decay,
-        )
+        return _adam_w(self.preset, parameters, self.lr, self.eps)
 
     def update(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         optimizer.step()
@@ -172,7 +204,7 @@ def _full_tree(preset: Preset, seed: int, device: torch.device) -> Objective:
     """Return the preset's distance on all paths at once, which SCRAPL estimates."""
     distance = preset.path_loss(preset.transform().to(device))
     objective = SoundDistance(preset, distance.full, "JTFS, full tree", preset.lr_scrapl)
-    objective.eps = 1e-30  # its gradients may be smaller than Adam's usual 1e-8, which would then decide the steps
+    objective.eps = _TINY
     return objective
 
 
@@ -186,8 +218,30 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "mss_revisited": _revisited,
     "time_scattering": _time_scattering,
     "full_tree": _full_tree,
+    "p_adam": lambda preset, seed, device: Scrapl(preset, seed, device, label="P-Adam", saga=0.0),
+    "adam": lambda preset, seed, device: RandomPathAdam(preset, seed, device, label="Adam on random paths"),
 }
-OBJECTIVES = (*_BUILDERS, *EMBEDDINGS)
+
+
+def _theta_is(preset: Preset, seed: int, device: torch.device, pi: Sequence[float]) -> Objective:
+    """Return SCRAPL as the paper has it: pi decides the draws alone."""
+    return Scrapl(preset, seed, device, label="SCRAPL, theta-importance", pi=pi)
+
+
+def _theta_is_by_pi(preset: Preset, seed: int, device: torch.device, pi: Sequence[float]) -> Objective:
+    """Return SCRAPL with memory and clocks by pi, so that each path has the vote that pi gives it."""
+    label = "SCRAPL, theta-importance, memory and clocks by pi"
+    return Scrapl(preset, seed, device, label=label, pi=pi, probs=pi, clocks_by_probs=True)
+
+
+_BUILDERS_WITH_PI: dict[str, Callable[[Preset, int, torch.device, Sequence[float]], Objective]] = {
+    "theta_is": _theta_is,
+    "theta_is_by_pi": _theta_is_by_pi,
+}
+NEED_PI = tuple(_BUILDERS_WITH_PI)
+"""Losses that draw paths by theta-importance."""
+
+OBJECTIVES = (*_BUILDERS, *NEED_PI, *EMBEDDINGS)
 # Those that `make match` trains.
 DEFAULT_OBJECTIVES = OBJECTIVES[:3]
 
@@ -201,7 +255,12 @@ def _embedded(name: str, preset: Preset, device: torch.device, weights: Path | N
 
 
 def build_objective(
-    name: str, preset: Preset, seed: int, device: torch.device, weights: Mapping[str, Path] | None = None
+    name: str,
+    preset: Preset,
+    seed: int,
+    device: torch.device,
+    weights: Mapping[str, Path] | None = None,
+    pi: Sequence[float] | None = None,
 ) -> Objective:
     """Build one of `OBJECTIVES`.
 
@@ -211,9 +270,17 @@ def build_objective(
         seed: of what it draws.
         device: of the transforms and networks.
         weights: files of the weights of embeddings, by the embedding's name.
+        pi: theta-importance of the paths, for `NEED_PI`.
+
+    Raises:
+        ValueError: there is no such loss, or what it needs is missing.
     """
     if name in EMBEDDINGS:
         return _embedded(name, preset, device, (weights or {}).get(name))
+    if name in NEED_PI:
+        if pi is None:
+            raise ValueError(f"Invalid pi of {name}: none; expected theta-importance; compute it with theta_pi")
+        return _BUILDERS_WITH_PI[name](preset, seed, device, pi)
     if name not in _BUILDERS:
         raise ValueError(f"unknown loss {name!r}: choose among {', '.join(OBJECTIVES)}")
     return _BUILDERS[name](preset, seed, device)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.harness.files import hash_file
 from benchmarks.harness.records import BenchmarkError
 from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.data import Batch, build_front_end, build_synth, epoch_batches, match_seeds
@@ -61,7 +62,14 @@ class Experiment:
         self.front_end = build_front_end(preset).to(self.device)
         self.task: Task = task or TextureTask(preset, seed, self.device)
         self.train, self.val, self.test = self.task.splits(self.synth, self.front_end)
+        self.pi: Sequence[float] | None = None  # theta-importance, once it is known
+        self._hashes: dict[str, str] = {}
         self._objectives: dict[str, Objective] = {}
+
+    def fresh_encoder(self) -> nn.Module:
+        """Build the encoder with the weights that every loss starts from, and leave torch's generator at them."""
+        torch.manual_seed(self.seed)
+        return self.preset.build_encoder().to(self.device)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -72,9 +80,16 @@ class Experiment:
         """Built once: wavelets take seconds, and an objective has no state."""
         if loss_name not in self._objectives:
             self._objectives[loss_name] = build_objective(
-                loss_name, self.preset, self.seed, self.device, self.weights
+                loss_name, self.preset, self.seed, self.device, self.weights, self.pi
             )
         return self._objectives[loss_name]
+
+    def weights_hash(self, loss_name: str) -> str | None:
+        """Return the SHA-256 of the file of weights of a loss, None if it needs none."""
+        path = self.weights.get(loss_name)
+        if path is not None and loss_name not in self._hashes:
+            self._hashes[loss_name] = hash_file(path)
+        return self._hashes.get(loss_name)
 
     def trainer(self, loss_name: str) -> Trainer:
         """An encoder with its initial weights."""
@@ -92,9 +107,7 @@ class Trainer:
         self.experiment, self.loss_name, self.objective = experiment, loss_name, objective
         self.epoch = 0
         self.history: list[EpochRecord] = []
-        preset = experiment.preset
-        torch.manual_seed(experiment.seed)  # initial weights, then dropout; the same start for every objective
-        self.encoder = preset.build_encoder().to(experiment.device)
+        self.encoder = experiment.fresh_encoder()  # dropout goes on with the same generator
         self.optimizer = objective.optimizer(self.encoder.parameters())
         self.first_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -178,6 +191,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         state = {
             "configuration": configuration_hash(self.experiment.configuration),
+            "weights": self.experiment.weights_hash(self.loss_name),
             "epoch": self.epoch,
             "history": self.history,
             "encoder": self.encoder.state_dict(),
@@ -196,6 +210,12 @@ class Trainer:
             raise ValueError(
                 f"{path} was written with configuration {state['configuration']}, this run has "
                 f"{expected}: choose another --out or delete the folder"
+            )
+        weights = self.experiment.weights_hash(self.loss_name)
+        if state.get("weights") != weights:
+            raise ValueError(
+                f"Invalid --{self.loss_name}-weights: SHA-256 {weights}; expected the file that {path} was begun "
+                f"with, {state.get('weights')}; name that file, or choose another --out"
             )
         self.epoch, self.history = state["epoch"], state["history"]
         self.encoder.load_state_dict(state["encoder"])
