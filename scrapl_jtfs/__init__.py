@@ -32,7 +32,7 @@ from scrapl_jtfs.figures import (
 from scrapl_jtfs.image_scattering import ImagePath, ImagePathTable, ImageScattering
 from scrapl_jtfs.importance import Importance, importance
 from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
-from scrapl_jtfs.path_table import PathTable
+from scrapl_jtfs.path_table import AnyPathTable, PathTable
 from scrapl_jtfs.path_transform import PathTransform, check_path_transform
 from scrapl_jtfs.paths import Path
 from scrapl_jtfs.resynthesis import (
@@ -50,6 +50,7 @@ from scrapl_optim._deprecation import moved
 
 __all__ = [
     "SCRAPL",
+    "AnyPathTable",
     "Description",
     "Features",
     "FirstLayer",

@@ -209,7 +209,7 @@ def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
         index = None if unfit or isinstance(path_idx, bool) else operator.index(path_idx)
     except TypeError:
         index = None
-    if index is None and hasattr(path_idx, "n2") and hasattr(path_idx, "index"):
+    if index is None and is_entry(path_idx):
         raise TypeError(
             f"Invalid path_idx: '{path_idx}'; expected its id, an integer from 0 to {n_paths - 1}: path.index"
         )
@@ -221,6 +221,12 @@ def as_path_index(path_idx: Any, n_paths: int, several: str = "") -> int:
             f"Invalid path_idx: {index}; expected an id from 0 to {n_paths - 1}, as there are {n_paths} paths"
         )
     return index
+
+
+def is_entry(path: Any) -> bool:
+    """Tell whether it is a path of a table: it has an id as ``index``, which of texts and tuples is a method."""
+    index = getattr(path, "index", None)
+    return isinstance(index, int) and not isinstance(index, bool)
 
 
 def is_several(path_idx: Any) -> bool:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._path_transform.contents import default_settings
-from scrapl_jtfs._validation import PathIndices, as_batch, as_path_index, as_path_indices
+from scrapl_jtfs._validation import PathIndices, as_batch, as_path_index, is_entry
+from scrapl_jtfs.path_table import as_table
 
 # Members that whatever takes a path transform asks for, in the order in which a lack of them is named.
 _MEMBERS = ("paths", "signal_shape", "n_paths", "dtype", "device", "settings", "select", "full", "stream")
@@ -33,7 +34,7 @@ class PathTransform(nn.Module, ABC):
 
     Attributes:
         paths: a sequence with an entry for each path, in order: an entry has its id as ``index``, and its ``str``
-            says in units what the path listens to.
+            says in units what the path listens to. An :class:`AnyPathTable` can be chosen from.
         signal_shape: the last axes of a signal: ``(n_samples,)``, or ``(height, width)`` of an image.
 
     Example:
@@ -98,7 +99,7 @@ class PathTransform(nn.Module, ABC):
         Returns:
             Their coefficients in that order.
         """
-        indices = as_path_indices(path_indices, self.n_paths)
+        indices = as_table(self.paths).indices(path_indices)
         coefficients = {p: self(x, p) for p in dict.fromkeys(indices)}
         return [coefficients[p] for p in indices]
 
@@ -229,17 +230,15 @@ def _check_table(transform: Any, name: str) -> None:
             "of one or more paths"
         )
     for place in range(n_paths):
-        # Texts and tuples have an index as well, which is a method.
-        index = getattr(paths[place], "index", None)
-        if isinstance(index, bool) or not isinstance(index, int):
+        if not is_entry(paths[place]):
             raise TypeError(
                 f"Invalid {name}: {kind} whose paths[{place}] is a {type(paths[place]).__name__} without a path "
                 f"id; expected an entry with index={place}, and a str() that says what it listens to"
             )
-        if index != place:
+        if paths[place].index != place:
             raise ValueError(
-                f"Invalid {name}: {kind} whose paths[{place}] has index={index}; expected all paths in the order "
-                "of their ids"
+                f"Invalid {name}: {kind} whose paths[{place}] has index={paths[place].index}; expected all paths "
+                "in the order of their ids"
             )
 
 
