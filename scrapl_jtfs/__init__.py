@@ -45,6 +45,7 @@ from scrapl_jtfs.resynthesis import (
 from scrapl_jtfs.scrapl import SCRAPL
 from scrapl_jtfs.sweep import Sweep, sweep_control
 from scrapl_jtfs.taylor import PathTaylor, taylor_signals
+from scrapl_jtfs.time_scattering import TimePath, TimePathTable, TimeScattering
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim._deprecation import moved
 
@@ -70,6 +71,9 @@ __all__ = [
     "Scalogram",
     "Sweep",
     "TextureQuality",
+    "TimePath",
+    "TimePathTable",
+    "TimeScattering",
     "check_path_transform",
     "draw_alignment",
     "draw_coefficients",

@@ -18,6 +18,8 @@ low-pass would remove what the wavelets let through. :math:`\rho` is left to the
 Every convolution is a product of full Fourier transforms, every stride a slice. :class:`scrapl_jtfs.JTFSPath`
 computes the same numbers fast; the tests hold it to this file, and this file to kymatio.
 
+The last class is another family of paths, the scattering transform along time.
+
 Source: SCRAPL paper, Equations 1 and 3; filters, padding and strides are those of kymatio's
 TimeFrequencyScattering (Anden, Lostanlen & Mallat, Joint time-frequency scattering, 2019).
 """
@@ -216,6 +218,73 @@ class ReferenceJTFS:
             j2 = self.log2_T
         u = u[..., -(-self.left // 2**j2) : -(-(self.left + self.n_samples) // 2**j2)]
         return u.mean(-1, keepdim=True) if self.T == "global" else u
+
+
+class ReferenceTimeScattering:
+    r"""The scattering transform along time, as it is written; another path family than the paper's.
+
+    .. math::
+        S_0 x = x * \phi_T, \qquad S_1 x(n_1) = |x * \psi_{n_1}| * \phi_T, \qquad
+        S_2 x(n_1, n_2) = \big| |x * \psi_{n_1}| * \psi_{n_2} \big| * \phi_T .
+
+    Settings are those of :class:`scrapl_jtfs.TimeScattering`, which checks them; they are not checked here.
+
+    Args:
+        n_samples: N, samples of the signals.
+        J: octaves.
+        Q: wavelets per octave of the first and second order.
+        T: support in samples of the average; None for 2**J, 0 for no average, or "global".
+        boundary: as in :class:`ReferenceJTFS`.
+
+    Attributes:
+        paths: wavelets of each path, (), (n1,) or (n1, n2), in kymatio's order.
+
+    Example:
+        >>> import torch
+        >>> from scrapl_jtfs import TimeScattering
+        >>> from scrapl_jtfs.reference import ReferenceTimeScattering
+        >>> x = torch.sin(0.3 * torch.arange(1024, dtype=torch.float64))
+        >>> slow, fast = ReferenceTimeScattering(1024, 6, (8, 1)), TimeScattering(1024, 6, (8, 1)).double()
+        >>> torch.allclose(slow(x, 60), fast(x, 60))
+        True
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        J: int,
+        Q: tuple[int, int],
+        T: float | Literal["global"] | None = None,
+        *,
+        boundary: Literal["reflect", "even"] = "reflect",
+    ) -> None:
+        # Of it, all that is along time.
+        self._jtfs = ReferenceJTFS(n_samples, J, Q, 1, T=T, F=0, boundary=boundary)
+        first, second = self._jtfs.psi1, self._jtfs.psi2
+        self.paths: list[tuple[int, ...]] = [(), *((n1,) for n1 in range(len(first)))]
+        for n1, psi1 in enumerate(first):
+            self.paths += [(n1, n2) for n2, psi2 in enumerate(second) if psi1.j < psi2.j]
+
+    def __call__(self, x: Tensor, path_idx: int) -> Tensor:
+        """Compute one path, differentiably.
+
+        Args:
+            x: (..., n_samples) signals, float64 on the CPU.
+            path_idx: path id p.
+
+        Returns:
+            (..., frames).
+        """
+        jtfs, j = self._jtfs, 0
+        u = jtfs.continued(x.reshape(-1, jtfs.n_samples))
+        for order, n in enumerate(self.paths[path_idx]):
+            psi = (jtfs.psi1, jtfs.psi2)[order][n]
+            # u * psi at stride 2**stride, from stride 2**j.
+            stride = jtfs.stride(psi)
+            u = jtfs.filter(u, fold(morlet(jtfs.n_padded, psi), j), stride - j).abs()
+            j = stride
+        u = jtfs.average_frames(u, j, averaged=False)
+        return u.reshape(*x.shape[:-1], u.shape[-1])
 
 
 def convolve(x: Tensor, response: Tensor, dim: int = -1) -> Tensor:

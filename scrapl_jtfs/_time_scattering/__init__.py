@@ -1,0 +1,1 @@
+"""Parts of time scattering: its paths, its filters and its layers."""
