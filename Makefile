@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PEER := .venv-peer
 PEER_READY := $(PEER)/.ready
 
-.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive does-it-help importance importance-quick pictures docs wheel test lint types unit test-studies lock clean
+.PHONY: match match-quick match-recording match-paper speed speed-quick speed-cuda accuracy optimizer optimizer-quick storage adaptive does-it-help drums importance importance-quick pictures docs wheel test lint types unit test-studies lock clean
 
 match: $(READY)
 	$(BIN)/python -m benchmarks.sound_matching --preset small --out runs/small
@@ -89,6 +89,10 @@ RELEASED ?=
 does-it-help: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.does_it_help.pi $(if $(RELEASED),--released '$(RELEASED)')
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.does_it_help $(PARTS)
+
+# Every loss on recorded drums, as far as it is not finished. One part: make drums PARTS="--groups paper --seeds 2".
+drums: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.drums $(PARTS)
 
 # theta-importance beside scrapl-loss: agreement, time, where the mass of pi goes.
 importance: $(READY) $(PEER_READY)

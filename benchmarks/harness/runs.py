@@ -80,7 +80,17 @@ def keep_result(job: Job, result: Result) -> Result:
     return result
 
 
-def train(work: Callable[[Job], Result], jobs: Sequence[Job], n_parallel: int) -> None:
+def parameter_error(result: Result) -> str:
+    """Return what to tell of a finished run whose "test" is the error of controls."""
+    return f"{result['test']['mean']:.1f} per mille"
+
+
+def train(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    n_parallel: int,
+    told: Callable[[Result], str] = parameter_error,
+) -> None:
     """Do the runs that are not finished, on one thread each, and tell of each on standard error.
 
     Args:
@@ -88,6 +98,7 @@ def train(work: Callable[[Job], Result], jobs: Sequence[Job], n_parallel: int) -
             other processes must find it.
         jobs: in the order in which they begin.
         n_parallel: processes; with one the runs are done in this very process.
+        told: makes of a result what to tell of it.
 
     Raises:
         BenchmarkError: a run failed; the others are stopped.
@@ -95,8 +106,8 @@ def train(work: Callable[[Job], Result], jobs: Sequence[Job], n_parallel: int) -
     """
     left, started = [job for job in jobs if finished_result(job) is None], time.perf_counter()
     for number, (job, result) in enumerate(_results(partial(_do, work), left, n_parallel), 1):
-        minutes, error = (time.perf_counter() - started) / 60, result["test"]["mean"]
-        say(f"{number}/{len(left)} after {minutes:.1f} min  {job.label}: {error:.1f} per mille", sys.stderr)
+        minutes = (time.perf_counter() - started) / 60
+        say(f"{number}/{len(left)} after {minutes:.1f} min  {job.label}: {told(result)}", sys.stderr)
 
 
 def _results(do: Callable[[Job], Result], jobs: Sequence[Job], n_parallel: int) -> Iterator[tuple[Job, Result]]:
