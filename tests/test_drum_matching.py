@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.sound_matching import presets
 from benchmarks.sound_matching.__main__ import main
-from benchmarks.sound_matching.data import epoch_batches
+from benchmarks.sound_matching.data import epoch_batches, synth_seeds
 from benchmarks.sound_matching.drum_matching import data as drum_data
 from benchmarks.sound_matching.drum_matching.task import (
     DrumTask,
@@ -26,8 +26,10 @@ from benchmarks.sound_matching.drum_matching.task import (
 from benchmarks.sound_matching.drum_sounds.sounds import load_sounds
 from benchmarks.sound_matching.presets import PRESETS, Preset
 from benchmarks.sound_matching.synths import DrumSynth
-from benchmarks.sound_matching.theta_pi import spread_examples
+from benchmarks.sound_matching.theta_pi import compute_pi, spread_examples
 from benchmarks.sound_matching.train import Experiment, checkpoint_path
+from scrapl_jtfs import importance
+from tests.support.tiny_preset import TINY as TEXTURES
 
 RATE = 8000
 TINY: Preset = replace(
@@ -246,7 +248,7 @@ def test_a_run_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytes
 def test_arms_of_random_paths_train(folder: Path, tmp_path: Path) -> None:
     """pi takes a second for two sounds on a part of the paths; it is computed once, and kept."""
     pi = torch.rand(TINY.transform().n_paths, dtype=torch.float64).softmax(0).tolist()
-    told = {"pi": pi, "seconds": 1.0, "n_effective": 3.0, "halves_apart": 0.1}
+    told = {"pi": pi, "seconds": 1.0, "n_effective": 3.0, "from_uniform": 0.1}
     with mock.patch("benchmarks.sound_matching.theta_pi.compute_pi", return_value=told) as compute:
         arms = ("p_adam", "adam", "theta_is", "theta_is_by_pi")
         assert run(tmp_path, "--data", folder, "--losses", *arms) == 0
@@ -307,6 +309,33 @@ def test_a_checkpoint_belongs_to_the_weights_of_its_embedding(experiment: Experi
             experiment.trainer("mss").load(path)
     with pytest.raises(ValueError, match=r"Invalid --mss-weights: SHA-256 .*; expected the file that"):
         experiment.trainer("mss").load(path)
+
+
+def test_theta_importance_is_of_the_encoder_that_training_starts_from() -> None:
+    """With two controls it takes a second; with the 14 of drums minutes."""
+    preset = replace(TEXTURES, n_samples=2048, n_grains=2, grain_samples=512, J=6, Q=(2, 1), J_fr=2, T=256)
+    experiment = Experiment(preset, 0)
+    fresh = experiment.fresh_encoder().state_dict()
+    found = compute_pi(experiment, 2)
+    assert sum(found["pi"]) == pytest.approx(1.0)
+    assert len(found["pi"]) == preset.transform().n_paths
+    assert found["unconverged"] == 0
+    assert found["examples"] == [6, 18]
+    trainer = experiment.trainer("mss")
+    assert all(
+        torch.equal(a, b) for a, b in zip(trainer.encoder.state_dict().values(), fresh.values(), strict=True)
+    )
+    data = experiment.train
+    other = importance(
+        experiment.fresh_encoder(),
+        lambda theta: experiment.synth(theta, synth_seeds(0, "report", 0, 2)),
+        preset.path_loss(preset.transform()),
+        data.spectrograms[[6, 18]],
+        targets=data.targets(torch.tensor([6, 18])),
+        halves=False,
+    )
+    # One is with the compact transform, and with a larger tolerance.
+    assert sum(abs(a - b) for a, b in zip(found["pi"], other.probs.tolist(), strict=True)) / 2 < 0.02
 
 
 def test_examples_of_theta_importance_are_spread() -> None:
