@@ -23,7 +23,6 @@ from scrapl_jtfs._transform.layer import scattering_layer
 from scrapl_jtfs._transform.linear.autograd import full_precision
 from scrapl_jtfs._validation import (
     PathIndices,
-    as_path_indices,
     check_not_swapped,
     check_options,
     check_shapes,
@@ -221,7 +220,7 @@ class TimeScattering(PathTransform):
         Returns:
             Their coefficients in that order.
         """
-        ids = as_path_indices(path_indices, self.n_paths)
+        ids = self.paths.indices(path_indices)
         batch = self._batch(self.checked_signal(x))
         coefficients = dict(self._coefficients(batch, ids))
         return [coefficients[p] for p in ids]
@@ -245,7 +244,7 @@ class TimeScattering(PathTransform):
         Raises:
             ValueError: the signals differ in shape, or the target alone requires a gradient.
         """
-        ids = as_path_indices(path_indices, self.n_paths)
+        ids = self.paths.indices(path_indices)
         several = isinstance(x, (list, tuple))
         xs = [self.checked_signal(one) for one in (x if several else [x])]
         target = self.checked_signal(target, "target")

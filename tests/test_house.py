@@ -37,9 +37,9 @@ GUESTS = {
     # Images are checked, and constants kept exact, as signals are.
     "scrapl_jtfs.image_scattering": {"scrapl_jtfs._transform"},
     "scrapl_jtfs._image_scattering": {"scrapl_jtfs._transform"},
-    # Time scattering is made of the same layers as well, and its table of the same conditions.
+    # Time scattering is made of the same layers as well.
     "scrapl_jtfs.time_scattering": {"scrapl_jtfs._transform"},
-    "scrapl_jtfs._time_scattering": {"scrapl_jtfs._path_table", "scrapl_jtfs._transform"},
+    "scrapl_jtfs._time_scattering": {"scrapl_jtfs._transform"},
     # A folder that describes or draws what another one computes.
     "scrapl_jtfs._describe": {"scrapl_jtfs._transform"},
     "scrapl_jtfs._features": {"scrapl_jtfs._transform"},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from scrapl_jtfs._path_table.conditions import Condition, among, within
 from scrapl_jtfs._transform.geometry import Geometry
 from scrapl_jtfs._validation import PathIndices
-from scrapl_jtfs.path_table import Range
+from scrapl_jtfs.path_table import AnyPathTable, Range
 from scrapl_jtfs.paths import Banks, number_text, rate_unit
 
 # What a path of order 2 is: a pair of wavelets, or a wavelet n2 with all n1.
@@ -26,6 +25,7 @@ class TimePath:
         n1: first-order wavelets of the rows, from high to low frequency: none at order 0, one with ``by="pair"``.
         n2: index of the second-order wavelet, None below order 2.
         frequencies: centre frequencies of the rows in Hz (cycles per sample without a sample rate), falling.
+        frequency: that of the row, of several their geometric mean; 0 at order 0.
         rate: centre frequency of the temporal modulation in Hz (the same); 0 below order 2.
         j1: log2 of the coarsest stride of the rows' wavelets; None at order 0.
         j2: log2 of that of the second-order wavelet; None below order 2.
@@ -37,6 +37,7 @@ class TimePath:
     n1: tuple[int, ...]
     n2: int | None
     frequencies: tuple[float, ...]
+    frequency: float
     rate: float
     j1: int | None
     j2: int | None
@@ -48,11 +49,9 @@ class TimePath:
         return len(self.n1)
 
     @property
-    def frequency(self) -> float:
-        """Centre frequency of the row, of several their geometric mean; 0 at order 0."""
-        if not self.frequencies:
-            return 0.0
-        return math.exp(math.fsum(map(math.log, self.frequencies)) / len(self.frequencies))
+    def units(self) -> dict[str, str]:
+        """Units of attributes, by their names."""
+        return dict.fromkeys(("frequency", "rate"), rate_unit(self.sample_rate))
 
     def __str__(self) -> str:
         """Return what the path listens to, as in "path 60: 440 Hz, modulated at 5.47 Hz"."""
@@ -63,10 +62,17 @@ class TimePath:
         return text if self.n2 is None else f"{text}, modulated at {number_text(self.rate)} {unit}"
 
 
-class TimePathTable(tuple[TimePath, ...]):
+class TimePathTable(AnyPathTable[TimePath]):
     """Paths of time scattering: a tuple of :class:`TimePath` in which the p-th has the id p.
 
     A slice of the table is a plain tuple. ``print`` shows what each path listens to, a line for each.
+
+    Args:
+        paths: every path, in the order of ids.
+
+    Raises:
+        TypeError: an entry is not a path of time scattering.
+        ValueError: an entry's ``index`` is not its place in the table.
 
     Example:
         >>> from scrapl_jtfs import TimeScattering
@@ -79,24 +85,30 @@ class TimePathTable(tuple[TimePath, ...]):
 
     __slots__ = ()
 
-    def where(
+    _ENTRY: ClassVar[type] = TimePath
+    _OWN_NAME: ClassVar[str] = "scattering.paths"
+
+    def where(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         *,
         order: int | PathIndices | None = None,
         frequency: Range | None = None,
         rate: Range | None = None,
+        n2: int | PathIndices | None = None,
     ) -> tuple[int, ...]:
-        """Return the ids of all paths that meet every condition, ascending.
+        """Return the ids of the paths that meet every condition, ascending.
 
         Args:
             order: 0, 1 or 2, or several of them.
-            frequency: (lowest, highest) of a path's ``frequency`` in Hz (cycles per sample without a sample rate),
-                both included, None for no bound; or a number, met to three digits. That of order 0 is 0.
+            frequency: (lowest, highest) of a path's ``frequency`` in Hz, or in cycles per sample without a sample
+                rate; both bounds are included, and None is no bound. A single number stands for the frequencies
+                that are printed like it, with three digits. That of order 0 is 0.
             rate: the same of the temporal modulation, which is 0 below order 2.
+            n2: index of a second-order wavelet, or several.
 
         Raises:
-            TypeError: an order is not an integer, or a bound not a number.
-            ValueError: a condition is out of its domain, or no path meets all.
+            TypeError: a condition is of another type.
+            ValueError: a condition is out of its domain, or no path meets them all.
 
         Example:
             >>> from scrapl_jtfs import TimeScattering
@@ -104,39 +116,16 @@ class TimePathTable(tuple[TimePath, ...]):
             >>> [str(paths[p]) for p in paths.where(order=2, frequency=(400, 440), rate=(None, 20))]
             ['path 293: 409 Hz, modulated at 11.2 Hz', 'path 294: 409 Hz, modulated at 5.6 Hz']
         """
-        unit = rate_unit(self[0].sample_rate)
-        conditions: dict[str, Condition] = {}
-        for name, bounds in (("frequency", frequency), ("rate", rate)):
-            if bounds is not None:
-                conditions[f"{name}={bounds!r}"] = within(bounds, name, unit)
-        if order is not None:
-            conditions[f"order={order!r}"] = among(order, "order", (0, 1, 2))
-        ids = tuple(path.index for path in self if all(meets(path) for meets in conditions.values()))
-        if not ids:
-            alone = [text for text, meets in conditions.items() if not any(map(meets, self))]
-            raise ValueError(
-                f"Invalid {', '.join(alone or conditions)}: no path has {'that' if alone else 'all of that'}; "
-                f"expected those of {self._extent()}; widen it, or see print(scattering.paths)"
-            )
-        return ids
-
-    def __repr__(self) -> str:
-        """Return the number of paths and their ranges."""
-        return f"TimePathTable({self._extent()})"
-
-    def __str__(self) -> str:
-        """Return what each path listens to."""
-        return "\n".join(map(str, self))
+        return super().where(order=order, frequency=frequency, rate=rate, n2=n2)
 
     def _extent(self) -> str:
-        unit = rate_unit(self[0].sample_rate)
         parts = [f"{len(self)} paths of orders 0 to {self[-1].order}"]
         for name, values in (
             ("frequencies", [frequency for path in self for frequency in path.frequencies]),
             ("rates", [path.rate for path in self if path.n2 is not None]),
         ):
             if values:
-                parts.append(f"{name} {_span(min(values), max(values))} {unit}")
+                parts.append(f"{name} {_span(min(values), max(values))} {rate_unit(self[0].sample_rate)}")
         return ", ".join(parts)
 
 
@@ -159,19 +148,25 @@ def list_time_paths(
         strides = [geometry.time.averaging == "none" and banks.first[n1].j for n1 in first]
         keys += [(1, tuple(n1 for n1 in first if strides[n1] == j), None) for j in dict.fromkeys(strides)]
         keys += [(2, banks.feeding(n2), n2) for n2 in second]
-    return TimePathTable(
-        TimePath(
-            index=index,
-            order=order,
-            n1=n1,
-            n2=n2,
-            frequencies=tuple(banks.first[n].xi * sample_rate for n in n1),
-            rate=0.0 if n2 is None else banks.second[n2].xi * sample_rate,
-            j1=max((banks.first[n].j for n in n1), default=None),
-            j2=None if n2 is None else banks.second[n2].j,
-            sample_rate=sample_rate,
-        )
-        for index, (order, n1, n2) in enumerate(keys)
+    return TimePathTable(_path(banks, sample_rate, index, *key) for index, key in enumerate(keys))
+
+
+def _path(
+    banks: Banks, sample_rate: float, index: int, order: int, n1: tuple[int, ...], n2: int | None
+) -> TimePath:
+    first = [banks.first[n] for n in n1]
+    frequencies = tuple(psi.xi * sample_rate for psi in first)
+    return TimePath(
+        index=index,
+        order=order,
+        n1=n1,
+        n2=n2,
+        frequencies=frequencies,
+        frequency=math.exp(math.fsum(map(math.log, frequencies)) / len(frequencies)) if frequencies else 0.0,
+        rate=0.0 if n2 is None else banks.second[n2].xi * sample_rate,
+        j1=max((psi.j for psi in first), default=None),
+        j2=None if n2 is None else banks.second[n2].j,
+        sample_rate=sample_rate,
     )
 
 
