@@ -108,6 +108,7 @@ PROGRAMS = (
         "optimizer.__main__",
         "importance.__main__",
         "unlike_terms",
+        "families",
     ),
     *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
     "studies.accuracy.boundary",
