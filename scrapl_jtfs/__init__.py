@@ -7,7 +7,7 @@ of theta-importance are in ``scrapl_optim``.
 Paper                  Reads as the paper                Runs fast
 =====================  ================================  ===================================================
 (1): phi_p(x)          ``reference.ReferenceJTFS``       ``JTFSPath``, in ``_transform.scattering``
-(2), (3): L_p, L       ``reference.ReferenceJTFS.loss``  ``JTFSPathLoss``, ``path_distance``
+(2), (3): L_p, L       ``reference.ReferenceJTFS.loss``  ``PathLoss``, ``path_distance``
 (11): s and its slope  ``taylor.PathTaylor``, docstring  ``_transform.taylor_layer``
 =====================  ================================  ===================================================
 """
@@ -31,7 +31,7 @@ from scrapl_jtfs.figures import (
 )
 from scrapl_jtfs.image_scattering import ImagePath, ImagePathTable, ImageScattering
 from scrapl_jtfs.importance import Importance, importance
-from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, path_distance
+from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, PreparedTarget, path_distance
 from scrapl_jtfs.path_table import AnyPathTable, PathTable
 from scrapl_jtfs.path_transform import PathTransform, check_path_transform
 from scrapl_jtfs.paths import Path
@@ -62,6 +62,7 @@ __all__ = [
     "JTFSPath",
     "JTFSPathLoss",
     "Path",
+    "PathLoss",
     "PathTable",
     "PathTaylor",
     "PathTransform",

@@ -1,4 +1,4 @@
-"""Losses on paths of the JTFS: on one, on several, on all."""
+"""Losses on paths of a transform, the JTFS or any other: on one, on several, on all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from numbers import Real
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scrapl_jtfs._loss.distance import Distance
-from scrapl_jtfs._transform.first_layer import FirstLayer
+from scrapl_jtfs._loss.pairs import in_order, select, stream_pairs
+from scrapl_jtfs._settings import differences
 from scrapl_jtfs._validation import (
     PathIndices,
     as_dense,
@@ -26,17 +27,16 @@ from scrapl_jtfs._validation import (
     is_number,
     is_several,
 )
-from scrapl_jtfs.path_table import PathTable
-from scrapl_jtfs.paths import Path
+from scrapl_jtfs.path_table import AnyPathTable, PathTable, as_table
+from scrapl_jtfs.path_transform import check_path_transform
 from scrapl_jtfs.transform import JTFSPath
+from scrapl_optim._deprecation import rename_arguments
 
 # Signals, or a list of two and more independent renderings of the same controls.
 Signals: TypeAlias = "Tensor | Sequence[Tensor]"
 Reduction = Literal["mean", "sum", "none"]
 # A factor for all paths, or one for each.
 Weights: TypeAlias = "float | Sequence[float] | NDArray[np.floating[Any]] | Tensor | None"
-
-_T = TypeVar("_T")
 
 
 def path_distance(
@@ -129,23 +129,21 @@ def _check_switch(value: object, name: str) -> None:
         raise TypeError(f"Invalid {name}: {value!r}; expected True or False")
 
 
-def _check_transform(jtfs: object) -> None:
-    if not isinstance(jtfs, JTFSPath):
-        raise TypeError(f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath")
-
-
 class PreparedTarget:
-    """A fixed target, computed without a graph: its first layer once, each path at most once.
+    """A fixed target, computed without a graph: what paths share once, each path at most once.
 
     It serves the transform that prepared it and every other one with equal settings, such as a copy, a replica or
-    an average of weights; numbers are computed anew where one comes with another dtype or device.
+    an average of weights; numbers are computed anew where one comes with another dtype or device, and where the
+    transform that prepared it has other settings by now, as one that learns has after each step.
 
     Args:
-        jtfs: the transform; its dtype and device are followed when they change.
-        signal: (..., n_samples) target signals, copied.
+        transform: the path transform; its dtype and device are followed when they change.
+        signal: (..., *signal_shape) target signals, copied.
+
+    ``jtfs``, the former name of ``transform``, works for one more release.
 
     Raises:
-        TypeError: the signal is not a real floating-point tensor.
+        TypeError: the signal is not a real floating-point tensor, or the transform does not meet the protocol.
         ValueError: it is on the meta device and the transform is not.
 
     Example:
@@ -157,74 +155,102 @@ class PreparedTarget:
         torch.Size([])
     """
 
-    def __init__(self, jtfs: JTFSPath, signal: Tensor) -> None:
-        _check_transform(jtfs)
+    @rename_arguments(jtfs="transform")
+    def __init__(self, transform: Any, signal: Tensor) -> None:
+        check_path_transform(transform)
         self._original = (
             as_dense(signal, "target").detach().clone()
         )  # buffers get reused, and paths are computed later
-        self._check_samples(jtfs)
+        self._check_samples(transform)
         self.signal = self._original
-        self.jtfs = jtfs
-        self._layer: FirstLayer | None = None
+        self.transform = transform
+        self._settings = transform.settings
+        self._shared: Any = None  # what paths share, or the signal itself
         self._coefficients: dict[int, Tensor] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "jtfs" in state:  # pickled when the JTFS was the only transform
+            state = {**state, "transform": state["jtfs"], "_shared": state["_layer"]}
+            state["_settings"] = state["transform"].settings
+            del state["jtfs"], state["_layer"]
+        self.__dict__.update(state)
 
     def __repr__(self) -> str:
         known = len(self._coefficients)
-        return f"PreparedTarget(shape={tuple(self.signal.shape)}, {known} of {self.jtfs.n_paths} paths computed)"
+        return (
+            f"PreparedTarget(shape={tuple(self.signal.shape)}, {known} of {self.transform.n_paths} paths computed)"
+        )
 
-    def coefficients(self, path_indices: PathIndices, jtfs: JTFSPath | None = None) -> list[Tensor]:
+    @property
+    def jtfs(self) -> Any:
+        """The transform, under its former name."""
+        return self.transform
+
+    @rename_arguments(jtfs="transform")
+    def coefficients(self, path_indices: PathIndices, transform: Any = None) -> list[Tensor]:
         """Return the coefficients of some paths, computing those not met before.
 
         Args:
             path_indices: path ids: a list, a range, a one-dimensional array or tensor of integers.
-            jtfs: the transform to compute them with, by default the one that prepared the target.
+            transform: the one to compute them with, by default the one that prepared the target.
 
         Returns:
-            For each path (..., rows, frames): the kept ones, to be read and not written to.
+            For each path its coefficients: the kept ones, to be read and not written to.
 
         Raises:
             ValueError: the transform has other settings.
         """
-        jtfs = self.jtfs if jtfs is None else jtfs
-        self.check_serves(jtfs)
-        return self._known(as_path_indices(path_indices, jtfs.n_paths), jtfs)
+        transform = self.transform if transform is None else transform
+        self.check_serves(transform)
+        return self._known(as_path_indices(path_indices, transform.n_paths), transform)
 
-    def _known(self, indices: Sequence[int], jtfs: JTFSPath) -> list[Tensor]:
+    def _known(self, indices: Sequence[int], transform: Any) -> list[Tensor]:
         """Return the coefficients of paths, for a transform that was checked to be the same."""
-        if (self.signal.dtype, self.signal.device) != (jtfs.dtype, jtfs.device):
-            self._check_samples(jtfs)
-            self.signal = self._original.to(jtfs.device, jtfs.dtype)
-            self._layer = None
-            self._coefficients.clear()
+        if (self.signal.dtype, self.signal.device) != (transform.dtype, transform.device):
+            self._check_samples(transform)
+            self.signal = self._original.to(transform.device, transform.dtype)
+            self._forget()
         missing = [p for p in dict.fromkeys(indices) if p not in self._coefficients]
         if missing:
             with torch.no_grad():
-                if self._layer is None:
-                    self._layer = jtfs.first_layer(self.signal)
-                self._coefficients.update(zip(missing, jtfs.select(self._layer, missing), strict=True))
+                if self._shared is None:
+                    first_layer = getattr(transform, "first_layer", None)
+                    self._shared = self.signal if first_layer is None else first_layer(self.signal)
+                self._coefficients.update(zip(missing, transform.select(self._shared, missing), strict=True))
         return [self._coefficients[p] for p in indices]
 
-    def check_serves(self, jtfs: JTFSPath) -> None:
-        """Raise ValueError if a transform has other settings, of which dtype and device are none."""
-        if jtfs is self.jtfs:
+    @rename_arguments(jtfs="transform")
+    def check_serves(self, transform: Any) -> None:
+        """Raise ValueError if a transform has other settings, of which dtype and device are none.
+
+        The one that prepared the target may have changed: what was computed is forgotten then.
+        """
+        settings = transform.settings
+        apart = differences(self._settings, settings)
+        if not apart:
             return
-        apart = self.jtfs._settings.differences(jtfs._settings, ignored=("dtype", "device"))
-        if apart:
+        if transform is not self.transform:
             raise ValueError(
                 f"Invalid target: it was prepared by another transform: {apart}; expected one of equal settings; "
                 "prepare it with this loss"
             )
+        self._settings = settings
+        self._forget()
 
-    def _check_samples(self, jtfs: JTFSPath) -> None:
-        if self._original.is_meta and jtfs.device.type != "meta":
+    def _forget(self) -> None:
+        self._shared = None
+        self._coefficients.clear()
+
+    def _check_samples(self, transform: Any) -> None:
+        if self._original.is_meta and transform.device.type != "meta":
             raise ValueError(
                 f"Invalid target: shape {tuple(self._original.shape)} on the meta device; expected samples on "
-                f"{jtfs.device}, as the transform; there is nothing to prepare without them"
+                f"{transform.device}, as the transform; there is nothing to prepare without them"
             )
 
 
-class JTFSPathLoss(nn.Module):
-    r"""Distance between signals on one path of the JTFS, scaled such that its mean over paths is the full loss.
+class PathLoss(nn.Module):
+    r"""Distance between signals on one path of a transform, scaled such that its mean over paths is the full loss.
 
     .. math::
         L_p(x) = P \, \lVert \phi_p(x) - \phi_p(y) \rVert^2, \qquad
@@ -252,10 +278,12 @@ class JTFSPathLoss(nn.Module):
     own draw adds a constant only.
 
     Args:
-        jtfs: the transform.
+        transform: the path transform: a :class:`PathTransform`, or whatever has its members. Coefficients of a
+            path may have any number of axes, none included.
         p: order of the norm; 2 for several renderings.
         squared: square the norm (the paper) or not (scrapl-loss); True for several renderings.
-        log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients.
+        log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients; for negative ones, as an
+            average of signals may be, this is continued as an odd function.
         relative_eps: divide each example's distance on a path by :math:`\lVert \phi_p(y) \rVert^2 + \varepsilon^2`
             (by its root without the square), with :math:`\varepsilon` = ``relative_eps`` in the units of the
             coefficients, such that examples have an equal vote on a path whose targets are louder there or not. As
@@ -269,14 +297,14 @@ class JTFSPathLoss(nn.Module):
             shapes, weights that do not fit the paths, a target prepared by a transform with other settings, or one
             that requires a gradient where the signals do not; several renderings with another p or without the
             square, or one of them twice.
-        TypeError: a signal is not a real floating-point tensor, or no path is named.
+        TypeError: a signal is not a real floating-point tensor, no path is named, or the transform does not meet
+            the protocol; it says what is lacking.
         IndexError: a path id is out of range.
 
     Example:
         >>> import torch
-        >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
-        >>> jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2)
-        >>> loss_fn = JTFSPathLoss(jtfs)
+        >>> from scrapl_jtfs import JTFSPath, PathLoss
+        >>> loss_fn = PathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
         >>> x = torch.randn(4, 2048, requires_grad=True)
         >>> loss_fn(x, torch.randn(4, 2048), path_idx=10).backward()
 
@@ -286,12 +314,17 @@ class JTFSPathLoss(nn.Module):
         >>> x1, x2 = (level * torch.randn(4, 2048) for _ in range(2))
         >>> loss_fn([x1, x2], torch.randn(4, 2048), path_idx=10).backward()
 
-    Source: paper, Equation 3; two renderings are not in the paper.
+    Source: paper, Equation 3, for any scattering transform; two renderings are not in the paper.
     """
+
+    # The name of the transform among the parts of the module.
+    _PART: ClassVar[str] = "transform"
+
+    transform: Any
 
     def __init__(
         self,
-        jtfs: JTFSPath,
+        transform: Any,
         *,
         p: float = 2.0,
         squared: bool = True,
@@ -301,12 +334,12 @@ class JTFSPathLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        _check_transform(jtfs)
+        check_path_transform(transform)
         Distance(p, squared, log1p_eps, relative_eps).check()
         _check_switch(path_scale, "path_scale")
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"Invalid reduction: {reduction!r}; expected 'mean', 'sum' or 'none'")
-        self.jtfs = jtfs
+        setattr(self, self._PART, transform)
         self.p = p
         self.squared = squared
         self.log1p_eps = log1p_eps
@@ -315,22 +348,26 @@ class JTFSPathLoss(nn.Module):
         self.reduction = reduction
 
     @property
-    def paths(self) -> PathTable:
+    def paths(self) -> Any:
         """The table of the transform's paths."""
-        return self.jtfs.paths
+        return self.transform.paths
 
     @property
     def n_paths(self) -> int:
         """P, the number of paths."""
-        return self.jtfs.n_paths
+        return self.transform.n_paths
+
+    @property
+    def _table(self) -> AnyPathTable[Any]:
+        return as_table(self.transform.paths)
 
     @property
     def _path_distance(self) -> Distance:
-        return Distance(self.p, self.squared, self.log1p_eps, self.relative_eps)
+        return Distance(self.p, self.squared, self.log1p_eps, self.relative_eps, signed=True)
 
     def prepare(self, target: Tensor) -> PreparedTarget:
         """Keep a fixed target for many steps; pass the result in place of the signal."""
-        return PreparedTarget(self.jtfs, target)
+        return PreparedTarget(self.transform, target)
 
     def extra_repr(self) -> str:
         """Show the settings in ``repr``."""
@@ -350,8 +387,8 @@ class JTFSPathLoss(nn.Module):
         """Compute L_p, or the mean of w_p L_p over several paths.
 
         Args:
-            x: (..., n_samples) signals, differentiated; or a list of two or more independent renderings of the
-                same controls, each of that shape.
+            x: signals ``(..., *signal_shape)``, differentiated; or a list of two or more independent renderings
+                of the same controls, each of that shape.
             target: signals of the same shape, or what :meth:`prepare` made of them; never differentiated.
             path_idx: one path id, or several: a list, a range, a one-dimensional array or tensor of integers. It
                 cannot be left out.
@@ -364,14 +401,16 @@ class JTFSPathLoss(nn.Module):
         factors = _factors(weights, len(indices))
         # One after the other, since coefficients of all paths may not fit into memory.
         pairs = zip(factors, self._pairs(x, target, indices), strict=True)
-        total = reduce(operator.add, (weight * self._distance(a, b) for weight, (a, b) in pairs))
+        total = reduce(
+            operator.add, (weight * self._distance(a, b, self._own_axes(b, target)) for weight, (a, b) in pairs)
+        )
         return self._reduce(total / len(indices))
 
     def full(
         self,
         x: Signals,
         target: Tensor | PreparedTarget,
-        paths: PathIndices | Iterable[Path] | None = None,
+        paths: PathIndices | Iterable[Any] | None = None,
     ) -> Tensor:
         r"""Compute the loss on the full tree, :math:`\frac{1}{P} \sum_p L_p`, or the share of some paths in it.
 
@@ -389,17 +428,17 @@ class JTFSPathLoss(nn.Module):
 
         Example:
             >>> import torch
-            >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
-            >>> loss_fn = JTFSPathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
+            >>> from scrapl_jtfs import JTFSPath, PathLoss
+            >>> loss_fn = PathLoss(JTFSPath(2048, J=7, Q=(8, 1), J_fr=2))
             >>> x, y = torch.randn(2, 4, 2048)
-            >>> shares = [loss_fn.full(x, y, bundle) for bundle in loss_fn.jtfs.paths.bundles("rate")]
+            >>> shares = [loss_fn.full(x, y, bundle) for bundle in loss_fn.paths.bundles("rate")]
             >>> torch.allclose(sum(shares), loss_fn.full(x, y))
             True
         """
-        n_paths = self.jtfs.n_paths
+        n_paths = self.n_paths
         if paths is None:
             return self(x, target, range(n_paths))
-        ids = self.jtfs.paths.ids(paths)
+        ids = self._table.ids(paths)
         return self(x, target, ids) * (len(ids) / n_paths)
 
     def _named_paths(self, path_idx: Any) -> list[int]:
@@ -409,8 +448,8 @@ class JTFSPathLoss(nn.Module):
                 "all paths with loss_fn.full(x, target)"
             )
         if not is_several(path_idx):
-            return [as_path_index(path_idx, self.jtfs.n_paths)]
-        indices = self.jtfs.paths.indices(path_idx)
+            return [as_path_index(path_idx, self.n_paths)]
+        indices = self._table.indices(path_idx)
         if not indices:
             raise ValueError("Invalid path_idx: an empty sequence; expected at least one path")
         return indices
@@ -425,32 +464,43 @@ class JTFSPathLoss(nn.Module):
             )
         if _are_renderings(x):
             self._path_distance.check_takes_renderings()
-            return self._pairs_of_renderings(as_renderings(x), target, indices)
-        if isinstance(target, PreparedTarget):
-            target.check_serves(self.jtfs)
-            check_shapes(as_dense(x, "x").shape, target.signal.shape)
-            return zip(self.jtfs._select(x, indices), target._known(indices, self.jtfs), strict=True)
-        return _in_order(((p, (a, b)) for p, a, b in self.jtfs._pairs(x, target, indices)), indices)
+            x = as_renderings(x)
+        if not isinstance(target, PreparedTarget):
+            pairs = ((p, (a, b)) for p, a, b in stream_pairs(self.transform, x, target, indices))
+            return in_order(pairs, indices)
+        target.check_serves(self.transform)
+        check_shapes((x[0] if isinstance(x, tuple) else as_dense(x, "x")).shape, target.signal.shape)
+        together = torch.stack(x) if isinstance(x, tuple) else x
+        of_x = select(self.transform, together, indices)
+        of_renderings = (phi.unbind() for phi in of_x) if isinstance(x, tuple) else of_x
+        return zip(of_renderings, target._known(indices, self.transform), strict=True)
 
-    def _pairs_of_renderings(
-        self, renderings: tuple[Tensor, ...], target: Any, indices: list[int]
-    ) -> Iterable[tuple[tuple[Tensor, ...], Tensor]]:
-        """Return the coefficients of each rendering and of the target, which go through the transform together."""
-        if isinstance(target, PreparedTarget):
-            target.check_serves(self.jtfs)
-            check_shapes(renderings[0].shape, target.signal.shape)
-            several = (phi.unbind() for phi in self.jtfs._select(torch.stack(renderings), indices))
-            return zip(several, target._known(indices, self.jtfs), strict=True)
-        together = self.jtfs._with_target(renderings, target, indices)
-        return _in_order(((p, (phi[:-1].unbind(), phi[-1].detach())) for p, phi in together), indices)
+    def _own_axes(self, coefficients: Tensor, target: Tensor | PreparedTarget) -> int:
+        """Return how many axes a path's coefficients of the target have besides those of the batch.
+
+        Raises:
+            ValueError: the batch axes do not come first.
+        """
+        signal = target.signal if isinstance(target, PreparedTarget) else target
+        batch_shape = signal.shape[: signal.ndim - len(self.transform.signal_shape)]
+        if coefficients.shape[: len(batch_shape)] != batch_shape:
+            raise ValueError(
+                f"Invalid transform: {type(self.transform).__name__} makes coefficients of shape "
+                f"{tuple(coefficients.shape)} for signals {tuple(signal.shape)}; expected the batch axes "
+                f"{tuple(batch_shape)} first; see scrapl_jtfs.testing.assert_path_transform"
+            )
+        return coefficients.ndim - len(batch_shape)
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
-        """Compute the loss of one path from its coefficients."""
+        """Compute the loss of one path from its coefficients, with two axes of their own."""
         return self._reduce(self._distance(a, b))
 
-    def _distance(self, a: Tensor | tuple[Tensor, ...], b: Tensor) -> Tensor:
-        distance = self._path_distance(a, b)
-        return distance * self.jtfs.n_paths if self.path_scale else distance
+    def _distance(self, a: Tensor | tuple[Tensor, ...], b: Tensor, n_axes: int = 2) -> Tensor:
+        if n_axes == 0:  # a number for each signal
+            a = a[..., None] if isinstance(a, Tensor) else tuple(rendering[..., None] for rendering in a)
+            b, n_axes = b[..., None], 1
+        distance = self._path_distance(a, b, n_axes)
+        return distance * self.n_paths if self.path_scale else distance
 
     def _reduce(self, loss: Tensor) -> Tensor:
         if self.reduction == "mean":
@@ -458,9 +508,80 @@ class JTFSPathLoss(nn.Module):
         return loss.sum() if self.reduction == "sum" else loss
 
 
-def _in_order(by_path: Iterable[tuple[int, _T]], indices: list[int]) -> Iterable[_T]:
-    """Return what comes by ascending path id in the order of some ids, as it comes where that is theirs."""
-    if all(map(operator.lt, indices, indices[1:])):
-        return (value for _, value in by_path)
-    values = dict(by_path)
-    return [values[p] for p in indices]
+class JTFSPathLoss(PathLoss):
+    r"""Distance between signals on one path of the JTFS: :class:`PathLoss`, under its name for this transform.
+
+    Args:
+        jtfs: the transform.
+        p: order of the norm; this and the others are those of :class:`PathLoss`, which says more of each.
+        squared: square the norm (the paper) or not (scrapl-loss).
+        log1p_eps: compare log(1 + coefficients / log1p_eps) instead of the coefficients.
+        relative_eps: divide by the norm of each target on the path, with this added in squares.
+        path_scale: multiply by P (the paper) or not (scrapl-loss).
+        reduction: over the batch axes: "mean", "sum" or "none".
+
+    Attributes:
+        jtfs: the transform, which is ``transform`` as well.
+
+    Raises:
+        TypeError: ``jtfs`` is no :class:`JTFSPath`; and what :class:`PathLoss` raises.
+
+    Example:
+        >>> import torch
+        >>> from scrapl_jtfs import JTFSPath, JTFSPathLoss
+        >>> jtfs = JTFSPath(2048, J=7, Q=(8, 1), J_fr=2)
+        >>> loss_fn = JTFSPathLoss(jtfs)
+        >>> x = torch.randn(4, 2048, requires_grad=True)
+        >>> loss_fn(x, torch.randn(4, 2048), path_idx=10).backward()
+
+        Two renderings of noise with a level, whose controls get the gradient of both:
+
+        >>> level = torch.full((4, 1), 0.5, requires_grad=True)
+        >>> x1, x2 = (level * torch.randn(4, 2048) for _ in range(2))
+        >>> loss_fn([x1, x2], torch.randn(4, 2048), path_idx=10).backward()
+
+    Source: paper, Equation 3; two renderings are not in the paper.
+    """
+
+    _PART = "jtfs"
+    jtfs: JTFSPath
+
+    def __init__(
+        self,
+        jtfs: JTFSPath,
+        *,
+        p: float = 2.0,
+        squared: bool = True,
+        log1p_eps: float | None = None,
+        relative_eps: float | None = None,
+        path_scale: bool = True,
+        reduction: Reduction = "mean",
+    ) -> None:
+        if not isinstance(jtfs, JTFSPath):
+            raise TypeError(
+                f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath; for other transforms use PathLoss"
+            )
+        super().__init__(
+            jtfs,
+            p=p,
+            squared=squared,
+            log1p_eps=log1p_eps,
+            relative_eps=relative_eps,
+            path_scale=path_scale,
+            reduction=reduction,
+        )
+
+    @property
+    def transform(self) -> JTFSPath:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The transform."""
+        return self.jtfs
+
+    @property
+    def paths(self) -> PathTable:
+        """The table of the transform's paths."""
+        return self.jtfs.paths
+
+    @property
+    def _path_distance(self) -> Distance:
+        # Coefficients are moduli: what is below zero is rounding.
+        return Distance(self.p, self.squared, self.log1p_eps, self.relative_eps)

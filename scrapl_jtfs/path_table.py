@@ -206,7 +206,8 @@ class AnyPathTable(tuple[Entry, ...]):
             ValueError: a path is of another transform.
         """
         if isinstance(paths, (list, tuple)):
-            paths = [self._own(path, "paths") if is_entry(path) else path for path in paths]
+            mixed: list[Any] = [self._own(path, "paths") if is_entry(path) else path for path in paths]
+            return as_path_indices(mixed, len(self))
         return as_path_indices(paths, len(self))
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs._path_transform.contents import default_settings
+from scrapl_jtfs._settings import default_settings
 from scrapl_jtfs._validation import PathIndices, as_batch, as_path_index, is_entry
 from scrapl_jtfs.path_table import as_table
 

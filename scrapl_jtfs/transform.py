@@ -525,17 +525,19 @@ class JTFSPath(PathTransform):
         return [pairs[p] for p in ids]
 
     def stream_pairs(
-        self, x: Tensor, target: Tensor, path_indices: PathIndices
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        self, x: Tensor | Sequence[Tensor], target: Tensor, path_indices: PathIndices
+    ) -> Iterator[tuple[int, Any, Tensor]]:
         """Yield (path_idx, coefficients of x, of the target) as in :meth:`select_pairs`, by ascending id.
 
-        Without gradients, a caller need not hold them all.
+        Without gradients, a caller need not hold them all. Where ``x`` is a list of renderings of one shape, its
+        coefficients are a tuple, with those of each rendering.
         """
         yield from self._pairs(x, target, self.paths.indices(path_indices))
 
-    def _pairs(self, x: Tensor, target: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        for path_idx, phi in self._with_target([x], target, ids):
-            yield path_idx, phi[0], phi[1].detach()
+    def _pairs(self, x: Any, target: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Any, Tensor]]:
+        several = isinstance(x, (list, tuple)) and any(isinstance(rendering, Tensor) for rendering in x)
+        for path_idx, phi in self._with_target(x if several else [x], target, ids):
+            yield path_idx, phi[:-1].unbind() if several else phi[0], phi[-1].detach()
 
     def _with_target(self, xs: Sequence[Any], target: Any, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients (K + 1, ..., rows, frames)) of K batches and, last, of their target."""

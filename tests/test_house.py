@@ -28,7 +28,6 @@ GUESTS = {
     "scrapl_jtfs.commands.describe": {"scrapl_jtfs._describe"},
     "scrapl_jtfs.transform": {"scrapl_jtfs._describe"},
     "scrapl_jtfs.features": {"scrapl_jtfs._transform"},
-    "scrapl_jtfs.loss": {"scrapl_jtfs._transform"},
     "scrapl_jtfs.scrapl": {"scrapl_jtfs._transform"},
     "scrapl_optim.experimental.storages": {"scrapl_optim._path_adam_saga"},
     # The second-order version of the transform is made of the same layers, and paths of the same filters.

@@ -113,8 +113,10 @@ def test_target_gets_no_graph_and_can_be_reused(jtfs: JTFSPath, monkeypatch: pyt
     torch.testing.assert_close(loss_fn(x, prepared, 4), direct)
 
     calls = []
-    original = JTFSPath._select
-    monkeypatch.setattr(JTFSPath, "_select", lambda self, s, ids: calls.append(len(ids)) or original(self, s, ids))
+    original = JTFSPath._bundle
+    monkeypatch.setattr(
+        JTFSPath, "_bundle", lambda self, s, paths, n=1: calls.append(len(paths)) or original(self, s, paths, n)
+    )
     torch.testing.assert_close(loss_fn(x, prepared, 4), direct)
     assert calls == [1], "the target's path was computed a second time"
 
@@ -214,11 +216,11 @@ def test_the_full_tree_without_gradients_holds_the_paths_of_one_rate_at_a_time(r
     most = 0
 
     class Watched(JTFSPathLoss):
-        def _distance(self, a: Any, b: Tensor) -> Tensor:
+        def _distance(self, a: Any, b: Tensor, n_axes: int = 2) -> Tensor:
             nonlocal most
             alive.append(weakref.ref(a if renderings == 1 else a[-1]))
             most = max(most, sum(ref() is not None for ref in alive))
-            return super()._distance(a, b)
+            return super()._distance(a, b, n_axes)
 
     x, other, y = torch.randn(3, 2, 2048, generator=torch.Generator().manual_seed(0))
     sounds = x if renderings == 1 else [x, other]

@@ -26,39 +26,45 @@ class Distance(NamedTuple):
         squared: whether to square it.
         log1p_eps: eps of rho(s) = log(1 + s / eps), None for the identity.
         relative_eps: eps of the divisor ||rho(b)||^2 + eps^2, None for no division.
+        signed: whether coefficients may be negative, for which rho is continued as an odd function.
     """
 
     p: float = 2.0
     squared: bool = True
     log1p_eps: float | None = None
     relative_eps: float | None = None
+    signed: bool = False
 
-    def __call__(self, a: Tensor | Sequence[Tensor], b: Tensor) -> Tensor:
-        """Return the distance (...) of coefficients (..., rows, frames), or of renderings of them, to b."""
+    def __call__(self, a: Tensor | Sequence[Tensor], b: Tensor, n_axes: int = 2) -> Tensor:
+        """Return the distance (...) of coefficients, or of renderings of them, to b, over their last axes."""
+        axes = tuple(range(-n_axes, 0))
         rho_b = self._rho(b)
         if isinstance(a, Tensor):
-            distance = self._length(self._rho(a) - rho_b)
+            distance = self._length(self._rho(a) - rho_b, axes)
         else:
-            distance = _mean_product([self._rho(rendering) - rho_b for rendering in a])
+            distance = _mean_product([self._rho(rendering) - rho_b for rendering in a], axes)
         if self.relative_eps is None:
             return distance
-        energy = self._replace(squared=True)._length(rho_b) + float(self.relative_eps) ** 2
+        energy = self._replace(squared=True)._length(rho_b, axes) + float(self.relative_eps) ** 2
         return distance / (energy if self.squared else energy.sqrt())
 
     def _rho(self, s: Tensor) -> Tensor:
+        if self.log1p_eps is None:
+            return s
         # Rounding may leave coefficients just below zero, which a tiny eps would carry below -1.
-        return s if self.log1p_eps is None else torch.log1p(s.clamp_min(0) / float(self.log1p_eps))
+        above = torch.log1p(s.clamp_min(0) / float(self.log1p_eps))
+        return above - torch.log1p(torch.relu(-s) / float(self.log1p_eps)) if self.signed else above
 
-    def _length(self, difference: Tensor) -> Tensor:
-        """Return the norm over rows and frames, or its square."""
+    def _length(self, difference: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """Return the norm over some axes, the last ones, or its square."""
         if self.squared and self.p == 2:
-            return difference.square().sum((-2, -1))
+            return difference.square().sum(axes)
         if self.p == 2:
             # At zero distance both derivatives are zero; autograd's own second one is NaN there.
-            energy = difference.square().sum((-2, -1))
+            energy = difference.square().sum(axes)
             apart = energy > 0
             return torch.where(apart, torch.where(apart, energy, 1.0).sqrt(), 0.0)
-        norm = _norm(difference, self.p)
+        norm = _norm(difference, self.p, axes)
         return norm.square() if self.squared else norm
 
     def check(self) -> None:
@@ -94,17 +100,17 @@ class Distance(NamedTuple):
             )
 
 
-def _mean_product(differences: Sequence[Tensor]) -> Tensor:
-    """Return the mean over pairs i < j of <d_i, d_j> over rows and frames."""
+def _mean_product(differences: Sequence[Tensor], axes: tuple[int, ...]) -> Tensor:
+    """Return the mean over pairs i < j of <d_i, d_j> over some axes."""
     total = products = torch.zeros_like(differences[0])
     for difference in differences:
         products = products + total * difference  # the sum of those before it stands for all pairs with it
         total = total + difference
-    return products.sum((-2, -1)) * (2 / (len(differences) * (len(differences) - 1)))
+    return products.sum(axes) * (2 / (len(differences) * (len(differences) - 1)))
 
 
-def _norm(x: Tensor, p: float) -> Tensor:
-    """Return the p-norm over rows and frames; a unit near the largest entry keeps powers from underflow."""
-    unit = x.detach().abs().amax((-2, -1), keepdim=True) if x.numel() else x.detach().sum((-2, -1), keepdim=True)
+def _norm(x: Tensor, p: float, axes: tuple[int, ...]) -> Tensor:
+    """Return the p-norm over the last axes; a unit near the largest entry keeps powers from underflow."""
+    unit = x.detach().abs().amax(axes, keepdim=True) if x.numel() else x.detach().sum(axes, keepdim=True)
     unit = torch.where(unit > 0, unit, 1.0)
-    return torch.linalg.vector_norm(x / unit, ord=float(p), dim=(-2, -1)) * unit[..., 0, 0]
+    return torch.linalg.vector_norm(x / unit, ord=float(p), dim=axes) * unit.flatten(-len(axes))[..., 0]

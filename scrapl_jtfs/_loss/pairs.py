@@ -1,0 +1,95 @@
+"""Coefficients of signals and of their target, path by path, of any path transform."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from scrapl_jtfs._validation import as_batch, check_not_swapped, check_shapes
+
+# A path id, its coefficients of the signals or of each rendering, and those of the target.
+Pair: TypeAlias = "tuple[int, Tensor | tuple[Tensor, ...], Tensor]"
+
+_T = TypeVar("_T")
+
+
+def stream_pairs(
+    transform: Any, x: Tensor | tuple[Tensor, ...], target: Any, ids: Sequence[int]
+) -> Iterator[Pair]:
+    """Yield the coefficients of signals, or of several renderings, and of their target, by ascending id.
+
+    Args:
+        transform: the path transform; it computes them together where it has its own ``stream_pairs``.
+        x: signals, or a tuple of renderings of one shape.
+        target: signals, without a graph.
+        ids: of paths; each is yielded once.
+
+    Raises:
+        TypeError, ValueError: signals do not fit each other or the transform.
+    """
+    together: Callable[..., Iterator[Pair]] | None = getattr(transform, "stream_pairs", None)
+    if together is not None:
+        yield from together(x, target, ids)
+        return
+    xs = x if isinstance(x, tuple) else (x,)
+    checked, target = (
+        tuple(checked_signal(transform, one) for one in xs),
+        checked_signal(transform, target, "target"),
+    )
+    for one in checked:
+        check_shapes(one.shape, target.shape)
+    check_not_swapped(checked, target)
+    signals = torch.stack(checked) if isinstance(x, tuple) else checked[0]
+    apart = zip(
+        stream_paths(transform, signals, ids),
+        _without_graph(stream_paths(transform, target.detach(), ids)),
+        strict=True,
+    )
+    for (p, a), (_, b) in apart:
+        yield p, a.unbind() if isinstance(x, tuple) else a, b
+
+
+def stream_paths(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield (path_idx, coefficients) of paths by ascending id, sharing what the transform shares."""
+    ordered = sorted(set(ids))
+    if len(ordered) == 1:
+        yield ordered[0], transform(x, ordered[0])
+    elif len(ordered) == transform.n_paths:
+        yield from transform.stream(x)
+    elif ordered:
+        yield from zip(ordered, transform.select(x, ordered), strict=True)
+
+
+def select(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterable[Tensor]:
+    """Return the coefficients of paths in the order of some ids, as they come where that is ascending."""
+    if not hasattr(transform, "stream_pairs"):
+        x = checked_signal(transform, x)
+    return in_order(stream_paths(transform, x, ids), ids)
+
+
+def checked_signal(transform: Any, x: Any, name: str = "x") -> Tensor:
+    """Return signals that fit a path transform; half precision is converted."""
+    return as_batch(x, tuple(transform.signal_shape), transform.dtype, transform.device, name)
+
+
+def in_order(by_path: Iterable[tuple[int, _T]], indices: Sequence[int]) -> Iterable[_T]:
+    """Return what comes by ascending path id in the order of some ids, as it comes where that is theirs."""
+    if all(map(operator.lt, indices, indices[1:])):
+        return (value for _, value in by_path)
+    values = dict(by_path)
+    return [values[p] for p in indices]
+
+
+def _without_graph(values: Iterator[_T]) -> Iterator[_T]:
+    """Yield what is computed without a graph; the caller's mode is not touched in between."""
+    while True:
+        with torch.no_grad():
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+        yield value

@@ -1,1 +1,0 @@
-"""Parts of the protocol of path transforms."""
