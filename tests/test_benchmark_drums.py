@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
+import soundfile
 import torch
 from torch import Tensor
 
+from benchmarks.sound_matching.data import synth_seeds
 from benchmarks.sound_matching.distances import Spectrograms
 from benchmarks.sound_matching.drum_matching.paper import LABELS, REFERENCE, UNTRAINED
+from benchmarks.sound_matching.drum_matching.report import choose_drums
 from benchmarks.sound_matching.drum_matching.task import DrumTask
 from benchmarks.sound_matching.drum_sounds.sounds import load_sounds
 from benchmarks.sound_matching.losses import OBJECTIVES, Scrapl
+from benchmarks.sound_matching.synths import DrumSynth
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.drums import __main__ as program
-from benchmarks.studies.drums import pi
+from benchmarks.studies.drums import pi, report
 from benchmarks.studies.drums import runs as study_runs
 from benchmarks.studies.drums.arms import ARMS, GROUPS, Arm
 from benchmarks.studies.drums.objectives import PathObjective, build_arm, distribution, favoured_paths
@@ -27,6 +33,7 @@ from benchmarks.studies.drums.runs import make_job, run
 from tests.test_drum_matching import TINY, write_drums
 
 QUICK = replace(TINY, J=7, J_fr=2, epochs=2, dropout=0.0)
+SHOWN = (REFERENCE, "mss", UNTRAINED)
 N_PATHS = QUICK.transform().n_paths
 
 
@@ -193,11 +200,11 @@ def test_a_run_from_sounds_to_tables(
     monkeypatch.setattr(program, "PRESETS", presets)
     monkeypatch.setattr(program, "quick_preset", lambda preset: replace(preset, epochs=1))
     arguments = ["--quick", "--data", str(folder), "--runs", str(tmp_path), "--seeds", "2", "--parallel", "1"]
-    chosen = ["--arms", REFERENCE, "mss", UNTRAINED, "--settings", "micro"]
+    chosen = ["--arms", *SHOWN, "--settings", "micro"]
     assert program.main([*arguments, *chosen]) == 0
     results = json.loads((tmp_path / "drums.json").read_text())
     arms = results["settings"]["micro"]["arms"]
-    assert list(arms) == [REFERENCE, "mss", UNTRAINED]
+    assert tuple(arms) == SHOWN
     assert results["settings"]["meso"]["arms"] == {}
     for arm in arms.values():
         for metric, groups in arm["test"].items():
@@ -212,9 +219,54 @@ def test_a_run_from_sounds_to_tables(
     assert kept["test"]["mss"]["all"] == pytest.approx(mean, rel=1e-4)
     assert (tmp_path / "drums.png").exists()
     assert "Table 9: decays" in capsys.readouterr().out
+    check_pages(tmp_path, folder, capsys)
     monkeypatch.setattr(program, "train", None)
     assert program.main([*arguments, "--collect"]) == 0
     assert json.loads((tmp_path / "drums.json").read_text())["settings"] == results["settings"]
+
+
+def check_pages(runs: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Players are there, targets are the recordings, and matches what the synthesizer makes of the guesses."""
+    arguments = ["--runs", str(runs), "--data", str(data)]
+    assert report.main(arguments) == 0
+    place = runs / "report/micro"
+    assert str(place / "report.html") in capsys.readouterr().out
+    page = (place / "report.html").read_text()
+    players = re.findall(r'<audio[^>]*src="([^"]+)"', page)
+    kept = json.loads((runs / "micro/seed0/mss/result.json").read_text())["sounds"]
+    index = choose_drums(kept["names"], kept["kinds"])
+    assert players == [f"wav/drum{k + 1}_{name}.wav" for k in range(len(index)) for name in ("target", *SHOWN)]
+    assert page.count("data:image/svg+xml;base64,") == len(players)
+    assert "<caption>Table 9: decays</caption>" in page
+    assert "http" not in page
+    assert "loudness of the decay (dB): " in page
+    n = len(kept["names"])
+    seeds = synth_seeds(0, "report", 0, n)
+    matches = DrumSynth(QUICK.n_samples, QUICK.sample_rate)(torch.tensor(kept["theta"]), seeds)
+    for k, place_in_set in enumerate(index):
+        heard = [soundfile.read(place / f"wav/drum{k + 1}_{name}.wav")[0] for name in ("target", "mss")]
+        recorded, rate = soundfile.read(data / kept["names"][place_in_set])
+        assert rate == QUICK.sample_rate
+        expected = [recorded, matches[place_in_set].numpy()]
+        for one, other in zip(heard, expected, strict=True):
+            assert largest_correlation(one, other) > 0.999
+    assert report.main([*arguments, "--seed", "9"]) == 2
+    assert "without finished runs of seed 9" in capsys.readouterr().err
+
+
+def largest_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """The largest cosine over shifts: a recording is cut at its onset, and has a gain."""
+    n = min(len(x), len(y))
+    products = scipy.signal.correlate(x[:n], y, method="fft")
+    energies = scipy.signal.correlate(np.ones(n), y**2, method="fft")
+    return float((products / np.sqrt((x[:n] ** 2).sum() * energies.clip(1e-12))).max())
+
+
+def test_drums_that_are_shown_are_two_of_each_kind() -> None:
+    names = ["d", "c", "b", "a", "x", "y", "z", "e"]
+    kinds = ["tom", "tom", "tom", "snare", "hi-hat", "hi-hat", "bass drum", "other"]
+    assert choose_drums(names, kinds) == [6, 4, 5, 3, 2, 1]
+    assert choose_drums(["a"], ["tom"]) == [0]
 
 
 def test_bad_options(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

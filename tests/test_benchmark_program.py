@@ -113,6 +113,7 @@ PROGRAMS = (
     *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
     "studies.accuracy.boundary",
     *(f"studies.{name}.__main__" for name in ("accuracy", "storage", "adaptive", "released_pi", "drums")),
+    "studies.drums.report",
 )
 
 

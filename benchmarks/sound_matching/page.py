@@ -50,12 +50,13 @@ def html_page(
     errors, costs = table_rows(results)
     settings = {k: results[k] for k in ("date", "machine", "versions", "configuration") if k in results}
     return _PAGE.format(
+        style=STYLE,
         preset=html.escape(str(results["configuration"].get("name", "unnamed preset"))),
         verdict=html.escape(verdict(results)),
         controls=_controls(results),
         **(_CHIRPLETS if "am" in controls_of(results) else _TEXTURES),
-        errors=_table(errors, f"Error on unseen textures, in {UNIT}"),
-        costs=_table(costs, "What training took"),
+        errors=table_html(errors, f"Error on unseen textures, in {UNIT}"),
+        costs=table_html(costs, "What training took"),
         draws=html.escape(_draws(results)),
         failed="" if pictures else "<p>report.png could not be drawn; the same command draws it again.</p>",
         guesses=_guesses(results, pictures),
@@ -71,7 +72,8 @@ def _controls(results: dict[str, Any]) -> str:
     return " and ".join(map(control_label, controls_of(results)))
 
 
-def _table(rows: Table, caption: str) -> str:
+def table_html(rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Return a table whose first row is its header."""
     header, *body = ([html.escape(cell) for cell in row] for row in rows)
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     lines = "".join(
@@ -105,18 +107,30 @@ def _guesses(results: dict[str, Any], pictures: Pictures | None) -> str:
 
 
 def _textures(rows: Sequence[Sequence[Sound]], players: Sequence[Sequence[str]], pictures: Pictures | None) -> str:
-    """A player under each spectrogram, a heading over each row."""
+    titles = [f"Texture {k + 1}" for k in range(len(rows))]
+    parts = rows_of_sounds(titles, rows, players, pictures.spectrograms if pictures else None)
+    return parts or "<p>The sounds of this run cannot be rendered anew by this program.</p>"
+
+
+def rows_of_sounds(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Sound]],
+    players: Sequence[Sequence[str]],
+    spectrograms: Sequence[Sequence[bytes]] | None,
+) -> str:
+    """Return a player under each spectrogram, if there are any, and a heading over each row."""
     parts = []
-    for k, (row, addresses) in enumerate(zip(rows, players, strict=True)):
+    for k, (title, row, addresses) in enumerate(zip(titles, rows, players, strict=True)):
         cards = []
         for i, (sound, address) in enumerate(zip(row, addresses, strict=True)):
-            what = html.escape(f"{sound.label}, {sound.values}")
-            image = _image(pictures.spectrograms[k][i], f"Spectrogram of {what}") if pictures else ""
+            values = html.escape(sound.values)
+            what = html.escape(f"{sound.label}, {sound.values}" if sound.values else sound.label)
+            image = _image(spectrograms[k][i], f"Spectrogram of {what}") if spectrograms else ""
             player = f'<audio controls preload="none" aria-label="{what}" src="{html.escape(address)}"></audio>'
-            caption = f"<figcaption><b>{html.escape(sound.label)}</b><br>{sound.values}</figcaption>"
+            caption = f"<figcaption><b>{html.escape(sound.label)}</b><br>{values}</figcaption>"
             cards.append(f"<figure>{caption}{image}{player}</figure>")
-        parts.append(f"<h3>Texture {k + 1}</h3>{_cards(cards)}")
-    return "".join(parts) or "<p>The sounds of this run cannot be rendered anew by this program.</p>"
+        parts.append(f"<h3>{html.escape(title)}</h3>{_cards(cards)}")
+    return "".join(parts)
 
 
 def _cards(cards: Sequence[str], kind: str = "") -> str:
@@ -126,6 +140,27 @@ def _cards(cards: Sequence[str], kind: str = "") -> str:
 def _image(svg: bytes, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">'
 
+
+STYLE = """\
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1rem auto; padding: 0 1rem; color: #222;
+  background: #fff; overflow-wrap: break-word }
+h1 { line-height: 1.2 } h3 { margin-bottom: .2rem }
+.verdict { font-size: 1.15rem; font-weight: 600; border-left: .3rem solid #0072b2; padding-left: .8rem }
+.tables { display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start }
+table { border-collapse: collapse; margin: .5rem 0 1rem }
+caption { text-align: left; font-size: .9rem; color: #555; padding-bottom: .3rem }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
+td { font-variant-numeric: tabular-nums }
+th:first-child { text-align: left; padding-left: 0 } th[scope=row] { font-weight: normal }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem }
+.cards.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)) }
+.cards img { display: block; width: 100%; max-width: 27rem; height: auto }
+figure { margin: 0; min-width: 0; max-width: 27rem } figcaption { font-size: .9rem }
+audio { display: block; width: 100%; height: 2.5rem }
+pre { background: #f6f6f6; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
+summary { cursor: pointer }
+@media (max-width: 40rem) { h1 { font-size: 1.5rem } th, td { padding: .3rem .4rem; font-size: .9rem } }"""
+"""The style of pages."""
 
 _TEXTURES = {
     "synth": "a granular synthesizer",
@@ -142,24 +177,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sound matching: {preset}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1rem auto; padding: 0 1rem; color: #222;
-  background: #fff; overflow-wrap: break-word }}
-h1 {{ line-height: 1.2 }} h3 {{ margin-bottom: .2rem }}
-.verdict {{ font-size: 1.15rem; font-weight: 600; border-left: .3rem solid #0072b2; padding-left: .8rem }}
-.tables {{ display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start }}
-table {{ border-collapse: collapse; margin: .5rem 0 1rem }}
-caption {{ text-align: left; font-size: .9rem; color: #555; padding-bottom: .3rem }}
-th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right }}
-td {{ font-variant-numeric: tabular-nums }}
-th:first-child {{ text-align: left; padding-left: 0 }} th[scope=row] {{ font-weight: normal }}
-.cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem }}
-.cards.wide {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)) }}
-.cards img {{ display: block; width: 100%; max-width: 27rem; height: auto }}
-figure {{ margin: 0; min-width: 0; max-width: 27rem }} figcaption {{ font-size: .9rem }}
-audio {{ display: block; width: 100%; height: 2.5rem }}
-pre {{ background: #f6f6f6; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }}
-summary {{ cursor: pointer }}
-@media (max-width: 40rem) {{ h1 {{ font-size: 1.5rem }} th, td {{ padding: .3rem .4rem; font-size: .9rem }} }}
+{style}
 </style>
 <h1>Unsupervised sound matching of {synth}</h1>
 <p class="verdict">{verdict}</p>

@@ -123,12 +123,12 @@ def collect_results(experiment: Experiment, trainers: dict[str, Trainer]) -> dic
     }
 
 
-def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int) -> list[Path]:
+def write_sounds(folder: Path, k: int, row: list[Sound], sample_rate: int, prefix: str = "texture") -> list[Path]:
     """16-bit WAV files with one gain for the whole row, so that loudness stays comparable and nothing clips."""
     gain = 0.9 / max(float(sound.audio.abs().max()) for sound in row)
     paths = []
     for sound in row:
-        path, samples = folder / f"texture{k + 1}_{sound.name}.wav", np.asarray(sound.audio * gain)
+        path, samples = folder / f"{prefix}{k + 1}_{sound.name}.wav", np.asarray(sound.audio * gain)
         write_atomically(
             path, lambda beside, samples=samples: soundfile.write(beside, samples, sample_rate, subtype="PCM_16")
         )
@@ -147,16 +147,16 @@ def draw_pictures(results: dict[str, Any], rows: list[list[Sound]]) -> Pictures:
         frequencies, duration = build_front_end(preset).frequencies, preset.n_samples / preset.sample_rate
         top = max(float(sound.spectrogram.max()) for sound in row)
         spectrograms.append(
-            [_svg(spectrogram_figure(sound.spectrogram, frequencies, duration, top)) for sound in row]
+            [svg(spectrogram_figure(sound.spectrogram, frequencies, duration, top)) for sound in row]
         )
     return Pictures(
-        curves=[_svg(curve_figure(curves, key, against)) for key, against in shown_curves],
-        guesses=[_svg(figure) for figure in guesses],
+        curves=[svg(curve_figure(curves, key, against)) for key, against in shown_curves],
+        guesses=[svg(figure) for figure in guesses],
         spectrograms=spectrograms,
     )
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
     """Sharp at any size, and the same bytes each time."""
     stream = io.BytesIO()
     with rc_context({"svg.hashsalt": "report"}):
