@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scrapl_jtfs._image_scattering.bank import Bank, spectrum_of
 from scrapl_jtfs._image_scattering.geometry import Averaging, make_geometry
-from scrapl_jtfs._image_scattering.paths import ImagePath, ImagePathTable, list_paths
+from scrapl_jtfs._image_scattering.paths import ImagePath, ImagePathTable, bands_of, list_paths
 from scrapl_jtfs._transform.eager import eager
-from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_path_indices
+from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index
 from scrapl_jtfs.path_transform import PathTransform
 
 
@@ -149,7 +149,7 @@ class ImageScattering(PathTransform):
         Returns:
             Their coefficients in that order, as in :meth:`forward`.
         """
-        ids = self._as_ids(path_indices)
+        ids = self.paths.indices(path_indices)
         coefficients = dict(self._coefficients(x, sorted(set(ids))))
         return [coefficients[p] for p in ids]
 
@@ -177,24 +177,6 @@ class ImageScattering(PathTransform):
             )
         return super().checked_signal(x, name)
 
-    def _as_ids(self, path_indices: Any) -> list[int]:
-        if isinstance(path_indices, (list, tuple)):
-            path_indices = [self._id_of(path) if isinstance(path, ImagePath) else path for path in path_indices]
-        return as_path_indices(path_indices, self.n_paths)
-
-    def _id_of(self, path: ImagePath) -> int:
-        """Return the id of a path of this table.
-
-        Raises:
-            ValueError: the path is of another transform.
-        """
-        if path.index < self.n_paths and self.paths[path.index] == path:
-            return path.index
-        raise ValueError(
-            f"Invalid path_indices: '{path}' is of another transform; expected paths of this one; choose from its "
-            "table, paths"
-        )
-
     def _coefficients(self, x: Any, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) of paths, whose ids ascend."""
         x = self.checked_signal(x)
@@ -210,9 +192,9 @@ class ImageScattering(PathTransform):
             if order == 0:
                 yield from ((path.index, bank.averaged(continued, 0)) for path in group)
             elif order == 1:
-                for (j,), some in itertools.groupby(group, lambda path: path.j):
+                for j, some in itertools.groupby(group, lambda path: bands_of(path)[0][0]):
                     some = list(some)
-                    stacked = torch.stack([moduli[j, path.orientation[0]] for path in some], 1)
+                    stacked = torch.stack([moduli[bands_of(path)[0]] for path in some], 1)
                     averages = bank.averaged(stacked, j).unbind(1)
                     yield from ((path.index, phi) for path, phi in zip(some, averages, strict=True))
             else:
@@ -220,7 +202,7 @@ class ImageScattering(PathTransform):
 
     def _first_order(self, continued: Tensor, paths: Iterable[ImagePath]) -> dict[tuple[int, int], Tensor]:
         """Return the moduli (batch, height, width) of every first-order band that paths need, by (j, l)."""
-        bands = sorted({(path.j[0], path.orientation[0]) for path in paths if path.order})
+        bands = sorted({bands_of(path)[0] for path in paths if path.order})
         moduli: dict[tuple[int, int], Tensor] = {}
         if bands:
             spectrum = spectrum_of(continued)
@@ -233,11 +215,11 @@ class ImageScattering(PathTransform):
     def _second_order(
         self, moduli: dict[tuple[int, int], Tensor], paths: Iterable[ImagePath]
     ) -> Iterator[tuple[int, Tensor]]:
-        for (j1, l1), siblings in itertools.groupby(paths, lambda path: (path.j[0], path.orientation[0])):
-            spectrum = spectrum_of(moduli[j1, l1])
-            for j2, some in itertools.groupby(siblings, lambda path: path.j[1]):
+        for first, siblings in itertools.groupby(paths, lambda path: bands_of(path)[0]):
+            spectrum = spectrum_of(moduli[first])
+            for j2, some in itertools.groupby(siblings, lambda path: bands_of(path)[1][0]):
                 some = list(some)
-                bands = self._bank.bands(spectrum, j1, j2, [path.orientation[1] for path in some])
+                bands = self._bank.bands(spectrum, first[0], j2, [bands_of(path)[1][1] for path in some])
                 averages = self._bank.averaged(bands, j2).unbind(1)
                 yield from ((path.index, phi) for path, phi in zip(some, averages, strict=True))
 

@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from scrapl_jtfs._image_scattering.filters import angle, wavelength
 from scrapl_jtfs._image_scattering.geometry import Geometry
-from scrapl_jtfs._validation import is_number
-
-# (lowest, highest), both included.
-Range: TypeAlias = "tuple[float, float]"
-_MAX_PIXELS = 1e9
+from scrapl_jtfs.path_table import AnyPathTable
 
 
 @dataclass(frozen=True)
 class ImagePath:
     """One path of a scattering of images, in pixels and degrees.
 
+    Angles are those of wave vectors, from 0 to below 180 degrees, counterclockwise from the horizontal as the
+    image is seen, with rows downwards: upright stripes have 0, level ones 90.
+
     Args:
         index: path id, in kymatio's order.
         order: 0 (the image's average), 1 (one band) or 2 (how one band's strength changes over the image).
-        j: scales of the wavelets, (), (j1,) or (j1, j2), by order.
-        orientation: numbers of their orientations, (), (l1,) or (l1, l2).
-        wavelength: their wavelengths in pixels.
-        angle: angles of their wave vectors in degrees, from 0 to below 180, counterclockwise from the horizontal
-            as the image is seen, with rows downwards: upright stripes have 0, level ones 90.
+        j1: scale of the first wavelet; None at order 0, as the next three.
+        l1: number of its orientation.
+        wavelength: its wavelength in pixels.
+        angle: its angle in degrees.
+        j2: scale of the second wavelet; None below order 2, as the next three.
+        l2: number of its orientation.
+        second_wavelength: its wavelength in pixels.
+        second_angle: its angle in degrees.
         average: pixels that the average spans, None for the mean over the image.
         cost: estimated cost of one evaluation, relative to the mean over the table.
     """
 
     index: int
     order: int
-    j: tuple[int, ...]
-    orientation: tuple[int, ...]
-    wavelength: tuple[float, ...]
-    angle: tuple[float, ...]
+    j1: int | None
+    l1: int | None
+    wavelength: float | None
+    angle: float | None
+    j2: int | None
+    l2: int | None
+    second_wavelength: float | None
+    second_angle: float | None
     average: int | None
     cost: float
+
+    units: ClassVar[dict[str, str]] = {
+        "wavelength": "pixels",
+        "angle": "degrees",
+        "second_wavelength": "pixels",
+        "second_angle": "degrees",
+        "average": "pixels",
+    }
 
     def __str__(self) -> str:
         """Return what the path listens to, as in "path 2: wavelength 2.67 pixels at 90 degrees"."""
         if self.order == 0:
             what = "mean over the image" if self.average is None else f"average over {self.average} pixels"
             return f"path {self.index}: {what}"
-        waves = [f"{w:.3g} pixels at {a:.4g} degrees" for w, a in zip(self.wavelength, self.angle, strict=True)]
-        return f"path {self.index}: wavelength " + "; its strength: wavelength ".join(waves)
+        text = f"path {self.index}: wavelength {self.wavelength:.3g} pixels at {self.angle:.4g} degrees"
+        if self.order == 1:
+            return text
+        second = f"wavelength {self.second_wavelength:.3g} pixels at {self.second_angle:.4g} degrees"
+        return f"{text}; its strength: {second}"
 
 
-class ImagePathTable(tuple[ImagePath, ...]):
+class ImagePathTable(AnyPathTable[ImagePath]):
     """Paths of a scattering of images: a tuple of :class:`ImagePath` in which the p-th has the id p.
 
-    A slice of it is a plain tuple. ``print`` shows the number of paths of each pair of wavelengths.
+    A slice of it is a plain tuple. ``print`` shows a line for each path.
 
     Args:
         paths: every path, in the order of ids.
@@ -61,83 +78,52 @@ class ImagePathTable(tuple[ImagePath, ...]):
     Example:
         >>> from scrapl_jtfs import ImageScattering
         >>> paths = ImageScattering((64, 64), J=3, L=4).paths
-        >>> paths
-        ImagePathTable(61 paths of orders 0 to 2, wavelengths 2.67 to 10.7 pixels, 4 angles)
         >>> print(paths[30])
         path 30: wavelength 2.67 pixels at 45 degrees; its strength: wavelength 5.33 pixels at 90 degrees
         >>> paths.where(order=1, angle=(80, 100))
         (2, 6, 10)
+        >>> len(paths.bundles("wavelength"))  # that of order 0, and three
+        4
     """
 
     __slots__ = ()
 
-    def __new__(cls, paths: Iterable[ImagePath]) -> ImagePathTable:
-        """Make a table of every path."""
-        return super().__new__(cls, paths)
+    _ENTRY: ClassVar[type] = ImagePath
+    _OWN_NAME: ClassVar[str] = "scattering.paths"
 
-    def where(
-        self,
-        *,
-        order: int | None = None,
-        wavelength: Range | None = None,
-        angle: Range | None = None,
-        second_wavelength: Range | None = None,
-        second_angle: Range | None = None,
-    ) -> tuple[int, ...]:
+    def where(self, **conditions: Any) -> tuple[int, ...]:
         """Return the ids of the paths that meet every condition, ascending.
 
         Args:
-            order: 0, 1 or 2.
-            wavelength: (lowest, highest) of the first wavelet in pixels, both included.
-            angle: (first, last) of the first wavelet in degrees, counterclockwise from one to the other, both
-                included: (170, 10) is about the horizontal.
-            second_wavelength: of the second wavelet, which paths of order 2 have.
-            second_angle: the same.
+            conditions: by the name of an attribute of :class:`ImagePath`: (lowest, highest) of wavelengths in
+                pixels or of angles in degrees, both included, None for no bound; of orders, scales and
+                orientations one or several. A range of angles may pass the horizontal: (170, 10). Paths without a
+                second wavelet meet no condition on it.
 
         Raises:
-            ValueError: a condition is no pair of numbers, an order is none of 0, 1 and 2, or no path meets all.
+            TypeError: a condition is of another type.
+            ValueError: a path has no such attribute, or no path meets all conditions.
         """
-        if order is not None and (isinstance(order, bool) or order not in (0, 1, 2)):
-            raise ValueError(f"Invalid order: {order!r}; expected 0, 1 or 2")
-        kept = [path for path in self if order in (None, path.order)]
-        for place, waves, angles in ((0, wavelength, angle), (1, second_wavelength, second_angle)):
-            of = "second_" * place
-            if waves is not None:
-                lowest, highest = _pair(waves, f"{of}wavelength")
-                kept = [p for p in kept if p.order > place and lowest <= p.wavelength[place] <= highest]
-            if angles is not None:
-                first, last = _pair(angles, f"{of}angle")
-                span = last - first if last - first >= 180 else (last - first) % 180
-                kept = [p for p in kept if p.order > place and (p.angle[place] - first) % 180 <= span]
-        if not kept:
-            raise ValueError(
-                f"Invalid conditions: no path meets them all; expected those of {self._extent()}; widen them, or "
-                "see the wavelengths and angles of the paths"
-            )
-        return tuple(path.index for path in kept)
+        for name in ("angle", "second_angle"):
+            bounds = conditions.get(name)
+            if (
+                isinstance(bounds, (tuple, list))
+                and len(bounds) == 2
+                and None not in bounds
+                and bounds[0] > bounds[1]
+            ):
+                conditions[name] = _past_the_horizontal(*bounds)
+        return super().where(**conditions)
 
-    def __repr__(self) -> str:
-        """Return the number of paths and their ranges."""
-        return f"ImagePathTable({self._extent()})"
+    def _is_same(self, own: ImagePath, path: ImagePath) -> bool:
+        # Tables of images of different sizes differ in nothing but costs.
+        return replace(own, cost=path.cost) == path
 
-    def __str__(self) -> str:
-        """Return a table with a line for each pair of wavelengths."""
-        groups: dict[tuple[int, ...], list[ImagePath]] = {}
-        for path in self:
-            groups.setdefault(path.j, []).append(path)
-        lines = [f"{self._extent()}; wavelengths in pixels"]
-        for group in groups.values():
-            waves = " then ".join(f"{wave:.3g}" for wave in group[0].wavelength) or "order 0"
-            lines.append(f"{waves:>16}: ids {group[0].index} to {group[-1].index}")
-        return "\n".join(lines)
 
-    def _extent(self) -> str:
-        waves = sorted({wave for path in self for wave in path.wavelength})
-        angles = {angle for path in self for angle in path.angle}
-        return (
-            f"{len(self)} paths of orders 0 to {self[-1].order}, wavelengths {waves[0]:.3g} to {waves[-1]:.3g} "
-            f"pixels, {len(angles)} angle{'s' * (len(angles) > 1)}"
-        )
+def bands_of(path: ImagePath) -> tuple[tuple[int, int], ...]:
+    """Return scale and orientation of each wavelet of a path, as many as its order."""
+    pairs = (path.j1, path.l1), (path.j2, path.l2)
+    return tuple((j, orientation) for j, orientation in pairs if j is not None and orientation is not None)
 
 
 def list_paths(geometry: Geometry) -> ImagePathTable:
@@ -152,10 +138,8 @@ def list_paths(geometry: Geometry) -> ImagePathTable:
         ImagePath(
             index=index,
             order=len(chain),
-            j=tuple(j for j, _ in chain),
-            orientation=tuple(orientation for _, orientation in chain),
-            wavelength=tuple(wavelength(j) for j, _ in chain),
-            angle=tuple(angle(orientation, geometry.L) for _, orientation in chain),
+            **_wavelet(chain[:1], ("j1", "l1", "wavelength", "angle"), geometry.L),
+            **_wavelet(chain[1:], ("j2", "l2", "second_wavelength", "second_angle"), geometry.L),
             average=2**geometry.J if geometry.average == "local" else None,
             cost=cost / mean,
         )
@@ -178,11 +162,14 @@ def _operations(geometry: Geometry, scales: list[int]) -> float:
     return total
 
 
-def _pair(bounds: Any, name: str) -> tuple[float, float]:
-    if (
-        not isinstance(bounds, (tuple, list))
-        or len(bounds) != 2
-        or not all(is_number(bound, -_MAX_PIXELS, _MAX_PIXELS) for bound in bounds)
-    ):
-        raise ValueError(f"Invalid {name}: {bounds!r}; expected a pair of numbers, (lowest, highest)")
-    return bounds[0], bounds[1]
+def _wavelet(band: tuple[tuple[int, int], ...], names: tuple[str, ...], L: int) -> dict[str, Any]:
+    """Return scale, orientation, wavelength and angle of a wavelet by names, None where there is none."""
+    if not band:
+        return dict.fromkeys(names)
+    ((j, orientation),) = band
+    return dict(zip(names, (j, orientation, wavelength(j), angle(orientation, L)), strict=True))
+
+
+def _past_the_horizontal(first: float, last: float) -> Callable[[float | None], bool]:
+    """Return a condition on angles from one to another, past 180 degrees, which are 0."""
+    return lambda value: value is not None and (value >= first or value <= last)
