@@ -21,7 +21,7 @@ from scrapl_jtfs._resynthesis.checks import (
     check_finite_errors,
     check_start,
 )
-from scrapl_jtfs._resynthesis.marginals import Keep, Kept, make_kept
+from scrapl_jtfs._resynthesis.marginals import Histogram, Keep, Kept, make_kept
 from scrapl_jtfs._resynthesis.noise import noise
 from scrapl_jtfs._resynthesis.quality import Moments, autocorrelation_error, moments
 from scrapl_jtfs._resynthesis.steps import Step
@@ -168,6 +168,8 @@ def resynthesize(
         draws = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         first = noise(start, targets, count, generator) if isinstance(start, str) else start.clone()
         first = first.reshape(-1, *transform.signal_shape)
+        if isinstance(kept, Histogram):
+            kept.weigh(tree.errors(kept.exchanged(first)))
         if method == "lbfgs":
             descent = descend_tree(tree, kept, first, n_steps)
         else:

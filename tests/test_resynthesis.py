@@ -15,7 +15,15 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathTransform, measure_texture, resynthesize
+from scrapl_jtfs import (
+    ImageScattering,
+    JTFSPath,
+    JTFSPathLoss,
+    PathTransform,
+    TimeScattering,
+    measure_texture,
+    resynthesize,
+)
 from scrapl_jtfs._resynthesis.by_paths import gradient
 from scrapl_jtfs._resynthesis.lbfgs import LBFGS
 from scrapl_jtfs._resynthesis.marginals import make_kept
@@ -243,6 +251,31 @@ def test_what_is_kept_is_exact(method: Any, shape: tuple[int, ...], mean: float)
     assert not torch.equal(values.signals[0], values.signals[1])
     if method == "lbfgs":
         assert (values.quality.error < 0.8 * values.errors[0]).all()
+
+
+FAMILIES: dict[str, Any] = {
+    "pairs": (lambda: TimeScattering(N, 6, 4, T="global"), bursts),
+    "second order": (lambda: TimeScattering(N, 6, 4, T="global", by="second"), bursts),
+    "images": (lambda: ImageScattering((32, 24), J=2, L=4, average="global"), lambda: random(32, 24).exp()),
+    "frames of images": (lambda: ImageScattering((32, 24), J=2, L=4), lambda: random(32, 24).exp()),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sounds_and_images_of_any_family(family: str) -> None:
+    make, sound = FAMILIES[family]
+    transform, y = make().double(), sound()
+    x = random(2, *y.shape, seed=8).requires_grad_()
+    whole = relative_errors(transform, x, y).square()
+    (expected,) = torch.autograd.grad(whole.sum(), x)
+    values, streamed = Tree(transform, y[None]).values_and_gradients(x)
+    torch.testing.assert_close(values, whole.detach())
+    torch.testing.assert_close(streamed, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+    free = resynthesize(transform, y, n_outputs=2, steps=20)
+    assert (free.errors[0] > 2.5 * free.quality.error).all()
+    kept = resynthesize(transform, y, keep="histogram", steps=20)
+    assert torch.equal(kept.signals.flatten().sort().values, y.flatten().sort().values)
+    assert kept.quality.error < kept.errors[0]
 
 
 def test_a_histogram_costs_little() -> None:

@@ -41,7 +41,8 @@ class Tree:
         self.transform = transform
         self.bundles = bundles(transform)
         with torch.no_grad():
-            self._coefficients = [phi.detach() for _, phi in transform.stream(targets)]
+            by_path = dict(transform.stream(targets))  # in any order
+        self._coefficients = [by_path[p].detach() for p in range(transform.n_paths)]
         energies = torch.stack([_sums(phi.double().square()) for phi in self._coefficients])
         self._norms = energies.sum(0).sqrt()  # (T,)
         # Mean share of each path in the energy of a target (P,).
