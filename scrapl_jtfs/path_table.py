@@ -149,6 +149,11 @@ class AnyPathTable(tuple[Entry, ...]):
             groups.setdefault(keys[by](self[p]), []).append(p)
         return tuple(tuple(group) for group in groups.values())
 
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """The names that :meth:`bundles` takes."""
+        return tuple(self._keys())
+
     def ids(self, paths: PathIndices | Iterable[Entry], name: str = "paths") -> tuple[int, ...]:
         """Return the ids of some paths, ascending.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
 from scrapl_jtfs._transform.geometry import Boundary, Support
-from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget, Signals
+from scrapl_jtfs._validation import PathIndices
+from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, PreparedTarget, Signals
+from scrapl_jtfs.path_table import as_table
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
 from scrapl_optim._deprecation import rename_arguments
@@ -83,11 +85,13 @@ class SCRAPL(nn.Module):
         unbiased: True to weight updates by the inverse of the probability, see
             :class:`scrapl_optim.PathAdamSAGA`.
 
+    These arguments make a JTFS; :meth:`from_transform` takes any path transform.
+
     The former names of ``samples_per_bandwidth`` and ``probs``, ``oversampling`` and ``pi``, work for one more
     release.
 
     Attributes:
-        loss_fn: the :class:`JTFSPathLoss`.
+        loss_fn: the :class:`JTFSPathLoss`, or the :class:`PathLoss` of another transform.
         sampler: the :class:`scrapl_optim.PathSampler`, over units.
         units: the path ids of each unit.
         kept: the ids of the paths that are drawn.
@@ -166,15 +170,103 @@ class SCRAPL(nn.Module):
             memory=memory,
             boundary=boundary,
         )
-        self.loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, relative_eps=relative_eps)
+        loss_fn = JTFSPathLoss(jtfs, p=p, squared=squared, log1p_eps=log1p_eps, relative_eps=relative_eps)
         rates, scales, spins, paths, probs = map(as_plain, (rates, scales, spins, paths, probs))
-        choices = {"rates": rates, "scales": scales, "spins": spins, "paths": paths}
+        self._set_up(
+            loss_fn,
+            {"rates": rates, "scales": scales, "spins": spins, "paths": paths},
+            choose_paths(jtfs.paths, rates, scales, spins, paths),
+            unit,
+            (probs, seed, min_prob_frac, cover_first, unbiased),
+        )
+
+    @classmethod
+    def from_transform(
+        cls,
+        transform: Any,
+        *,
+        p: float = 2.0,
+        squared: bool = True,
+        log1p_eps: float | None = None,
+        relative_eps: float | None = None,
+        paths: PathIndices | Iterable[Any] | None = None,
+        unit: str = "path",
+        probs: str | Sequence[float] | Tensor | None = None,
+        seed: int = 0,
+        min_prob_frac: float = 0.0,
+        cover_first: bool = False,
+        unbiased: bool = False,
+    ) -> SCRAPL:
+        """Return a SCRAPL on any path transform: of signals, of images, learnable, or a :class:`JTFSPath`.
+
+        Args:
+            transform: the path transform: a :class:`PathTransform`, or whatever has its members.
+            p: order of the norm; this and the next three are arguments of :class:`PathLoss`.
+            squared: True for the square of the norm (the paper), False for the norm.
+            log1p_eps: compare log(1 + coefficients / log1p_eps); None compares the coefficients.
+            relative_eps: compare relative to each target's norm, with this added in squares; None for absolute.
+            paths: draw only these: ids, such as ``transform.paths.where(...)``, or paths of its table.
+            unit: unit of sampling: a ``"path"``, or a bundle of all drawn paths of one value of this attribute of
+                the table's entries.
+            probs: (P,) a probability for each path, or a file of them; uniform if None.
+            seed: of the draws; this and the next three are those of :class:`SCRAPL`.
+            min_prob_frac: floor of the probabilities, as a fraction of the uniform one.
+            cover_first: True to draw each unit once before any is drawn again.
+            unbiased: True to weight updates by the inverse of the probability.
+
+        Raises:
+            TypeError, ValueError: the transform does not meet the protocol, an argument is out of its domain, or
+                no path is left to draw.
+
+        Example:
+            >>> import torch
+            >>> from scrapl_jtfs import SCRAPL, ImageScattering
+            >>> scattering = ImageScattering((32, 32), J=3, L=4)
+            >>> scrapl = SCRAPL.from_transform(scattering, paths=scattering.paths.where(order=2), log1p_eps=1e-3)
+            >>> model = torch.nn.Conv2d(1, 1, 5, padding=2)
+            >>> optimizer = scrapl.optimizer(model.parameters(), lr=1e-3)
+            >>> x, y = torch.rand(2, 4, 1, 32, 32)
+            >>> scrapl(model(x), y).backward()
+            >>> optimizer.step()
+            >>> scrapl.step, len(scrapl.kept), scrapl.n_paths
+            (1, 48, 61)
+        """
+        kind = JTFSPathLoss if isinstance(transform, JTFSPath) else PathLoss
+        loss_fn = kind(transform, p=p, squared=squared, log1p_eps=log1p_eps, relative_eps=relative_eps)
+        table = as_table(transform.paths)
+        chosen = tuple(range(len(table))) if paths is None else table.ids(paths)
+        scrapl = cls.__new__(cls)
+        nn.Module.__init__(scrapl)
+        drawn = (as_plain(probs), seed, min_prob_frac, cover_first, unbiased)
+        scrapl._set_up(loss_fn, {"paths": None if paths is None else chosen}, chosen, unit, drawn)
+        return scrapl
+
+    def _set_up(
+        self,
+        loss_fn: PathLoss,
+        choices: dict[str, Any],
+        chosen: tuple[int, ...],
+        unit: str,
+        drawn: tuple[Any, int, float, bool, bool],
+    ) -> None:
+        """Choose paths, units and their distribution.
+
+        Args:
+            loss_fn: the loss.
+            choices: arguments that chose the paths, to be shown.
+            chosen: ids of the paths to draw.
+            unit: unit of sampling.
+            drawn: probs, seed, min_prob_frac, cover_first and unbiased.
+        """
+        probs, seed, min_prob_frac, cover_first, unbiased = drawn
+        if not isinstance(unbiased, bool):
+            raise TypeError(f"Invalid unbiased: {unbiased!r}; expected True or False")
+        self.loss_fn = loss_fn
         self._choices = {name: value for name, value in choices.items() if value is not None}
-        chosen = choose_paths(jtfs.paths, rates, scales, spins, paths)
-        distribution = choose_probabilities(jtfs.n_paths, probs, chosen, min_prob_frac)
+        distribution = choose_probabilities(loss_fn.n_paths, probs, chosen, min_prob_frac)
         self.kept = tuple(p for p in chosen if distribution[p] > 0)
         self.unit = unit
-        self.units = make_units(jtfs.paths, self.kept, unit)
+        self.units = make_units(as_table(loss_fn.paths), self.kept, unit)
         self.sampler = PathSampler(
             [float(sum(distribution[list(members)])) for members in self.units], seed=seed, cover_first=cover_first
         )
@@ -186,9 +278,14 @@ class SCRAPL(nn.Module):
         self._watched: tuple[weakref.ref[Optimizer], ...] = ()  # optimizers whose steps run this object's hooks
 
     @property
+    def transform(self) -> Any:
+        """The path transform."""
+        return self.loss_fn.transform
+
+    @property
     def jtfs(self) -> JTFSPath:
-        """The transform."""
-        return self.loss_fn.jtfs
+        """The transform, where it is a :class:`JTFSPath`."""
+        return self.loss_fn.jtfs  # type: ignore[return-value]
 
     @property
     def n_paths(self) -> int:
@@ -285,9 +382,9 @@ class SCRAPL(nn.Module):
         """Compute the loss on the path of this step, or in evaluation mode on all paths.
 
         Args:
-            x: (..., n_samples) signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ...; or,
-                from a synthesizer with randomness, a list of two or more independent renderings of the same
-                controls, whose variance is then no part of the loss (see :class:`JTFSPathLoss`).
+            x: signals, differentiated: (batch, n_samples), (batch, channels, n_samples), ..., or images; or, from
+                a synthesizer with randomness, a list of two or more independent renderings of the same controls,
+                whose variance is then no part of the loss (see :class:`PathLoss`).
             target: signals of the same shape, or the result of ``loss_fn.prepare``; never differentiated.
 
         Returns:
@@ -324,9 +421,9 @@ class SCRAPL(nn.Module):
         if not 0 <= unit < self.n_paths:
             raise IndexError(f"Invalid unit: {unit}; expected an integer from 0 to {self.n_paths - 1}")
         members = self.units[unit]
-        if len(members) == 1 and self.n_paths == self.jtfs.n_paths:
+        if len(members) == 1 and self.n_paths == self.loss_fn.n_paths:
             return self.loss_fn(x, target, members[0])
-        return self.loss_fn(x, target, members) * (self.n_paths * len(members) / self.jtfs.n_paths)
+        return self.loss_fn(x, target, members) * (self.n_paths * len(members) / self.loss_fn.n_paths)
 
     def full(self, x: Signals, target: Tensor | PreparedTarget) -> Tensor:
         """Compute the share of the kept paths in the loss on all paths."""
@@ -364,7 +461,7 @@ class SCRAPL(nn.Module):
         """Show what is drawn in ``repr``."""
         chosen = "".join(f"{name}={value!r}, " for name, value in self._choices.items())
         return (
-            f"{chosen}unit={self.unit!r}, kept={len(self.kept)} of {self.jtfs.n_paths} paths, "
+            f"{chosen}unit={self.unit!r}, kept={len(self.kept)} of {self.loss_fn.n_paths} paths, "
             f"n_paths={self.n_paths}, unbiased={self.unbiased}, step={self.step}"
         )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scrapl_jtfs.path_table import PathTable, Unit
+from scrapl_jtfs.path_table import AnyPathTable, PathTable
 from scrapl_optim import PathSampler, load_probs
 
 # (lowest, highest), of which None is no bound, or one number; a list where it comes from a file
@@ -62,13 +62,13 @@ def choose_probabilities(
     return PathSampler(all_paths.probs, paths=drawn, min_prob_frac=min_prob_frac).probs
 
 
-def make_units(table: PathTable, drawn: tuple[int, ...], unit: str) -> tuple[tuple[int, ...], ...]:
+def make_units(table: AnyPathTable[Any], drawn: tuple[int, ...], unit: str) -> tuple[tuple[int, ...], ...]:
     """Return the paths of each unit: every path by itself, so that ids stay, or bundles of drawn paths."""
     if unit == "path":
         return tuple((index,) for index in range(len(table)))
-    known: tuple[Unit, ...] = ("rate", "scale", "spin")
-    if unit not in known:
-        raise ValueError(f"Invalid unit: {unit!r}; expected 'path', 'rate', 'scale' or 'spin'")
+    known = [repr(name) for name in ("path", *table.properties)]
+    if unit not in table.properties:
+        raise ValueError(f"Invalid unit: {unit!r}; expected {', '.join(known[:-1])} or {known[-1]}")
     return table.bundles(unit, within=drawn)
 
 
