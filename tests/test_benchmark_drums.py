@@ -129,6 +129,10 @@ def test_losses_of_a_step() -> None:
     objective = PathObjective(QUICK, 0, ARMS["two_renderings"])
     squared = replace(QUICK, squared=True).path_loss(QUICK.transform())
     torch.testing.assert_close(loss_of(objective, 5, [x, y]), squared([x, y], goal, objective.sampler(5)))
+    objective = PathObjective(QUICK, 0, ARMS["fine_log"])
+    fine = replace(QUICK, log1p_eps=1e-6).path_loss(QUICK.transform())
+    torch.testing.assert_close(loss_of(objective, 5, [x]), fine(x, goal, objective.sampler(5)))
+    assert not torch.isclose(fine(x, goal, 3), distance(x, goal, 3))
     with pytest.raises(ValueError, match="has no logarithm"):
         PathObjective(QUICK, 0, replace(ARMS["with_mss"], renderings=2))
 

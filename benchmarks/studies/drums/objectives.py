@@ -71,6 +71,8 @@ class PathObjective:
                 "the two, as the loss of several renderings may be negative and has no logarithm"
             )
         self.label, self.arm = arm.name, arm
+        if arm.log1p_eps is not None:
+            preset = replace(preset, log1p_eps=arm.log1p_eps)
         # The loss of several renderings is that of the square alone.
         self.preset = replace(preset, squared=True) if arm.renderings > 1 else preset
         self.jtfs = preset.transform(orders=arm.orders)
