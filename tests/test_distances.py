@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -224,21 +223,6 @@ def test_global_time_scattering_is_the_mean_over_the_sound() -> None:
     coefficients = distance.coefficients(x)
     assert coefficients.shape == (2, expected.shape[1], 1)
     np.testing.assert_allclose(coefficients[..., 0], expected, rtol=1e-5)
-
-
-def test_time_scattering_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("kymatio"):
-            raise ModuleNotFoundError("No module named 'kymatio'")
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        ValueError, match=r"without kymatio \(No module.*; expected kymatio 0.3; .*pip install kymatio"
-    ):
-        TimeScattering(N_SAMPLES, J=5, T=256)
 
 
 def test_time_scattering_refuses_an_epsilon_that_is_not_positive() -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+import scrapl_jtfs
 from benchmarks.sound_matching.distances.checks import check_sounds, euclidean
 
 
 class TimeScattering(nn.Module):
-    r"""Euclidean distance of the first and second order time scattering of two sounds, by kymatio.
+    r"""Euclidean distance of the first and second order time scattering of two sounds, as kymatio 0.3.0 weighs it.
 
     .. math:: \frac{1}{B} \sum_b \lVert \rho(S x_b) - \rho(S y_b) \rVert_2 , \qquad
         \rho(s) = \log(1 + s / \varepsilon) ,
 
-    with S of all paths of order one and two and their frames. The mean of the sound, order zero, is left out, as
-    the JTFS has none. Where the JTFS compares how neighbouring bands modulate together, this compares each band
-    alone.
+    with S of all paths of order one and two and their frames, weakened by the strides of their wavelets as in
+    kymatio's release. The mean of the sound, order zero, is left out, as the JTFS has none. Where the JTFS
+    compares how neighbouring bands modulate together, this compares each band alone.
 
     Args:
         n_samples: length of the sounds.
@@ -28,10 +29,12 @@ class TimeScattering(nn.Module):
         log1p_eps: epsilon of rho, in the units of the coefficients; None for the coefficients themselves.
 
     Raises:
-        ValueError: log1p_eps is not positive, or kymatio is not installed.
+        ValueError: log1p_eps is not positive, or a setting is out of range.
 
     Source: Andén and Mallat (2014); rho as the paper's section 4.4 has it for the JTFS, with eps 1e-3.
     """
+
+    weights: Tensor
 
     def __init__(
         self,
@@ -46,8 +49,9 @@ class TimeScattering(nn.Module):
         if log1p_eps is not None and not log1p_eps > 0:
             raise ValueError(f"Invalid log1p_eps: {log1p_eps}; expected a positive number or None")
         self.log1p_eps = log1p_eps
-        self.over_the_sound = T == "global"  # kymatio then gives moduli without a low-pass
-        self.scattering = _build(n_samples, J, Q, 0 if T == "global" else T)
+        self.scattering = scrapl_jtfs.TimeScattering(n_samples, J, Q, T)
+        weights = torch.tensor([[_weight(self.scattering, path)] for path in self.scattering.paths[1:]])
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the distance of sounds (B, n_samples)."""
@@ -56,23 +60,15 @@ class TimeScattering(nn.Module):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """Return rho of the coefficients of sounds (B, n_samples), (B, paths, frames)."""
-        paths: list[dict[str, Any]] = self.scattering(x)
-        by_path = [path["coef"] for path in paths if path["n"] != ()]
-        if self.over_the_sound:
-            by_path = [coefficients.mean(-1, keepdim=True) for coefficients in by_path]
+        phi = torch.stack(self.scattering.select(x, range(1, self.scattering.n_paths)), 1)
         # The low-pass by FFT leaves rounding errors below zero.
-        coefficients = torch.relu(torch.stack(by_path, 1))
+        coefficients = torch.relu(phi * self.weights)
         return coefficients if self.log1p_eps is None else torch.log1p(coefficients / self.log1p_eps)
 
 
-def _build(n_samples: int, J: int, Q: tuple[int, int], T: int) -> Any:
-    """Build kymatio's transform, not by kymatio.torch, which needs functions that SciPy has removed."""
-    try:
-        from kymatio.scattering1d.frontend.torch_frontend import ScatteringTorch1D
-    except ImportError as error:
-        raise ValueError(
-            f"Invalid loss: time scattering without kymatio ({error}); expected kymatio 0.3; install it with "
-            "pip install kymatio"
-        ) from error
-    build: Any = ScatteringTorch1D  # which says that Q is an int
-    return build(J, n_samples, Q, T, out_type="list")
+def _weight(scattering: scrapl_jtfs.TimeScattering, path: scrapl_jtfs.TimePath) -> float:
+    """Return what kymatio 0.3.0 multiplies a path's coefficients by: see the note of the transform."""
+    time = scattering.geometry.time
+    strides = [time.stride_of(j) for j in (path.j1, path.j2) if j is not None]
+    # With "global" it gives moduli without a low-pass, which loses a stride of its own.
+    return 2.0 ** -sum(strides[:-1] if time.averaging == "global" else strides)
