@@ -176,7 +176,6 @@ class TimeScattering(PathTransform):
             "max_order": self.max_order,
             "by": self.by,
             "smoothing": self.smoothing,
-            "memory": self.memory,
             "boundary": g.boundary,
         }
 
@@ -226,15 +225,17 @@ class TimeScattering(PathTransform):
         return [coefficients[p] for p in ids]
 
     def stream(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all.
+        """Yield (path_idx, coefficients) for every path, by ascending id.
 
-        Those that share a second-order wavelet come one after the other, which with ``by="pair"`` is not the order
-        of ids.
+        With ``by="second"`` each is computed when it is asked for. With ``by="pair"`` all are computed before the
+        first of order 2, as kymatio's order takes n1 first and the computation n2.
         """
-        yield from self._coefficients(self._batch(self.checked_signal(x)), range(self.n_paths))
+        yield from self._ascending(self._batch(self.checked_signal(x)), range(self.n_paths))
 
     def stream_pairs(self, x: Any, target: Tensor, path_indices: PathIndices) -> Iterator[tuple[int, Any, Tensor]]:
-        """Yield (path_idx, coefficients of x, of the target), computed together; no gradient flows to the target.
+        """Yield (path_idx, coefficients of x, of the target) by ascending id, computed together.
+
+        No gradient flows to the target.
 
         Args:
             x: as in :meth:`forward`, or a list of several of one shape, whose coefficients are a tuple.
@@ -252,7 +253,7 @@ class TimeScattering(PathTransform):
             check_shapes(one.shape, target.shape)
         check_not_swapped(xs, target)
         batch = self._batch(torch.stack([*xs, target.detach()]), len(xs))
-        for path_idx, phi in sorted(self._coefficients(batch, ids)):
+        for path_idx, phi in self._ascending(batch, ids):
             yield path_idx, tuple(phi[:-1]) if several else phi[0], phi[-1].detach()
 
     def row_frequencies(self, path_idx: int) -> Tensor:
@@ -311,6 +312,15 @@ class TimeScattering(PathTransform):
             level = scattering.signal_level(flat) if self.smoothing else None
             continued = scattering.continued(self._filters, flat if level is None else flat / level)
         return _Batch(x.shape[:-1], continued, level, differentiated)
+
+    def _ascending(self, batch: _Batch, ids: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield (path_idx, coefficients) of paths by ascending id, holding those whose turn has not come."""
+        waiting: dict[int, Tensor] = {}
+        computed = self._coefficients(batch, ids)
+        for path_idx in sorted(set(ids)):
+            while path_idx not in waiting:
+                waiting.update([next(computed)])
+            yield path_idx, waiting.pop(path_idx)
 
     def _coefficients(self, batch: _Batch, ids: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (path_idx, coefficients) of paths, each once, those of one n2 one after the other."""

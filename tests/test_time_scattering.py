@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import TimePath, TimePathTable, TimeScattering
+from scrapl_jtfs import PathLoss, TimePath, TimePathTable, TimeScattering
 from scrapl_jtfs._time_scattering import layers
 from scrapl_jtfs.reference import ReferenceTimeScattering
 from tests.support.jtfs_helpers import assert_all_near, energy, noise, value_and_gradient
@@ -177,9 +177,9 @@ def test_single_paths_are_those_of_the_tree_with_their_gradients(by: Any, T: Any
     one_by_one = [value_and_gradient(lambda x, p=p: [scattering(x, p)], x) for p in range(scattering.n_paths)]
     assert_all_near([phi for (phi,), _ in one_by_one], coefficients, 1e-13)
     torch.testing.assert_close(sum(g for _, g in one_by_one), gradient, rtol=1e-10, atol=1e-10)
-    streamed = dict(scattering.stream(x))
-    assert sorted(streamed) == list(range(scattering.n_paths))
-    assert all(torch.equal(streamed[p], phi) for p, phi in enumerate(coefficients))
+    streamed = list(scattering.stream(x))
+    assert [p for p, _ in streamed] == list(range(scattering.n_paths))
+    assert all(torch.equal(a, b) for (_, a), b in zip(streamed, coefficients, strict=True))
     some = [4, 2, 4, 0]
     assert_all_near(scattering.select(x, some), [coefficients[p] for p in some], 1e-13)
     assert scattering.select(x, []) == []
@@ -276,6 +276,52 @@ def test_pairs_of_signals_are_computed_together_and_the_target_is_not_differenti
         next(scattering.stream_pairs(x, y[0], ids))
     with pytest.raises(ValueError, match="it requires a gradient and x does not"):
         next(scattering.stream_pairs(y, x, ids))
+
+
+@pytest.mark.parametrize("by", ["pair", "second"])
+def test_losses_take_it(by: Any) -> None:
+    scattering = TimeScattering(**SMALL, by=by).double()
+    loss_fn = PathLoss(scattering)
+    x, y = noise(3, 512).requires_grad_(), noise(3, 512, seed=1)
+    each = [loss_fn(x, y, p) for p in range(scattering.n_paths)]
+    n = scattering.n_paths
+    for p in (0, 2, n - 1):
+        distance = (scattering(x, p) - scattering(y, p)).square().flatten(1).sum(-1).mean()
+        torch.testing.assert_close(each[p] / each[0], distance / (scattering(x - y, 0)).square().sum(-1).mean())
+    mean = torch.stack(each).mean()
+    torch.testing.assert_close(loss_fn.full(x, y), mean)
+    torch.testing.assert_close(loss_fn(x, loss_fn.prepare(y), n - 1), each[-1])
+    gradient, expected = (
+        torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in (loss_fn.full(x, y), mean)
+    )
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_is_made_on_the_default_device_in_the_default_dtype(dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            scattering = TimeScattering(**SMALL)
+    finally:
+        torch.set_default_dtype(before)
+    assert (scattering.device.type, scattering.dtype) == ("meta", dtype)
+    made = scattering.to_empty(device="cpu")
+    assert_all_near(
+        made.full(noise(512).to(dtype)), TimeScattering(**SMALL).to(dtype).full(noise(512).to(dtype)), 1e-6
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("boundary", ["reflect", "even"])
+def test_a_gpu_computes_the_same(boundary: Any) -> None:
+    scattering = TimeScattering(4096, 8, (8, 1), boundary=boundary)
+    x = noise(2, 4096, dtype=torch.float32)
+    values, gradient = value_and_gradient(scattering.full, x)
+    on_gpu, gradient_there = value_and_gradient(scattering.cuda().full, x.cuda())
+    assert_all_near([phi.cpu() for phi in on_gpu], values, 1e-5)
+    torch.testing.assert_close(gradient_there.cpu(), gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()))
 
 
 def test_batches_dtypes_devices_and_copies() -> None:
