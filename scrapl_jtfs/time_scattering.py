@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -153,6 +153,12 @@ class TimeScattering(PathTransform):
         device = torch.empty(0).device  # the default one
         if device.type != "cpu":
             self.to(device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TimeScattering:
+        super()._apply(fn, recurse)
+        if not recurse:  # they are its own, and no part that a user put in
+            self._filters._apply(fn)
+        return self
 
     @property
     def dtype(self) -> torch.dtype:

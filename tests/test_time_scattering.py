@@ -20,7 +20,7 @@ from tests.support.jtfs_helpers import assert_all_near, energy, noise, value_and
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1))
 # For numerical Jacobians, which have a row for each sample
-TINY: dict[str, Any] = dict(n_samples=48, J=3, Q=(2, 1), T=8)
+TINY: dict[str, Any] = dict(n_samples=32, J=3, Q=(2, 1), T=8)
 SETTINGS = [
     dict(n_samples=2048, J=7, Q=8),
     dict(n_samples=1500, J=6, Q=(8, 1)),
@@ -188,14 +188,14 @@ def test_single_paths_are_those_of_the_tree_with_their_gradients(by: Any, T: Any
 @pytest.mark.parametrize("boundary", ["reflect", "even"])
 def test_derivatives_are_those_of_finite_differences(boundary: Any) -> None:
     scattering = TimeScattering(**TINY, smoothing=1e-2, boundary=boundary).double()
-    x = noise(48).requires_grad_()
+    x = noise(32).requires_grad_()
     for p in (0, 3, scattering.n_paths - 1):
         assert torch.autograd.gradcheck(lambda x, p=p: scattering(x, p), x)
-        assert torch.autograd.gradgradcheck(lambda x, p=p: scattering(x, p), x)
+        assert torch.autograd.gradgradcheck(lambda x, p=p: scattering(x, p), x, fast_mode=True)
     assert torch.autograd.gradcheck(lambda x: torch.cat(scattering.full(x)), x)
     sharp = TimeScattering(**TINY, boundary=boundary).double()
     assert torch.autograd.gradcheck(lambda x: torch.cat(sharp.full(x)), x)
-    direction = noise(48, seed=1)
+    direction = noise(32, seed=1)
     tangents = torch.func.jvp(lambda x: torch.cat(sharp.full(x)), (x.detach(),), (direction,))[1]
     step = 1e-6
     ends = [torch.cat(sharp.full(x.detach() + h * direction)) for h in (step, -step)]
