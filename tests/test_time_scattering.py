@@ -16,6 +16,7 @@ from torch import Tensor
 from scrapl_jtfs import PathLoss, TimePath, TimePathTable, TimeScattering
 from scrapl_jtfs._time_scattering import layers
 from scrapl_jtfs.reference import ReferenceTimeScattering
+from scrapl_optim.testing import assert_unbiased
 from tests.support.jtfs_helpers import assert_all_near, energy, noise, value_and_gradient
 
 SMALL: dict[str, Any] = dict(n_samples=512, J=5, Q=(4, 1))
@@ -288,13 +289,16 @@ def test_losses_take_it(by: Any) -> None:
     for p in (0, 2, n - 1):
         distance = (scattering(x, p) - scattering(y, p)).square().flatten(1).sum(-1).mean()
         torch.testing.assert_close(each[p] / each[0], distance / (scattering(x - y, 0)).square().sum(-1).mean())
-    mean = torch.stack(each).mean()
-    torch.testing.assert_close(loss_fn.full(x, y), mean)
     torch.testing.assert_close(loss_fn(x, loss_fn.prepare(y), n - 1), each[-1])
-    gradient, expected = (
-        torch.autograd.grad(loss, x, retain_graph=True)[0] for loss in (loss_fn.full(x, y), mean)
-    )
-    torch.testing.assert_close(gradient, expected)
+    probs = torch.arange(1, n + 1, dtype=torch.float64)
+    probs /= probs.sum()
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.autograd.grad(loss, x, retain_graph=True)[0]
+
+    full = loss_fn.full(x, y)
+    assert_unbiased(lambda p: each[p].detach() / (n * probs[p]), probs, full.detach())
+    assert_unbiased(lambda p: gradient(each[p]) / (n * probs[p]), probs, gradient(full))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
