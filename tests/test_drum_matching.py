@@ -184,7 +184,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_p
 
 
 def test_training_brings_matches_closer(folder: Path) -> None:
-    experiment = drum_experiment(replace(TINY, epochs=12, dropout=0.0, lr_mss=1e-2), 0, folder)
+    experiment = drum_experiment(replace(TINY, epochs=12, channels=8, dropout=0.0, lr_mss=1e-2), 0, folder)
     trainer = experiment.trainer("mss")
     before = experiment.task.score(trainer.encoder, experiment.train)["mean"]
     while not trainer.finished:
