@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
 from benchmarks.harness.records import AnswersDiffer, BenchmarkError, format_table
-from scrapl_jtfs import PathTransform, TimeScattering
+from scrapl_jtfs import ImageScattering, PathTransform, TimeScattering
 from scrapl_jtfs.commands.command_line import say
 
 # Of coefficients from kymatio's and of their gradients, relative to the largest of a path and of all, in float32.
@@ -83,6 +83,15 @@ def kymatio_along_time(ours: TimeScattering) -> Peer:
     return by_second
 
 
+def kymatio_of_images(ours: ImageScattering) -> Peer:
+    """Build kymatio's Scattering2D, from a module that imports with any SciPy."""
+    from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
+
+    g = ours.geometry
+    scattering = ScatteringTorch2D(g.J, g.shape, g.L, g.max_order)
+    return lambda x: scattering(x).unbind(1)
+
+
 FAMILIES: dict[str, Family] = {
     "time, pairs of wavelets": Family(
         "TimeScattering(16384, J=10, Q=(8, 1)): a path is a pair of wavelets, (frames,)",
@@ -96,6 +105,12 @@ FAMILIES: dict[str, Family] = {
         lambda: TimeScattering(16384, 10, (8, 1), by="second"),
         kymatio_along_time,
     ),
+    "images": Family(
+        "ImageScattering((64, 64), J=3): a path is one wavelet or two, (frames down, frames across)",
+        4,
+        lambda: ImageScattering((64, 64), 3),
+        kymatio_of_images,
+    ),
 }
 # The same, small.
 QUICK: dict[str, Family] = {
@@ -107,6 +122,9 @@ QUICK: dict[str, Family] = {
         2,
         lambda: TimeScattering(1024, 6, (4, 1), by="second"),
         kymatio_along_time,
+    ),
+    "images": Family(
+        "ImageScattering((16, 16), J=2, L=4)", 2, lambda: ImageScattering((16, 16), 2, 4), kymatio_of_images
     ),
 }
 

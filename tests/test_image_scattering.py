@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import ImagePathTable, ImageScattering, check_path_transform
+from scrapl_jtfs import ImagePathTable, ImageScattering, PathLoss, check_path_transform
 
 FLOAT64_SCATTERING = {
     (average, order): ImageScattering((16, 20), J=2, L=3, max_order=order, average=average).double()
@@ -250,6 +250,19 @@ def test_cuda_computes_the_same(dtype: torch.dtype) -> None:
     found = copy.deepcopy(scattering).to("cuda").full(x.cuda())
     for a, b in zip(found, scattering.full(x), strict=True):
         assert float((a.cpu() - b).norm() / b.norm()) < (1e-5 if dtype == torch.float32 else 1e-12)
+
+
+def test_losses_take_images() -> None:
+    """Channels are batch axes, and paths drawn alike are unbiased for the full tree."""
+    scattering = FLOAT64_SCATTERING["global", 2]
+    loss_fn = PathLoss(scattering)
+    x, y = noise(2, 3, 16, 20), noise(2, 3, 16, 20, seed=1)
+    single = torch.stack([loss_fn(x, y, p) for p in range(scattering.n_paths)])
+    torch.testing.assert_close(single.mean(), loss_fn.full(x, y))
+    pairs = zip(scattering.full(x), scattering.full(y), strict=True)
+    expected = sum(float((a - b).square().sum((-2, -1)).mean()) for a, b in pairs)
+    assert float(loss_fn.full(x, y)) == pytest.approx(expected)
+    assert PathLoss(scattering, reduction="none")(x, loss_fn.prepare(y), 4).shape == (2, 3)
 
 
 def test_the_table_names_paths_in_pixels_and_degrees() -> None:
