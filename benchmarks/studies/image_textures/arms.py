@@ -14,8 +14,9 @@ from scrapl_optim import PathAdamSAGA, PathSampler
 
 Loss = Literal["path", "full tree", "pixels", "spectra", "spectra in place", "controls"]
 
-# Of the patches whose spectra are compared, and what is added to amplitudes before their logarithm.
+# Of the patches whose spectra are compared.
 _PATCHES = (8, 16, 32)
+# Below it, amplitudes and coefficients count as small in logarithms.
 _LOG_FLOOR = 1e-2
 
 
@@ -29,6 +30,7 @@ class Arm(NamedTuple):
         pi: distribution of the paths.
         weighted: True to tell the optimizer of pi, which then weighs its memory and its clocks by it.
         renderings: of the controls in each step.
+        log: True to compare log(1 + |coefficient| / 0.01) in place of coefficients.
     """
 
     name: str
@@ -37,10 +39,12 @@ class Arm(NamedTuple):
     pi: Literal["uniform", "theta"] = "uniform"
     weighted: bool = False
     renderings: int = 1
+    log: bool = False
 
     def decisions(self) -> dict[str, Any]:
         """Return what determines the arm's results, besides its learning rate."""
-        return {key: value for key, value in self._asdict().items() if key not in ("name", "description")}
+        decisions = {key: value for key, value in self._asdict().items() if key not in ("name", "description")}
+        return decisions if self.log else {key: value for key, value in decisions.items() if key != "log"}
 
 
 REFERENCE = "scrapl"
@@ -53,7 +57,11 @@ ARMS = {
         Arm("theta-is", "scrapl with pi of theta-importance, as in the paper", pi="theta"),
         Arm("theta-is, weighted", "theta-is with memory and clocks weighted by pi", pi="theta", weighted=True),
         Arm("two renderings", "scrapl with two renderings of the controls in each step", renderings=2),
+        Arm("log", "scrapl with the logarithm of coefficients", log=True),
         Arm("full tree", "Adam on the loss of all paths", "full tree"),
+        Arm(
+            "full tree, log", "Adam on the loss of all paths, of logarithms of coefficients", "full tree", log=True
+        ),
         Arm("spectra", "Adam on amplitudes of FFTs of patches of three sizes, averaged over the image", "spectra"),
         Arm("spectra in place", "the same, patch by patch", "spectra in place"),
         Arm("pixels", "Adam on the square of the difference of pixels", "pixels"),
@@ -111,10 +119,14 @@ class Objective:
                 return spectral_distance(match(), target, in_place=self.arm.loss == "spectra in place")
             case "full tree":
                 pairs = zip(self.scattering.full(match()), self.scattering.full(target), strict=True)
-                return torch.stack([path_distance([a], b) for a, b in pairs]).sum()
+                return torch.stack([path_distance([self._scaled(a)], self._scaled(b)) for a, b in pairs]).sum()
         path = self.sampler(step)
-        several = [self.scattering(match(), path) for _ in range(self.arm.renderings)]
-        return self.scattering.n_paths * path_distance(several, self.scattering(target, path))
+        several = [self._scaled(self.scattering(match(), path)) for _ in range(self.arm.renderings)]
+        return self.scattering.n_paths * path_distance(several, self._scaled(self.scattering(target, path)))
+
+    def _scaled(self, coefficients: Tensor) -> Tensor:
+        # Those of order 0 have both signs.
+        return (coefficients.abs() / _LOG_FLOOR).log1p() if self.arm.log else coefficients
 
     def update(self, step: int) -> None:
         """Take an optimizer step, gradients being there."""
