@@ -1,0 +1,1 @@
+"""Checks of the test kit for path transforms."""
