@@ -28,9 +28,9 @@ class PathTransform(nn.Module, ABC):
 
     Optional members let losses share more, where a transform has them: ``first_layer(x)`` computes what all paths
     of signals share, which :meth:`forward`, :meth:`select`, :meth:`full` and :meth:`stream` then take in place of
-    ``x``; ``stream_pairs(x, target, path_indices)`` yields (path_idx, coefficients of x, of the target) by
-    ascending id, computed together; where x is a list of renderings, its coefficients are a tuple with one entry
-    for each. No gradient flows to the target.
+    ``x``; ``stream_pairs(x, target, path_indices)`` yields (path_idx, coefficients of x, of the target), each path
+    once in any order, computed together; where x is a list of renderings, its coefficients are a tuple with one
+    entry for each. No gradient flows to the target.
 
     Attributes:
         paths: a sequence with an entry for each path, in order: an entry has its id as ``index``, and its ``str``
@@ -108,7 +108,10 @@ class PathTransform(nn.Module, ABC):
         return self.select(x, range(self.n_paths))
 
     def stream(self, x: Any) -> Iterator[tuple[int, Tensor]]:
-        """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all."""
+        """Yield (path_idx, coefficients) for every path, so that a caller need not hold them all.
+
+        An override may yield them in the order that shares most; by default it is that of ids.
+        """
         for p in range(self.n_paths):
             yield p, self(x, p)
 

@@ -276,6 +276,36 @@ def test_what_a_family_shares_is_used() -> None:
         assert calls == expected
 
 
+@pytest.mark.parametrize("own_pairs", [False, True])
+def test_paths_may_come_in_any_order(own_pairs: bool) -> None:
+    """Weights and prepared targets stay with their paths."""
+
+    class Backwards(LearnedBands):
+        def stream(self, x: Any) -> Iterator[tuple[int, Tensor]]:
+            yield from reversed(list(super().stream(x)))
+
+        def select(self, x: Any, path_indices: Any) -> list[Tensor]:
+            return super().select(x, path_indices)
+
+    class OwnPairs(Backwards):
+        def stream_pairs(self, x: Any, target: Any, path_indices: Any) -> Iterator[tuple[int, Any, Tensor]]:
+            for p in sorted(set(path_indices), reverse=True):
+                several = tuple(self(one, p) for one in x) if isinstance(x, (list, tuple)) else self(x, p)
+                yield p, several, self(target, p).detach()
+
+    transform = (OwnPairs if own_pairs else Backwards)().double()
+    x, y = signals(transform, 3)
+    plain, loss_fn = PathLoss(LearnedBands().double()), PathLoss(transform)
+    weights = [1.0, 10.0, 100.0, 1000.0]
+    for paths, factors in ((range(4), weights), ([1, 3], [2.0, 5.0]), ([3, 0, 3], [1.0, 2.0, 3.0])):
+        expected = plain(x, y, paths, weights=factors)
+        torch.testing.assert_close(loss_fn(x, y, paths, weights=factors), expected)
+        torch.testing.assert_close(loss_fn(x, loss_fn.prepare(y), paths, weights=factors), expected)
+        both = plain([x, y.flip(0)], y, paths, weights=factors)
+        torch.testing.assert_close(loss_fn([x, y.flip(0)], y, paths, weights=factors), both)
+        torch.testing.assert_close(loss_fn([x, y.flip(0)], loss_fn.prepare(y), paths, weights=factors), both)
+
+
 def test_no_path_is_held_while_others_are_computed() -> None:
     alive = most = 0
 

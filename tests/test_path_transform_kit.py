@@ -19,6 +19,7 @@ GLOBAL: dict[str, Any] = TINY | dict(T="global")
 
 RIGHT: dict[str, Any] = {
     "Spectra": Spectra,
+    "in another order": lambda: Backwards(),
     "LearnedBands": LearnedBands,
     "Gratings": Gratings,
     "in float64": lambda: LearnedBands().double(),
@@ -169,8 +170,16 @@ class WrongStream(Spectra):
 
 
 class Backwards(Spectra):
+    """Right, in another order."""
+
     def stream(self, x: Any) -> Iterator[tuple[int, Tensor]]:
         yield from reversed(list(super().stream(x)))
+
+
+class Twice(Spectra):
+    def stream(self, x: Any) -> Iterator[tuple[int, Tensor]]:
+        for p, phi in super().stream(x):
+            yield min(p, 1), phi
 
 
 class WrongFirstLayer(Spectra):
@@ -364,7 +373,7 @@ WRONG: list[tuple[Any, str]] = [
     (WrongFull, r"full: path 0 of full\(x\) is off by 0.0099|full: path 0 of full\(x\) is off by 0.01"),
     (ShortFull, "full: 2 tensors; expected 3, one for each path"),
     (WrongStream, r"stream: path 0 of stream\(x\) is off by"),
-    (Backwards, "stream: path 2 in place 0; expected every path once, by ascending id"),
+    (Twice, "stream: path 1 comes twice; expected each of 3 paths once"),
     (WrongFirstLayer, "first_layer: forward of 'path 0: .*' from it is off by 1 of"),
     (LeakyPairs, "stream_pairs: path 0 has a graph of x: True, of the target: True; expected that of x alone"),
     (SwappedPairs, "stream_pairs: coefficients of x on path 0 is off by"),

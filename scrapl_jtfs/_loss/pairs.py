@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,7 +19,7 @@ _T = TypeVar("_T")
 def stream_pairs(
     transform: Any, x: Tensor | tuple[Tensor, ...], target: Any, ids: Sequence[int]
 ) -> Iterator[Pair]:
-    """Yield the coefficients of signals, or of several renderings, and of their target, by ascending id.
+    """Yield the coefficients of signals, or of several renderings, and of their target, in any order of paths.
 
     Args:
         transform: the path transform; it computes them together where it has its own ``stream_pairs``.
@@ -45,7 +44,7 @@ def stream_pairs(
     check_not_swapped(checked, target)
     signals = torch.stack(checked) if isinstance(x, tuple) else checked[0]
     apart = zip(
-        stream_paths(transform, signals, ids),
+        stream_paths(transform, signals, ids),  # both in one order
         _without_graph(stream_paths(transform, target.detach(), ids)),
         strict=True,
     )
@@ -54,7 +53,7 @@ def stream_pairs(
 
 
 def stream_paths(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Yield (path_idx, coefficients) of paths by ascending id, sharing what the transform shares."""
+    """Yield (path_idx, coefficients) of paths in the transform's order, sharing what it shares."""
     ordered = sorted(set(ids))
     if len(ordered) == 1:
         yield ordered[0], transform(x, ordered[0])
@@ -65,7 +64,7 @@ def stream_paths(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterator[tupl
 
 
 def select(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterable[Tensor]:
-    """Return the coefficients of paths in the order of some ids, as they come where that is ascending."""
+    """Return the coefficients of paths in the order of some ids."""
     if not hasattr(transform, "stream_pairs"):
         x = checked_signal(transform, x)
     return in_order(stream_paths(transform, x, ids), ids)
@@ -76,12 +75,16 @@ def checked_signal(transform: Any, x: Any, name: str = "x") -> Tensor:
     return as_batch(x, tuple(transform.signal_shape), transform.dtype, transform.device, name)
 
 
-def in_order(by_path: Iterable[tuple[int, _T]], indices: Sequence[int]) -> Iterable[_T]:
-    """Return what comes by ascending path id in the order of some ids, as it comes where that is theirs."""
-    if all(map(operator.lt, indices, indices[1:])):
-        return (value for _, value in by_path)
-    values = dict(by_path)
-    return [values[p] for p in indices]
+def in_order(by_path: Iterable[tuple[int, _T]], indices: Sequence[int]) -> Iterator[_T]:
+    """Yield what comes by path, each once and in any order, in the order of some ids; what comes early waits."""
+    rest, waiting = iter(by_path), dict[int, _T]()
+    last = {p: place for place, p in enumerate(indices)}
+    for place, p in enumerate(indices):
+        while p not in waiting:
+            came, value = next(rest)
+            waiting[came] = value
+            del value
+        yield waiting.pop(p) if last[p] == place else waiting[p]
 
 
 def _without_graph(values: Iterator[_T]) -> Iterator[_T]:
