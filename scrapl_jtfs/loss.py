@@ -138,7 +138,7 @@ class PreparedTarget:
 
     Args:
         transform: the path transform; its dtype and device are followed when they change.
-        signal: (..., *signal_shape) target signals, copied.
+        signal: target signals ``(..., *signal_shape)``, copied.
 
     ``jtfs``, the former name of ``transform``, works for one more release.
 

@@ -124,7 +124,7 @@ class PathTaylor:
         synth: maps controls (B, U) to sounds of the transform's dtype, (B, N) or, with axes of channels between,
             (B, ..., N); see :func:`taylor_signals`.
         theta: (B, U) controls.
-        target: signals of the same shape as the sounds, or what :meth:`JTFSPathLoss.prepare` made of them.
+        target: signals of the same shape as the sounds, or what :meth:`PathLoss.prepare` made of them.
         paths: ids of the paths to serve, a list, a range, a one-dimensional array or tensor, by default all.
 
     Raises:
