@@ -1,4 +1,4 @@
-"""Alignment of JTFS path losses with the errors of controls, which tells if a loss can train a synthesizer."""
+"""Alignment of path losses with the errors of controls, which tells if a loss can train a synthesizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scrapl_jtfs._validation import as_dense
-from scrapl_jtfs.loss import JTFSPathLoss
+from scrapl_jtfs.loss import PathLoss
 from scrapl_jtfs.taylor import signal_derivatives
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import Alignment, Progress
@@ -21,7 +21,7 @@ from scrapl_optim._validation import check_callable
 
 def measure_alignment(
     synth: Callable[[Tensor, list[int]], Tensor],
-    loss_fn: JTFSPathLoss,
+    loss_fn: PathLoss,
     theta: Tensor,
     theta_hat: Tensor,
     *,
@@ -33,20 +33,20 @@ def measure_alignment(
 ) -> Alignment:
     r"""Measure how well the gradients of a loss's paths point from estimates of controls to the truth.
 
-    This is :func:`scrapl_optim.measure_alignment` with slopes in a cheaper way. The first layer y of a sound,
-    which its paths share, and its derivatives in the controls are computed once. A path takes a forward and a
-    backward pass through the second layer alone, whatever the number of controls:
+    This is :func:`scrapl_optim.measure_alignment`, for the JTFS with slopes in a cheaper way. The first layer y of
+    a sound, which its paths share, and its derivatives in the controls are computed once. A path takes a forward
+    and a backward pass through the second layer alone, whatever the number of controls:
 
     .. math:: \frac{\partial L_p}{\partial \hat\theta_u}
         = \frac{\partial L_p}{\partial y} \cdot \frac{\partial y}{\partial \hat\theta_u} .
 
-    Backward passes to the controls would go through the first layer once for each path.
+    Backward passes to the controls, which other transforms take, go through the first layer once for each path.
 
     Args:
         synth: maps controls (B, U) and B seeds, integers from 0 to 2**63 - 1, to sounds (B, N) of the transform's
             dtype; all its random numbers come from the seeds. It is differentiated twice, as in
             :func:`taylor_signals`.
-        loss_fn: the loss; its reduction is left aside.
+        loss_fn: the loss, on paths of the JTFS or of any other transform; its reduction is left aside.
         theta: (M, U) true controls, such as ``torch.rand(64, U)``.
         theta_hat: (M, U) estimates, drawn independently.
         renderings: renderings of each estimate with seeds of their own; for two or more, the loss is that of
@@ -60,7 +60,7 @@ def measure_alignment(
         The slopes of all paths, which :meth:`Alignment.score <scrapl_optim.Alignment.score>` sums under any pi.
 
     Raises:
-        TypeError: loss_fn is no JTFSPathLoss, synth cannot be called, or controls are no floating tensors.
+        TypeError: loss_fn is no PathLoss, synth cannot be called, or controls are no floating tensors.
         ValueError: shapes or dtypes do not fit.
         RuntimeError: synth has no gradient in the controls, couples pairs, or is random beyond its seeds.
         FloatingPointError: a slope, whose path is named, is not finite.
@@ -76,10 +76,10 @@ def measure_alignment(
         >>> print(str(measure_alignment(synth, loss_fn, theta, theta_hat)).splitlines()[0])
         alignment of 35 paths with 2 controls, from 16 pairs, uniform pi
     """
-    if not isinstance(loss_fn, JTFSPathLoss):
+    if not isinstance(loss_fn, PathLoss):
         raise TypeError(
-            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss, as loss_fn of a SCRAPL is; for "
-            "other losses call scrapl_optim.measure_alignment"
+            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss or another PathLoss, as "
+            "loss_fn of a SCRAPL is; for other losses call scrapl_optim.measure_alignment"
         )
     check_callable(synth, "synth")
     each = copy.copy(loss_fn)
@@ -89,17 +89,18 @@ def measure_alignment(
         return each(sounds, target, path_idx).reshape(len(target), -1).sum(1)
 
     def slopes(estimates: Tensor, seeds: list[list[int]], target: Tensor) -> Iterator[Tensor]:
+        jtfs = loss_fn.transform
         synths = [lambda controls, one=one: synth(controls, one) for one in seeds]
-        return _slopes(loss_fn, [_Rendering(loss_fn.jtfs, render, estimates) for render in synths], target)
+        return _slopes(loss_fn, [_Rendering(jtfs, render, estimates) for render in synths], target)
 
     return optim_alignment.measure_alignment(
         synth,
         path_loss,
         theta,
         theta_hat,
-        loss_fn.jtfs.n_paths,
+        loss_fn.n_paths,
         renderings=renderings,
-        slopes=slopes,
+        slopes=slopes if isinstance(loss_fn.transform, JTFSPath) else None,
         batch_size=batch_size,
         seed=seed,
         check=check,
@@ -147,9 +148,9 @@ class _Rendering:
         return torch.stack(of_controls, 1)
 
 
-def _slopes(loss_fn: JTFSPathLoss, renderings: Sequence[_Rendering], target: Tensor) -> Iterator[Tensor]:
+def _slopes(loss_fn: PathLoss, renderings: Sequence[_Rendering], target: Tensor) -> Iterator[Tensor]:
     """Yield the slopes (B, U) of each path."""
-    jtfs = loss_fn.jtfs
+    jtfs = loss_fn.transform
     leaves = [leaf for rendering in renderings for leaf in rendering.leaves]
     with torch.no_grad():
         of_target = jtfs.first_layer(target)

@@ -1,4 +1,4 @@
-"""theta-importance of JTFS paths in one call: float64 copies, Taylor series, and what examples leave uncertain."""
+"""theta-importance of paths in one call: float64 copies, Taylor series, and what examples leave uncertain."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._importance.problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
-from scrapl_jtfs._validation import PathIndices, as_path_indices
-from scrapl_jtfs.loss import JTFSPathLoss
-from scrapl_jtfs.paths import Path
+from scrapl_jtfs._validation import PathIndices
+from scrapl_jtfs.loss import PathLoss
+from scrapl_jtfs.path_table import as_table
 from scrapl_optim import Progress, SharedSubspace, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._deprecation import rename_fields
 from scrapl_optim._validation import as_int, as_switch
@@ -51,7 +51,7 @@ class Importance:
     tolerance: float
     n_examples: int
     halves: Tensor | None
-    paths: tuple[Path, ...]
+    paths: tuple[Any, ...]
 
     @property
     def unconverged(self) -> list[tuple[int, int]]:
@@ -99,7 +99,7 @@ class Importance:
 def importance(
     encoder: nn.Module | Callable[[Tensor], Tensor],
     synth: Callable[..., Tensor],
-    loss_fn: JTFSPathLoss,
+    loss_fn: PathLoss,
     examples: Tensor | Iterable[Tensor],
     *,
     targets: Tensor | None = None,
@@ -115,8 +115,9 @@ def importance(
     r"""Find how much each path tells about the controls of a synthesizer, as probabilities to draw paths by.
 
     The encoder hears a sound and answers with controls, the synthesizer plays them, and the loss compares the two
-    sounds. This is :func:`scrapl_optim.theta_importance` with ``method=SharedSubspace(...)`` and derivatives by
-    :class:`PathTaylor`; call that one for other losses, other methods, results on disk or several processes.
+    sounds. This is :func:`scrapl_optim.theta_importance` with ``method=SharedSubspace(...)`` and, for paths of the
+    JTFS, derivatives by :class:`PathTaylor`; those of other transforms take double backward passes. Call that one
+    for other losses, other methods, results on disk or several processes.
 
     All is computed in float64, on copies of encoder, loss and synthesizer (where it is a module) in evaluation
     mode; the caller's stay as they are, weights, gradients, dtype and mode. While it runs, torch's default dtype
@@ -129,7 +130,7 @@ def importance(
             by itself. Called as ``synth(theta)``; as ``synth(theta, examples)``, with those that the controls
             belong to, if it cannot be called with one argument; or as ``synth(theta, *conditions)``. It is called
             on batches: noise from a seed of its own is the same in all of them, and better given as conditions.
-        loss_fn: the loss; its transform may be in float32.
+        loss_fn: the loss, on the JTFS or any other transform, which may be in float32.
         examples: E sounds to be matched, (E, N) or (E, 1, N), whichever the encoder takes, of any floating dtype;
             or batches of them, or a list of sounds (N,). Start with 16, and see from ``halves_apart`` whether
             they are enough.
@@ -151,7 +152,7 @@ def importance(
         The probabilities pi of the paths, their importances C, and the errors of both.
 
     Raises:
-        TypeError: the encoder is no module, the loss no JTFSPathLoss, examples are not real floating-point
+        TypeError: the encoder is no module, the loss no PathLoss, examples are not real floating-point
             tensors, synth takes other arguments, or its sounds are not float64.
         ValueError: examples, targets, conditions and sounds do not fit together or the transform, encoder or synth
             fail on them, or no path depends on a control.
@@ -183,7 +184,7 @@ def importance(
     in_halves = as_switch(halves, "halves")
     extra = as_conditions(conditions)
     method = SharedSubspace(tolerance, split_batch=lambda batch: batch.split(1), max_graphs=max_graphs)
-    with float64(loss_fn.jtfs.device):
+    with float64(loss_fn.transform.device):
         problem = Problem(encoder, synth, loss_fn, len(extra))
         data = problem.data(examples, targets, extra)
         n_controls = problem.try_out(data.rows(slice(2)))
@@ -197,14 +198,16 @@ def importance(
             derivatives = KnownDerivatives(problem, meter.derivatives)
             results = [
                 theta_importance(
-                    problem.controls, problem.sounds, problem.loss, group, problem.weights, loss_fn.jtfs.n_paths,
+                    problem.controls, problem.sounds, problem.loss, group, problem.weights, loss_fn.n_paths,
                     method=method, paths=chosen, derivatives=derivatives, seed=seed, check=group is batches,
                     progress=meter.search,
                 )
                 for group in groups
             ]  # fmt: skip
     pis = [_probabilities(one, chosen) for one in results]
-    count = 1 if loss_fn.reduction == "sum" else math.prod(data.target.shape[:-1])
+    count = (
+        1 if loss_fn.reduction == "sum" else math.prod(data.target.shape[: -len(loss_fn.transform.signal_shape)])
+    )
     return Importance(
         probs=pis[0],
         importance=results[0].importance / count,
@@ -212,7 +215,7 @@ def importance(
         tolerance=results[0].tolerance,
         n_examples=len(data),
         halves=torch.stack(pis[1:]) if len(pis) > 1 else None,
-        paths=tuple(loss_fn.jtfs.paths[p] for p in chosen),
+        paths=tuple(loss_fn.paths[p] for p in chosen),
     )
 
 
@@ -241,13 +244,12 @@ class _Meter:
 
 def _chosen(loss_fn: Any, paths: PathIndices | None) -> list[int]:
     """Return the ids of the paths to compute, sorted."""
-    if not isinstance(loss_fn, JTFSPathLoss):
+    if not isinstance(loss_fn, PathLoss):
         raise TypeError(
-            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss, as loss_fn of a SCRAPL is; "
-            "for other losses call scrapl_optim.theta_importance"
+            f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss or another PathLoss, as loss_fn "
+            "of a SCRAPL is; for other losses call scrapl_optim.theta_importance"
         )
-    n_paths = loss_fn.jtfs.n_paths
-    chosen = sorted(set(as_path_indices(range(n_paths) if paths is None else paths, n_paths)))
+    chosen = sorted(set(as_table(loss_fn.paths).indices(range(loss_fn.n_paths) if paths is None else paths)))
     if not chosen:
         raise ValueError("Invalid paths: none; expected at least one path id")
     return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -121,3 +121,37 @@ def test_bad_distributions(pi: Any, error: type[Exception], message: str) -> Non
     with pytest.raises(error, match=message):
         draw_distribution(axes, IN_HERTZ.paths, pi)
     assert not axes.has_data()
+
+
+@dataclass(frozen=True)
+class Tone:
+    """A path of another transform."""
+
+    index: int
+    frequency: float
+    angle: float
+    order: int
+    units: ClassVar[dict[str, str]] = {"frequency": "Hz"}
+
+
+TONES = [Tone(p, (0.0, 20.0, 400.0, 400.0)[p], (0.0, 45.0, 90.0, 90.0)[p], 1) for p in range(4)]
+
+
+def test_paths_of_any_transform_are_placed_by_two_attributes() -> None:
+    axes = Figure().subplots()
+    points = draw_distribution(axes, TONES, [0.1, 0.2, 0.3, 0.4], by=("frequency", "angle"))
+    # frequencies go over a decade, so that 0 has no place; the last two share theirs
+    assert np.asarray(points.get_offsets()).tolist() == [[20.0, 45.0], [400.0, 90.0]]
+    assert np.asarray(points.get_array()).tolist() == pytest.approx([0.8, 1.4])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("frequency (Hz)", "angle")
+
+
+@pytest.mark.parametrize(("by", "error", "message"), [
+    (None, TypeError, r"Invalid paths: 'Tone\(.*' has no rate and scale; .* as in by=\('frequency', 'rate'\)"),
+    (("frequency", "rate"), ValueError, r"Invalid by: \('frequency', 'rate'\); expected two attributes"),
+    ("frequency", ValueError, "Invalid by: 'frequency'; expected two attributes"),
+])  # fmt: skip
+def test_attributes_that_are_none(by: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        draw_distribution(Figure().subplots(), TONES, [0.25] * 4, by=by)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -34,11 +35,12 @@ class Placed(Protocol):
 @rename_arguments(pi="probs")
 def draw_distribution(
     axes: Axes,
-    paths: Sequence[Placed],
+    paths: Sequence[Any],
     probs: Values,
     *,
     am: tuple[float, float] | None = None,
     fm: tuple[float, float] | None = None,
+    by: tuple[str, str] | None = None,
 ) -> PathCollection:
     r"""Draw a distribution over paths in the plane of amplitude and frequency modulation.
 
@@ -54,13 +56,16 @@ def draw_distribution(
         am: lowest and highest rate of a synthesizer in Hz, or in the unit of the horizontal axis.
         fm: lowest and highest speed of its frequency modulation in octaves per second, or in the unit of the
             vertical axis. Both ranges are drawn as a rectangle, a single one as a band.
+        by: for paths of any transform, two attributes of the entries of its table to place them by, horizontal and
+            vertical. Paths of one place are averaged. An axis over more than a decade is logarithmic, and leaves
+            out what is not above 0; the labels have the entries' ``units``.
 
     Returns:
         The points, for ``figure.colorbar``.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: probabilities are not numbers.
+        TypeError: probabilities are not numbers; or paths have no rates and scales, and ``by`` names nothing else.
         ValueError: ``probs`` is not a distribution over the paths, a range does not consist of two rising positive
             numbers, or no path has a place.
 
@@ -81,23 +86,72 @@ def draw_distribution(
     probabilities = as_distribution(probs, len(paths))
     _check_range(am, "am")
     _check_range(fm, "fm")
+    names = None if by is None else _names(paths, by)
+    if names is None and not all(hasattr(path, "rate") and hasattr(path, "scale") for path in paths):
+        raise TypeError(
+            f"Invalid paths: '{paths[0]}' has no rate and scale; expected paths of the JTFS; name two other "
+            "attributes to place paths by, as in by=('frequency', 'rate')"
+        )
     # (rate, rate / scale) -> P pi_p of both spins
     places: dict[tuple[float, float], list[float]] = {}
     for path, probability in zip(paths, probabilities, strict=True):
-        if path.rate > 0 and path.scale > 0:
-            places.setdefault((path.rate, path.rate / path.scale), []).append(float(probability) * len(paths))
+        place = _place(path) if names is None else tuple(getattr(path, name) for name in names)
+        if place is not None and all(isinstance(value, Real) for value in place):
+            places.setdefault(place, []).append(float(probability) * len(paths))
+    logarithmic = (True, True) if names is None else _decades(places)
+    places = {
+        key: some
+        for key, some in places.items()
+        if all(k > 0 or not log for k, log in zip(key, logarithmic, strict=True))
+    }
     if not places:
-        raise ValueError("Invalid paths: none has both a rate and a scale; expected the table of a transform")
+        both = " and ".join(names or ("a rate", "a scale"))
+        raise ValueError(f"Invalid paths: none has both {both}; expected the table of a transform")
     x, y = np.array(list(places)).T
     colours = [np.mean(both) for both in places.values()]
     points = axes.scatter(
         x, y, c=colours, norm=LogNorm(0.05, 20.0), cmap="viridis", s=190, edgecolors="0.4", linewidths=0.5
     )
     _draw_ranges(axes, am, fm)
-    per_sample = any(getattr(path, "sample_rate", None) == 1 for path in paths)
-    hertz, second = ("cycles/sample", "sample") if per_sample else ("Hz", "s")
-    axes.set(xscale="log", yscale="log", xlabel=f"AM: rate ({hertz})", ylabel=f"FM: rate / scale (oct/{second})")
+    scales = ["log" if log else "linear" for log in logarithmic]
+    axes.set(xscale=scales[0], yscale=scales[1])
+    if names is None:
+        per_sample = any(getattr(path, "sample_rate", None) == 1 for path in paths)
+        hertz, second = ("cycles/sample", "sample") if per_sample else ("Hz", "s")
+        axes.set(xlabel=f"AM: rate ({hertz})", ylabel=f"FM: rate / scale (oct/{second})")
+    else:
+        units = getattr(paths[0], "units", {})
+        labels = [f"{name} ({units[name]})" if name in units else name for name in names]
+        axes.set(xlabel=labels[0], ylabel=labels[1])
     return points
+
+
+def _place(path: Placed) -> tuple[float, float] | None:
+    """Return where a path of the JTFS lies, None where it has no place."""
+    return (path.rate, path.rate / path.scale) if path.rate > 0 and path.scale > 0 else None
+
+
+def _names(paths: Sequence[Any], by: Any) -> tuple[str, str]:
+    """Return two attributes that every path has.
+
+    Raises:
+        ValueError: they are not two, or a path lacks one.
+    """
+    pair = isinstance(by, (tuple, list)) and len(by) == 2 and all(isinstance(name, str) for name in by)
+    if not pair or not all(hasattr(path, name) for path in paths for name in by):
+        raise ValueError(
+            f"Invalid by: {by!r}; expected two attributes of every path, such as ('frequency', 'rate'); see "
+            "print(paths[0])"
+        )
+    return by[0], by[1]
+
+
+def _decades(places: Iterable[tuple[float, float]]) -> tuple[bool, bool]:
+    """Tell for each axis whether what is above 0 goes over more than a decade."""
+    columns = zip(*places, strict=True)
+    positive = [[value for value in column if value > 0] for column in columns] or [[], []]
+    first, second = (bool(values) and max(values) > 10 * min(values) for values in positive)
+    return first, second
 
 
 def _check_range(values: Any, name: str) -> None:

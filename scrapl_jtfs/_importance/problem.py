@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._validation import as_dense
-from scrapl_jtfs.loss import JTFSPathLoss
+from scrapl_jtfs.loss import JTFSPathLoss, PathLoss
 from scrapl_jtfs.taylor import PathTaylor
 from scrapl_optim._validation import check_controls
 
@@ -84,7 +84,7 @@ class Problem:
         ValueError: a module cannot be copied.
     """
 
-    def __init__(self, encoder: Any, synth: Any, loss_fn: JTFSPathLoss, n_conditions: int) -> None:
+    def __init__(self, encoder: Any, synth: Any, loss_fn: PathLoss, n_conditions: int) -> None:
         self._encoder = _copied(encoder, "encoder")
         module = _module_of(self._encoder)
         if module is None:
@@ -134,14 +134,18 @@ class Problem:
             TypeError: examples or targets are not real floating-point tensors.
             ValueError: they do not fit together, or the transform.
         """
-        x = _joined(examples)
+        shape = tuple(self.loss_fn.transform.signal_shape)
+        x = _joined(examples, len(shape))
         target = x if targets is None else as_dense(targets, "targets")
-        n, name = self.loss_fn.jtfs.geometry.n_samples, "examples" if targets is None else "targets"
+        name = "examples" if targets is None else "targets"
         remedy = "; give the sounds as targets where examples are something else" if targets is None else ""
-        if target.ndim < 2 or target.shape[-1] != n:
+        if target.ndim < 1 + len(shape) or tuple(target.shape[-len(shape) :]) != shape:
+            expected = f"sounds (E, N) or (E, 1, N) with N = {shape[0]}"
+            if len(shape) > 1:
+                expected = f"signals (E, {', '.join(map(str, shape))}), or with axes of channels between"
             raise ValueError(
-                f"Invalid {name}: shape {tuple(target.shape)}; expected sounds (E, N) or (E, 1, N) with N = {n}, "
-                f"as the transform; crop or pad them{remedy}"
+                f"Invalid {name}: shape {tuple(target.shape)}; expected {expected}, as the transform; crop or pad "
+                f"them{remedy}"
             )
         for name, rows in [("targets", target), *(("conditions", row) for row in conditions)]:
             if rows.ndim == 0 or len(rows) != len(x):
@@ -151,7 +155,7 @@ class Problem:
         moved = tuple(
             c.detach().to(self.device, torch.float64 if c.is_floating_point() else c.dtype) for c in conditions
         )
-        place = self.loss_fn.jtfs.device
+        place = self.loss_fn.transform.device
         # A copy, as tensors made in inference mode cannot be differentiated.
         x, target = (
             t.detach().to(device, torch.float64, copy=True) for t, device in ((x, self.device), (target, place))
@@ -218,7 +222,8 @@ class Problem:
                 f"Invalid synth: sounds of {sounds.dtype} for controls of torch.float64; expected torch.float64, "
                 "in which second derivatives of weak paths do not drown; let it follow theta.dtype"
             )
-        if _without_ones(sounds) != _without_ones(batch.target):
+        n_own = len(self.loss_fn.transform.signal_shape)
+        if _without_ones(sounds, n_own) != _without_ones(batch.target, n_own):
             raise ValueError(
                 f"Invalid synth: sounds of shape {tuple(sounds.shape)} for targets {tuple(batch.target.shape)}; "
                 "expected the same, but for axes of one; let their first axis be that of the examples"
@@ -246,12 +251,39 @@ class KnownDerivatives:
         known = self._known.setdefault(id(batch), {})
         missing = [p for p in paths if p not in known]
         if missing:
-            problem = self._problem
-            series = PathTaylor(problem.loss_fn, lambda t: problem.sounds(t, batch), theta, batch.target, missing)
-            for derivatives in series.iter_derivatives(missing):
+            for derivatives in self._computed(theta, batch, missing):
                 known[derivatives[0]] = derivatives
                 self._advance(derivatives[0])
         return iter([known[p] for p in paths])
+
+    def _computed(self, theta: Tensor, batch: Batch, paths: Sequence[int]) -> Iterator[Derivatives]:
+        problem = self._problem
+        if isinstance(problem.loss_fn, JTFSPathLoss):
+            series = PathTaylor(problem.loss_fn, lambda t: problem.sounds(t, batch), theta, batch.target, paths)
+            return series.iter_derivatives(paths)
+        return _by_double_backward(problem, theta, batch, paths)
+
+
+def _by_double_backward(
+    problem: Problem, theta: Tensor, batch: Batch, paths: Sequence[int]
+) -> Iterator[Derivatives]:
+    """Yield slopes (B, U) and Hessians (B, U, U) of paths of any transform; the sounds' graph is made once.
+
+    Examples do not depend on each other, such that a pass back from the slopes in one control gives a row of each
+    example's Hessian.
+    """
+    leaf = theta.detach().requires_grad_()
+    sounds = problem.sounds(leaf, batch)
+    for p in paths:
+        loss = problem.loss(sounds, batch, p)
+        (slope,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
+        rows = [
+            torch.autograd.grad(slope[:, u].sum(), leaf, retain_graph=True, materialize_grads=True)[0]
+            if slope.requires_grad
+            else torch.zeros_like(leaf)
+            for u in range(leaf.shape[1])
+        ]
+        yield p, slope.detach(), torch.stack(rows, 1)
 
 
 def _module_of(function: Any) -> nn.Module | None:
@@ -341,8 +373,8 @@ def as_conditions(conditions: Any) -> tuple[Tensor, ...]:
     return tuple(several)
 
 
-def _joined(examples: Any) -> Tensor:
-    """Return examples (E, ...) from a tensor, from batches, or from sounds (N,)."""
+def _joined(examples: Any, n_own: int) -> Tensor:
+    """Return examples (E, ...) from a tensor, from batches, or from signals with their own axes alone."""
     if not isinstance(examples, Tensor):
         kind = type(examples).__name__
         if isinstance(examples, (str, bytes, dict)) or not isinstance(examples, Iterable):
@@ -357,10 +389,10 @@ def _joined(examples: Any) -> Tensor:
                     "as in [x for x, *_ in loader]"
                 )
             as_dense(part, "examples")
-        if len({(part.ndim, part.shape[part.ndim > 1 :]) for part in parts}) > 1:
+        if len({(part.ndim, part.shape[part.ndim > n_own :]) for part in parts}) > 1:
             shapes = ", ".join(map(str, dict.fromkeys(tuple(part.shape) for part in parts)))
             raise ValueError(f"Invalid examples: of shapes {shapes}; expected one shape; crop or pad them")
-        examples = torch.stack(parts) if parts[0].ndim == 1 else torch.cat(parts)
+        examples = torch.stack(parts) if parts[0].ndim <= n_own else torch.cat(parts)
     examples = as_dense(examples, "examples")
     if examples.ndim < 2 or examples.numel() == 0:
         raise ValueError(
@@ -370,11 +402,12 @@ def _joined(examples: Any) -> Tensor:
     return examples
 
 
-def _without_ones(sounds: Tensor) -> tuple[int, ...]:
-    """Return a shape without channel axes of one."""
-    if sounds.ndim < 2:
-        return tuple(sounds.shape)
-    return (sounds.shape[0], *(n for n in sounds.shape[1:-1] if n != 1), sounds.shape[-1])
+def _without_ones(sounds: Tensor, n_own: int) -> tuple[int, ...]:
+    """Return a shape without channel axes of one, given the number of a signal's own axes."""
+    shape = tuple(sounds.shape)
+    if len(shape) <= n_own:
+        return shape
+    return (shape[0], *(n for n in shape[1:-n_own] if n != 1), *shape[-n_own:])
 
 
 def n_series(n_controls: int) -> int:
