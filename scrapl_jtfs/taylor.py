@@ -157,7 +157,10 @@ class PathTaylor:
         paths: PathIndices | None = None,
     ) -> None:
         if not isinstance(loss_fn, JTFSPathLoss):
-            raise TypeError(f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss")
+            raise TypeError(
+                f"Invalid loss_fn: {type(loss_fn).__name__}; expected a JTFSPathLoss; for other losses "
+                "differentiate twice with torch.autograd, as scrapl_jtfs.importance does"
+            )
         if loss_fn.reduction == "none":
             raise ValueError("Invalid reduction: 'none'; expected a loss with reduction 'mean' or 'sum'")
         self.loss_fn = loss_fn

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from scrapl_jtfs import JTFSPath, draw_distribution
+from scrapl_jtfs import JTFSPath, draw_distribution, draw_rate_scale
 
 SETTINGS: dict[str, Any] = dict(n_samples=1024, J=6, Q=(4, 1), J_fr=2)
 IN_HERTZ = JTFSPath(**SETTINGS, sample_rate=8000)
@@ -155,3 +155,8 @@ def test_paths_of_any_transform_are_placed_by_two_attributes() -> None:
 def test_attributes_that_are_none(by: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         draw_distribution(Figure().subplots(), TONES, [0.25] * 4, by=by)
+
+
+def test_a_map_of_rates_and_scales_is_for_the_jtfs() -> None:
+    with pytest.raises(TypeError, match=r"'Tone\(.*' has no rate, scale and spin; .*; place those .* by=...\)"):
+        draw_rate_scale(Figure().subplots(), TONES, [1.0] * 4)  # type: ignore[arg-type]

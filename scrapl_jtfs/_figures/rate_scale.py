@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from scrapl_jtfs.paths import Path
 
+# What paths of the JTFS are placed by.
+_COORDINATES = ("rate", "scale", "spin", "sample_rate")
 # An axis with more values than this has a label at every second of them (third, ...).
 _MOST_LABELS = 12
 
@@ -49,7 +51,7 @@ def draw_rate_scale(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: values are not numbers.
+        TypeError: values are not numbers, or paths have no rate and scale.
         ValueError: there are not as many values as paths, one is infinite, or negative without ``norm``.
 
     Example:
@@ -63,6 +65,12 @@ def draw_rate_scale(
     from matplotlib.colors import LogNorm
 
     numbers = as_path_values(values, len(paths), "values")
+    foreign = next((path for path in paths if not all(hasattr(path, name) for name in _COORDINATES)), None)
+    if foreign is not None:
+        raise TypeError(
+            f"Invalid paths: '{foreign}' has no rate, scale and spin; expected paths of the JTFS; place those "
+            "of any transform with draw_distribution(axes, paths, probs, by=...)"
+        )
     if np.isinf(numbers).any() or (norm is None and (numbers < 0).any()):
         raise ValueError(
             "Invalid values: some are infinite or negative; expected finite numbers, and ratios of at least 0 "
