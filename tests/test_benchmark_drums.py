@@ -54,6 +54,10 @@ def trained(experiment: Experiment, arm: Arm, pi: list[float] | None = None) -> 
     return trainer
 
 
+def total(encoder: torch.nn.Module) -> float:
+    return sum(float(p.detach().double().sum()) for p in encoder.parameters())
+
+
 def weights(trainer: Trainer) -> Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.encoder.parameters()])
 
@@ -173,7 +177,9 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
     experiment: Experiment, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_runs, "_CHECKPOINT_EVERY", 1)
-    monkeypatch.setattr(study_runs, "assess", lambda trainer: {"test": {}, "sum": float(weights(trainer).sum())})
+    monkeypatch.setattr(
+        study_runs, "Judge", lambda experiment: lambda encoder: {"test": {}, "sum": total(encoder)}
+    )
     task = experiment.task
     assert isinstance(task, DrumTask)
     jobs = [make_job(tmp_path / name, "micro", task, ARMS[REFERENCE], folder) for name in ("a", "b")]

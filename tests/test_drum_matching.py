@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,6 +18,7 @@ from benchmarks.sound_matching import presets
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import epoch_batches, synth_seeds
 from benchmarks.sound_matching.drum_matching import data as drum_data
+from benchmarks.sound_matching.drum_matching import report
 from benchmarks.sound_matching.drum_matching.task import (
     DrumTask,
     Recordings,
@@ -233,6 +236,7 @@ def test_a_run_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytes
         assert set(loss["test"]) == set(results["untrained"]) == {"mean", "bass drum", "snare"}
         assert f"{loss['test']['mean']:.3f}" in printed
     assert results["configuration"]["data"]["n_sounds"] == 20
+    check_judgements(results, out, data, capsys)
     assert run(out, "--data", data, "--losses", "mss") == 0
     assert "finished before, skipped" in capsys.readouterr().out
     again = json.loads((out / "results.json").read_text())
@@ -244,12 +248,40 @@ def test_a_run_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytes
     assert "expected no results of another configuration (data:" in capsys.readouterr().err
 
 
+def check_judgements(results: dict[str, Any], out: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The distance that all metrics begin with is the score, and the page can be written anew."""
+    judged = results["judged"]
+    assert list(judged) == ["scrapl", "mss", "untrained"]
+    scores = {
+        **{name: loss["test"] for name, loss in results["losses"].items()},
+        "untrained": results["untrained"],
+    }
+    for name, score in scores.items():
+        assert judged[name]["test"]["mss"]["all"] == pytest.approx(score["mean"], rel=1e-5)
+        assert judged[name]["test"]["mss"]["snare"] == pytest.approx(score["snare"], rel=1e-5)
+        assert len(judged[name]["sounds"]["theta"]) == results["configuration"]["n_test"]
+    page = out / "report.html"
+    before = page.read_text()
+    players = re.findall(r'<audio[^>]*src="([^"]+)"', before)
+    assert players
+    assert all((out / player).exists() for player in players)
+    page.unlink()
+    assert report.main([str(out), "--data", str(data)]) == 0
+    assert page.read_text() == before
+    assert report.main([str(out), "--data", str(data / "Kicks")]) == 2
+    assert report.main([str(data)]) == 2
+    errors = capsys.readouterr().err
+    assert "whose sounds are not those of the run" in errors
+    assert "No such file" in errors
+
+
 @pytest.mark.usefixtures("_tiny_preset")
 def test_arms_of_random_paths_train(folder: Path, tmp_path: Path) -> None:
     """pi takes a second for two sounds on a part of the paths; it is computed once, and kept."""
     pi = torch.rand(TINY.transform().n_paths, dtype=torch.float64).softmax(0).tolist()
     told = {"pi": pi, "seconds": 1.0, "n_effective": 3.0, "from_uniform": 0.1}
-    with mock.patch("benchmarks.sound_matching.theta_pi.compute_pi", return_value=told) as compute:
+    computes = mock.patch("benchmarks.sound_matching.theta_pi.compute_pi", return_value=told)
+    with computes as compute, mock.patch("benchmarks.sound_matching.__main__._judge"):
         arms = ("p_adam", "adam", "theta_is", "theta_is_by_pi")
         assert run(tmp_path, "--data", folder, "--losses", *arms) == 0
         assert run(tmp_path, "--data", folder, "--losses", "mss_linear", "theta_is") == 0

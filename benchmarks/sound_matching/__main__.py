@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,9 @@ from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import check_seed
 from benchmarks.sound_matching.distances.embeddings import EMBEDDINGS
 from benchmarks.sound_matching.drum_matching.data import DEFAULT_FOLDER, find_task
-from benchmarks.sound_matching.drum_matching.results import format_scores, write_scores
+from benchmarks.sound_matching.drum_matching.report import write_run_report
+from benchmarks.sound_matching.drum_matching.results import add_judgements, format_scores, write_scores
+from benchmarks.sound_matching.drum_matching.task import DrumTask
 from benchmarks.sound_matching.losses import DEFAULT_OBJECTIVES, NEED_PI, OBJECTIVES, build_objective
 from benchmarks.sound_matching.presets import PRESETS, USUAL, Preset, check_run_folder
 from benchmarks.sound_matching.report import format_table, verdict, write_report, write_results
@@ -185,8 +188,21 @@ def _train(
 
 
 def _report_scores(folder: Path, experiment: Experiment) -> None:
-    scores = write_scores(folder, experiment, finished_trainers(experiment, folder))
+    trainers = finished_trainers(experiment, folder)
+    scores = write_scores(folder, experiment, trainers)
     say(f"\n{format_scores(scores)}\n\nFigures    {shown(folder / 'results.json')}")
+    _judge(folder, experiment, scores, trainers)
+
+
+def _judge(
+    folder: Path, experiment: Experiment, scores: Mapping[str, Any], trainers: Mapping[str, Trainer]
+) -> None:
+    """Write the page of a run on drums, with all metrics."""
+    say(f"Judging matches of {len(experiment.test)} unseen drums by all metrics ...")
+    task = experiment.task
+    assert isinstance(task, DrumTask)
+    page = write_run_report(folder, task, add_judgements(folder, scores, experiment, trainers))
+    say(f"Listen to  {shown(folder / 'wav')}\nLook at    {shown(page)}")
 
 
 def _report(folder: Path, experiment: Experiment) -> None:

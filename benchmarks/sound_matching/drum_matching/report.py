@@ -1,18 +1,26 @@
-"""A page on matched drums: tables beside the paper's, which loss is closest where, and eight drums to hear."""
+"""A page on matched drums: tables beside the paper's, which loss is closest where, and eight drums to hear.
+
+python -m benchmarks.sound_matching.drum_matching.report FOLDER: the page of a run anew, without training.
+"""
 
 from __future__ import annotations
 
 import html
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.harness.files import read_json
+from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import build_front_end
-from benchmarks.sound_matching.drum_matching.paper import LABELS, TABLES
+from benchmarks.sound_matching.drum_matching.paper import LABELS, REFERENCE, SETTINGS, TABLES
+from benchmarks.sound_matching.drum_matching.summary import summarize
 from benchmarks.sound_matching.drum_matching.tables import (
     DIFFERENCES,
     costs_table,
@@ -23,10 +31,14 @@ from benchmarks.sound_matching.drum_matching.tables import (
 )
 from benchmarks.sound_matching.drum_matching.task import DrumTask, Recordings
 from benchmarks.sound_matching.drum_matching.winners import metric_label, metrics_of, number, sentences
-from benchmarks.sound_matching.examples import Sound
+from benchmarks.sound_matching.drum_sounds.fetch import DEFAULT_FOLDER
+from benchmarks.sound_matching.drum_sounds.sounds import DrumSounds, load_sounds
+from benchmarks.sound_matching.examples import Sound, preset_of
 from benchmarks.sound_matching.figures import spectrogram_figure
 from benchmarks.sound_matching.page import STYLE, rows_of_sounds, table_html
+from benchmarks.sound_matching.presets import Preset
 from benchmarks.sound_matching.report import svg, write_sounds
+from scrapl_jtfs.commands.command_line import Parser, say, shown
 from scrapl_jtfs.commands.files import write_text
 
 PAGE = "report.html"
@@ -35,6 +47,8 @@ PAGE = "report.html"
 # Drums of each kind that are shown, and how many kinds; these come first.
 _EACH, _MOST_KINDS = 2, 4
 _KINDS = ("bass drum", "snare", "tom", "hi-hat")
+# Gain of the pictures' constant-Q transforms, which shows decays that the encoder's own gain leaves black.
+_GAIN = 100.0
 # Metrics of single sounds in captions.
 _TOLD = ("mss", "transient_loudness", "decay_loudness")
 
@@ -71,7 +85,7 @@ def rows_of_drums(task: DrumTask, test: Recordings, methods: Sequence[Method]) -
     rows: dict[str, list[Sound]] = {}
     # The noise of a match depends on its place among the test sounds, so all are rendered.
     matches = {method.name: task.render(method.theta)[index] for method in methods}
-    front_end = build_front_end(task.preset)
+    front_end = build_front_end(replace(task.preset, gain=_GAIN))
     for place, k in enumerate(index):
         row = [_sound("target", "", test.audio[k], front_end)]
         for method in methods:
@@ -82,7 +96,7 @@ def rows_of_drums(task: DrumTask, test: Recordings, methods: Sequence[Method]) -
 
 
 @torch.no_grad()
-def _sound(name: str, told: str, audio: Tensor, front_end: torch.nn.Module) -> Sound:
+def _sound(name: str, told: str, audio: Tensor, front_end: nn.Module) -> Sound:
     label = f"{name} ({LABELS[name]})" if name in LABELS else name
     return Sound(name, label, told, audio, front_end(audio[None])[0, 0].numpy())
 
@@ -134,6 +148,62 @@ def write_drum_report(
     return page
 
 
+def write_run_report(folder: Path, task: DrumTask, results: Mapping[str, Any]) -> Path:
+    """Write the page of a run folder, which has one seed.
+
+    Args:
+        folder: of the run.
+        task: of its sounds and its seed.
+        results: of the run, with "judged".
+    """
+    test = task.splits(nn.Identity(), build_front_end(task.preset))[2]
+    methods = [
+        Method(name, torch.tensor(of["sounds"]["theta"]), of["sounds"]["distances"])
+        for name, of in results["judged"].items()
+    ]
+    runs = [
+        {
+            "arm": name,
+            "seed": task.seed,
+            "hash": "",
+            "date": results["date"],
+            "test": of["test"],
+            **{key: results["losses"].get(name, {}).get(key, 0) for key in ("steps", "seconds")},
+        }
+        for name, of in results["judged"].items()
+    ]
+    setting = SETTINGS[bool(task.preset.max_shift)]
+    return write_drum_report(folder, task, test, methods, summarize(runs, REFERENCE), setting, results["left_out"])
+
+
+def _load(data: Path, preset: Preset) -> DrumSounds:
+    return load_sounds(data, preset.n_samples, preset.sample_rate)
+
+
+def task_of(
+    configuration: Mapping[str, Any], data: Path, load: Callable[[Path, Preset], DrumSounds] = _load
+) -> DrumTask:
+    """Return the task of a recorded configuration.
+
+    Args:
+        configuration: of the run.
+        data: folder of its sounds.
+        load: returns the sounds in a folder that a preset asks for.
+
+    Raises:
+        OSError: the folder cannot be listed.
+        ValueError: this program has other settings, or the folder other sounds.
+    """
+    preset, seed = preset_of({"configuration": dict(configuration)})
+    task = DrumTask(load(data, preset), preset, seed)
+    if dict(task.identity) != configuration["data"]:
+        raise ValueError(
+            f"Invalid --data: {shown(data)}, whose sounds are not those of the run; expected the folder that was "
+            "trained on"
+        )
+    return task
+
+
 def _items(sentences: Any) -> str:
     """Return sentences as a list."""
     return "<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences) + "</ul>"
@@ -182,7 +252,35 @@ of the 95% interval, and the ratio to scrapl in parentheses.</p>
 {order}
 <h2>Look and listen</h2>
 <p>Drums of the {n_test} in the test set of seed {seed}: two of each kind, the first by name. Matches have no
-shift. log(1 + gain |constant-Q transform|), one colour scale and one level for each drum.</p>
+shift. log(1 + 100 |constant-Q transform|), one colour scale and one level for each drum.</p>
 {drums}
 </html>
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0, or 2 for something the user can mend."""
+    parser = Parser(
+        prog="python -m benchmarks.sound_matching.drum_matching.report",
+        description="Write the page of a run on drums anew from its results.json, without training.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the run")
+    parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="of its sounds (default: %(default)s)")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+
+    def run() -> None:
+        results = read_json(options.folder / "results.json")
+        if not isinstance(results, dict) or "judged" not in results:
+            raise ValueError(
+                f"Invalid FOLDER: {shown(options.folder)}; expected one with results of a run on drums that was "
+                "judged; repeat the command that trained it"
+            )
+        page = write_run_report(options.folder, task_of(results["configuration"], options.data), results)
+        say(f"Look at    {shown(page)}")
+
+    return guarded(run, "The same command writes the page anew.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

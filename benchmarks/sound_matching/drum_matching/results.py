@@ -1,4 +1,4 @@
-"""What a run on drums leaves behind: results.json, with the distance of each loss's matches."""
+"""What a run on drums leaves behind: results.json, with the distances of each loss's matches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.harness.provenance import provenance
 from benchmarks.harness.records import format_table
+from benchmarks.sound_matching.drum_matching.assessment import Judge
+from benchmarks.sound_matching.drum_matching.paper import UNTRAINED
 from benchmarks.sound_matching.train import Experiment, Trainer
 from scrapl_jtfs.commands.files import write_text
 
@@ -35,6 +37,20 @@ def write_scores(folder: Path, experiment: Experiment, trainers: Mapping[str, Tr
         "configuration": experiment.configuration,
         **provenance(_PACKAGES, experiment.device),
     }
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def add_judgements(
+    folder: Path, results: Mapping[str, Any], experiment: Experiment, trainers: Mapping[str, Trainer]
+) -> dict[str, Any]:
+    """Add the paper's metrics of each loss, and its guesses, to results.json; returns its content."""
+    judge = Judge(experiment)
+    judged = {name: judge(trainer.encoder) for name, trainer in trainers.items()}
+    judged[UNTRAINED] = judge(experiment.fresh_encoder())
+    left_out = judged[UNTRAINED]["left_out"]
+    kept = {name: {key: of[key] for key in ("test", "sounds")} for name, of in judged.items()}
+    results = {**results, "left_out": left_out, "judged": kept}
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 

@@ -14,11 +14,9 @@ from benchmarks.harness.files import read_json, run_folder
 from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import build_front_end
 from benchmarks.sound_matching.drum_matching.paper import REFERENCE, SETTINGS
-from benchmarks.sound_matching.drum_matching.report import Method, write_drum_report
+from benchmarks.sound_matching.drum_matching.report import Method, task_of, write_drum_report
 from benchmarks.sound_matching.drum_matching.summary import summarize
-from benchmarks.sound_matching.drum_matching.task import DrumTask
 from benchmarks.sound_matching.drum_sounds.fetch import DEFAULT_FOLDER
-from benchmarks.sound_matching.examples import preset_of
 from benchmarks.studies.drums.arms import ARMS
 from benchmarks.studies.drums.runs import load_drums
 from scrapl_jtfs.commands.command_line import Parser, say, shown
@@ -38,24 +36,6 @@ def finished_runs(folder: Path, setting: str) -> list[dict[str, Any]]:
     )
 
 
-def task_of(folder: Path, setting: str, seed: int, arm: str, data: Path) -> DrumTask:
-    """Return the task of a run, from its configuration and the folder of sounds.
-
-    Raises:
-        ValueError: this program has other settings, or the folder other sounds.
-    """
-    recorded = read_json(folder / setting / f"seed{seed}" / arm / CONFIGURATION)
-    wanted = {key: value for key, value in recorded.items() if key not in _OF_ARM}
-    preset, _ = preset_of({"configuration": wanted})
-    task = DrumTask(load_drums(data, preset), preset, seed)
-    if dict(task.identity) != recorded["data"]:
-        raise ValueError(
-            f"Invalid --data: {shown(data)}, whose sounds are not those of the runs; expected the folder that was "
-            "trained on"
-        )
-    return task
-
-
 def write_pages(folder: Path, data: Path, seed: int) -> list[Path]:
     """Write a page for each setting that has finished runs of a seed; tables are over all seeds.
 
@@ -69,7 +49,9 @@ def write_pages(folder: Path, data: Path, seed: int) -> list[Path]:
         mine = [run for run in runs if run["seed"] == seed]
         if not mine:
             continue
-        task = task_of(folder, setting, seed, mine[0]["arm"], data)
+        recorded = read_json(folder / setting / f"seed{seed}" / mine[0]["arm"] / CONFIGURATION)
+        of_task = {key: value for key, value in recorded.items() if key not in _OF_ARM}
+        task = task_of(of_task, data, load_drums)
         test = task.splits(nn.Identity(), build_front_end(task.preset))[2]
         methods = [
             Method(run["arm"], torch.tensor(run["sounds"]["theta"]), run["sounds"]["distances"]) for run in mine

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.runs import Job, configuration_hash, keep_result
-from benchmarks.sound_matching.drum_matching.assessment import assess
+from benchmarks.sound_matching.drum_matching.assessment import Judge
 from benchmarks.sound_matching.drum_matching.task import DrumTask
 from benchmarks.sound_matching.drum_sounds.sounds import DrumSounds, load_sounds
 from benchmarks.sound_matching.presets import Preset, configuration
@@ -67,7 +67,8 @@ def run(job: Job) -> dict[str, Any]:
     """Train one arm to the end, from the last checkpoint if there is one, and judge it on unseen drums."""
     setting, preset, seed, arm, data, pi = job.arguments
     task = DrumTask(load_drums(data, preset), preset, seed)
-    trainer = Trainer(Experiment(task.preset, seed, task=task), arm.name, build_arm(task.preset, seed, arm, pi))
+    experiment = Experiment(task.preset, seed, task=task)
+    trainer = Trainer(experiment, arm.name, build_arm(task.preset, seed, arm, pi))
     place, tell = checkpoint_path(job.folder, "training"), _teller(job)
     if place.exists():
         trainer.load(place)
@@ -79,7 +80,7 @@ def run(job: Job) -> dict[str, Any]:
     about = {"setting": setting, "arm": arm.name, "seed": seed}
     took = {"steps": last["step"], "seconds": round(last["seconds"], 1)}
     history = [[record["step"], round(record["val"]["mean"], 4)] for record in trainer.history]
-    result = keep_result(job, {**about, **took, "history": history, **assess(trainer)})
+    result = keep_result(job, {**about, **took, "history": history, **Judge(experiment)(trainer.encoder)})
     place.unlink(missing_ok=True)
     return result
 
