@@ -43,6 +43,7 @@ TINY: Preset = replace(
     octaves=6,
     hop=64,
     channels=4,
+    embedding=128,
     n_blocks=3,
     pooling=((2, 2), (2, 3), (3, 3)),
     dropout=0.5,  # so that resuming must restore the random state

@@ -43,7 +43,7 @@ class Judge:
     def __call__(self, encoder: nn.Module) -> dict[str, Any]:
         """Compare unseen drums with an encoder's matches, which have no shift.
 
-        The full tree takes most of the time, about half a second for each drum of the small preset.
+        The full tree takes most of the time, a quarter of a second for each drum of the small preset.
 
         Returns:
             "test": means by metric and group of sounds; "sounds": names, kinds, guesses of the controls, and

@@ -83,11 +83,10 @@ def make_plan(options: argparse.Namespace, wanted: Sequence[str]) -> Plan:
         found = find_distribution(place, tasks[setting][0], options.examples, compute=compute)
         if found is not None:
             distributions[setting] = found
-    # Arms of one seed together, so that an early look compares whole seeds, and those of the full tree last.
-    full = GROUPS["full"]
+    # Arms of one group and seed together, so that an early look compares whole seeds.
     order = (
         (setting, seed, arm)
-        for names in ([name for name in ARMS if name not in full], full)
+        for names in GROUPS.values()
         for seed in range(options.seeds)
         for setting in SETTINGS
         for arm in map(ARMS.__getitem__, names)
