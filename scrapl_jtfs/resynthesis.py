@@ -120,9 +120,10 @@ def resynthesize(
             standard deviation; or signals, of the shape of the result.
         keep: "level" for signals of exactly the target's root mean square, "histogram" for signals whose samples
             have exactly the target's values, in another order. Without, both come near by themselves.
-        method: "lbfgs" descends all paths at once and gets nearer in less time. Every output has a line search and
-            a memory of its own, and is what it would be alone, up to rounding. "paths" descends one random path a
-            step, with Adam: for trees of which a single gradient takes too long.
+        method: "lbfgs" descends all paths at once and gets nearer in less time to a texture. Every output has a
+            line search and a memory of its own, and is what it would be alone, up to rounding. "paths" descends
+            one random path a step, with Adam: for trees of which a single gradient takes too long, and where
+            averages are short it may end lower.
         steps: evaluations of the full tree and its gradient after that of the start (100), or paths (1000).
         seed: of noise and paths; a generator goes on from where it is.
         callback: called at the start and after each step; ends the descent where it returns True.

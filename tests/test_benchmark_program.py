@@ -109,6 +109,7 @@ PROGRAMS = (
         "importance.__main__",
         "unlike_terms",
         "families",
+        "resynthesis",
     ),
     *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
     "studies.accuracy.boundary",

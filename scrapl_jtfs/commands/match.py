@@ -299,7 +299,7 @@ def parse_arguments(argv: Sequence[str], mode: str) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1; more rarely help)")
     if mode == "texture":
         parser.add_argument(
-            "--method", choices=METHODS, help="paths (default), or lbfgs: nearer in less time for short recordings"
+            "--method", choices=METHODS, help="paths (default), or lbfgs on all paths in each step"
         )
     return parser.parse_args(argv)
 
