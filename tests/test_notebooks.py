@@ -49,8 +49,8 @@ def kinds(cell: Any) -> set[str]:
     return found
 
 
-def test_there_are_six() -> None:
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i}_" for i in range(1, 7)]
+def test_there_are_eight() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i}_" for i in range(1, 9)]
     readme = (FOLDER / "README.md").read_text()
     assert all(f"({path.name})" in readme for path in NOTEBOOKS)
 
