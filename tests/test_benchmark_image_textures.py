@@ -13,7 +13,10 @@ from benchmarks.studies.image_textures.__main__ import main
 from benchmarks.studies.image_textures.arms import ARMS, REFERENCE, Objective, path_distance, spectral_distance
 from benchmarks.studies.image_textures.encoder import Encoder
 from benchmarks.studies.image_textures.importance import measured_importance
+from benchmarks.studies.image_textures.tables import page_rows
 from benchmarks.studies.image_textures.textures import SIZE, errors, random_controls, random_grains, render
+
+ROOT = Path(__file__).parents[1]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -103,3 +106,11 @@ def test_a_quick_run_has_every_arm(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {arm["test"]["mean"]["n"] for arm in results["arms"].values()} == {2}
     assert "minus_reference" not in results["arms"][REFERENCE]
     assert all(name in capsys.readouterr().out for name in ARMS)
+
+
+def test_the_page_quotes_the_result_file() -> None:
+    results = json.loads((ROOT / "benchmarks/results/image_textures.json").read_text())
+    page = (ROOT / "notebooks/pages/does_it_help.md").read_text()
+    section = page[page.index("## Image textures") :].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert rows[1:] == page_rows(results)

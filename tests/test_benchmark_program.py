@@ -113,7 +113,10 @@ PROGRAMS = (
     ),
     *("first_training", "sound_matching.__main__", "sound_matching.report", "redraw", "studies.buckets"),
     "studies.accuracy.boundary",
-    *(f"studies.{name}.__main__" for name in ("accuracy", "storage", "adaptive", "released_pi", "drums")),
+    *(
+        f"studies.{name}.__main__"
+        for name in ("accuracy", "storage", "adaptive", "released_pi", "drums", "image_textures")
+    ),
     "studies.drums.report",
 )
 
