@@ -265,6 +265,12 @@ def test_losses_take_images() -> None:
     assert PathLoss(scattering, reduction="none")(x, loss_fn.prepare(y), 4).shape == (2, 3)
 
 
+@pytest.mark.parametrize("average", ["local", "global"])
+def test_it_passes_the_kit(average: Any) -> None:
+    testing = pytest.importorskip("scrapl_jtfs.testing")
+    testing.assert_path_transform(ImageScattering((8, 10), J=2, L=2, average=average))
+
+
 def test_the_table_names_paths_in_pixels_and_degrees() -> None:
     paths = ImageScattering((64, 64), J=3, L=4).paths
     assert len(paths) == 1 + 12 + 3 * 16
