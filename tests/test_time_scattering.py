@@ -16,6 +16,7 @@ from torch import Tensor
 from scrapl_jtfs import PathLoss, TimePath, TimePathTable, TimeScattering
 from scrapl_jtfs._time_scattering import layers
 from scrapl_jtfs.reference import ReferenceTimeScattering
+from scrapl_jtfs.testing import assert_path_transform
 from scrapl_optim.testing import assert_unbiased
 from tests.support.jtfs_helpers import assert_all_near, energy, noise, value_and_gradient
 
@@ -299,6 +300,15 @@ def test_losses_take_it(by: Any) -> None:
     full = loss_fn.full(x, y)
     assert_unbiased(lambda p: each[p].detach() / (n * probs[p]), probs, full.detach())
     assert_unbiased(lambda p: gradient(each[p]) / (n * probs[p]), probs, gradient(full))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [dict(by="second"), dict(T=0, by="second"), dict(T="global", smoothing=1e-3, boundary="even"), dict(T=16)],
+    ids=str,
+)
+def test_it_meets_the_protocol(settings: Any) -> None:
+    assert_path_transform(TimeScattering(128, 4, (2, 1), **settings))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
