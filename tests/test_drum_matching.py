@@ -151,7 +151,11 @@ def test_matches_have_no_shift_and_always_the_same_noise(experiment: Experiment,
         found.append(matches)
     assert torch.equal(*found)
     theta = torch.full((2, 14), 0.6)
-    # In training they are shifted.
+    # In training they are shifted, about targets that come later, of which nothing is lost.
+    target = shifted.train.targets(torch.tensor([0]))[0]
+    assert torch.equal(target[500:], shifted.train.audio[0, :-500])
+    assert not target[:500].any()
+    assert torch.equal(shifted.val.targets(torch.tensor([0])), shifted.val.audio[:1])
     assert not torch.equal(shifted.synth(theta, [1, 2]), experiment.synth(theta, [1, 2]))
 
 

@@ -247,6 +247,10 @@ def test_shifts_move_the_sound_and_its_noise() -> None:
         expected = torch.zeros(500)
         expected[max(by, 0) : 500 + min(by, 0)] = before[max(-by, 0) : 500 - max(by, 0)]
         assert torch.equal(after, expected)
+    later = DrumSynth(500, max_shift=50, delay=50)(theta, range(40))
+    for before, after, by in zip(still, later, shifts, strict=True):
+        assert torch.equal(after[50 + by :], before[: 450 - by])  # nothing of the attack is lost
+        assert not after[: 50 + by].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -308,3 +312,9 @@ def test_bad_arguments(arguments: tuple[int, float, int], message: str) -> None:
     n_samples, sample_rate, max_shift = arguments
     with pytest.raises(ValueError, match=message):
         DrumSynth(n_samples, sample_rate, max_shift=max_shift)
+
+
+@pytest.mark.parametrize("delay", [-1, 54])
+def test_delay_leaves_something_of_a_sound(delay: int) -> None:
+    with pytest.raises(ValueError, match=f"Invalid delay: {delay}; expected 0 to 53"):
+        DrumSynth(64, max_shift=10, delay=delay)

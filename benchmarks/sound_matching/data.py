@@ -28,7 +28,7 @@ _SYNTHS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "chirplet": (ChirpletSynth, _OF_CHIRPLETS),
     "paper-granular": (PaperGranular, _OF_GRAINS),
     "paper-chirplet": (PaperChirplet, _OF_CHIRPLETS),
-    "drum": (DrumSynth, ("max_shift",)),
+    "drum": (DrumSynth, ("max_shift", "delay")),
 }
 
 

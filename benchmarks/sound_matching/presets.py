@@ -110,6 +110,11 @@ class Preset:
         return self.synth == "drum"
 
     @property
+    def delay(self) -> int:
+        """Samples by which drums come later where they are shifted, so that none loses its first samples."""
+        return self.max_shift or 0
+
+    @property
     def steps_per_epoch(self) -> int:
         return self.n_train // self.batch_size
 
@@ -334,9 +339,9 @@ DRUMS_PAPER = replace(
 # The same at half the rate and for 0.74 s, with a narrow encoder: 1600 steps of 0.11 s on a core, where the
 # paper's size takes 1.1 s. That costs the octave above 11 kHz, where hats have most of their noise, and the last
 # quarter of a second, the end of long decays; lengths in samples are halved, so that they are as long in time.
-# 52,274 weights of 724,642 are left, so that the rows of P-Adam and P-SAGA take 180 MB. Learning rates are
-# higher. In a fifth of the steps (one seed, an embedding of 128) validation fell from 3.46 to 1.73 with 3e-4 and
-# 1.80 with 1e-3 for SCRAPL, which did not settle with 3e-3; to 1.10 with 1e-3 for MSS.
+# 52,274 weights of 724,642 are left, so that the rows of P-Adam and P-SAGA take 180 MB. The learning rate is
+# ten times as high, and one for all losses, as in the paper. In half of the steps (one seed) validation fell to
+# 1.71 with 1e-3 and 1.84 with 3e-4 for SCRAPL; in a fifth of them, to 1.10 and 1.32 for MSS. 3e-3 did not settle.
 DRUMS_SMALL = replace(
     DRUMS_PAPER,
     name="drums-small",
@@ -350,7 +355,7 @@ DRUMS_SMALL = replace(
     T=1024,
     samples_per_bandwidth=2.0,
     fft_sizes=(1024, 512, 256, 128, 64, 32),
-    lr_scrapl=3e-4,
+    lr_scrapl=1e-3,
     lr_mss=1e-3,
 )
 

@@ -31,6 +31,8 @@ class Recordings:
         audio: (n, n_samples).
         spectrograms: (n, 1, n_bins, frames).
         theta: (n, U), NaN.
+        delay: samples by which targets come later than `audio`, so that no match, which is shifted either way by
+            as much at most, has to begin before they do.
     """
 
     names: tuple[str, ...]
@@ -38,10 +40,11 @@ class Recordings:
     audio: Tensor
     spectrograms: Tensor
     theta: Tensor
+    delay: int = 0
 
     def targets(self, index: Tensor) -> Tensor:
-        """Return the recordings (B, n_samples) of these indices (B,)."""
-        return self.audio[index.to(self.audio.device)]
+        """Return the recordings (B, n_samples) of these indices (B,), delayed."""
+        return nn.functional.pad(self.audio[index.to(self.audio.device)], (self.delay, -self.delay))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,7 +102,7 @@ class DrumTask:
 
     def splits(self, synth: nn.Module, front_end: LogCQT) -> tuple[Recordings, Recordings, Recordings]:
         train, val, test = (self._recordings(part, front_end) for part in self._splits)
-        return train, val, test
+        return replace(train, delay=self.preset.delay), val, test
 
     def _recordings(self, sounds: DrumSounds, front_end: LogCQT) -> Recordings:
         audio = sounds.audio.to(self.device)

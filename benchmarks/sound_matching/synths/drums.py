@@ -77,6 +77,7 @@ class DrumSynth(nn.Module):
         sample_rate: Hz, above 4000, so that the oscillators are below half of it once they have settled.
         max_shift: sounds are shifted by a whole number of samples, uniform in [-max_shift, max_shift], below
             n_samples; zeros come in at the end from which the shift leads away.
+        delay: samples by which all sounds come later, on top of the shift. With max_shift, none begins before 0.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -84,19 +85,24 @@ class DrumSynth(nn.Module):
 
     controls = tuple(_RANGES)
 
-    def __init__(self, n_samples: int, sample_rate: float = 44100, *, max_shift: int = 0) -> None:
+    def __init__(self, n_samples: int, sample_rate: float = 44100, *, max_shift: int = 0, delay: int = 0) -> None:
         super().__init__()
         if n_samples < 1 or not 0 <= max_shift < n_samples:
             raise ValueError(
                 f"Invalid n_samples, max_shift: {n_samples}, {max_shift}; expected 1 sample or more, and shifts "
                 "from 0 to n_samples - 1; lengthen the sounds"
             )
+        if not 0 <= delay < n_samples - max_shift:
+            raise ValueError(
+                f"Invalid delay: {delay}; expected 0 to {n_samples - max_shift - 1}, such that something of every "
+                "sound is left; lengthen the sounds"
+            )
         if not 2.0 * _HIGHEST_PITCH < sample_rate < math.inf:
             raise ValueError(
                 f"Invalid sample_rate: {sample_rate}; expected more than {2.0 * _HIGHEST_PITCH:g} Hz, twice the "
                 "highest pitch"
             )
-        self.n_samples, self.sample_rate, self.max_shift = n_samples, sample_rate, max_shift
+        self.n_samples, self.sample_rate, self.max_shift, self.delay = n_samples, sample_rate, max_shift, delay
         top = 0.5 * _HIGHEST_CUTOFF * sample_rate
         self.ranges = {name: (low, top if high is None else high) for name, (low, high) in _RANGES.items()}
 
@@ -156,9 +162,9 @@ class DrumSynth(nn.Module):
 
     def _shift(self, sounds: Tensor, seeds: list[int]) -> Tensor:
         """Move each sound by its whole number of samples, later if positive."""
-        if self.max_shift == 0:
+        if self.max_shift == self.delay == 0:
             return sounds
-        shifts = draw_shifts(seeds, self.max_shift).long().tolist()
+        shifts = [self.delay + by for by in draw_shifts(seeds, self.max_shift).long().tolist()]
         return torch.stack([nn.functional.pad(sound, (by, -by)) for sound, by in zip(sounds, shifts, strict=True)])
 
     def _check(self, theta: Tensor, seeds: Sequence[int] | Tensor) -> list[int]:
