@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from benchmarks.sound_matching.presets import PRESETS
-from benchmarks.studies.alignment import LOSSES, MEASURED, Trained, draw, ranking, slopes, table, trained_cells
+from benchmarks.studies.alignment import (
+    LOSSES,
+    MEASURED,
+    Trained,
+    choices,
+    draw,
+    ranking,
+    slopes,
+    table,
+    trained_cells,
+)
 
 QUICK = replace(PRESETS["quick"], n_samples=1024, J=7, Q=(4, 1), n_grains=4, grain_samples=128)
 
@@ -21,7 +31,8 @@ def results() -> dict[str, Any]:
     losses = {name: scores(0.1 * i, 0.1 * i + 0.05) for i, name in enumerate(LOSSES)}
     problems = {"small": {"losses": losses, "aligned": scores(0.9, 0.9)}}
     cells = [Trained("small", name, [200.0 - 20 * i, 190.0 - 20 * i], "x") for i, name in enumerate(LOSSES)]
-    return {"problems": problems, "trained": [c._asdict() for c in cells], "ranking": ranking(problems, cells)}
+    told = {"ranking": ranking(problems, cells), "choices": choices(problems, cells)}
+    return {"problems": problems, "trained": [c._asdict() for c in cells], **told}
 
 
 def test_ranks_are_those_of_scores_and_errors() -> None:
@@ -29,6 +40,16 @@ def test_ranks_are_those_of_scores_and_errors() -> None:
     assert ranks["cells"] == len(LOSSES)
     assert ranks["correlation"] == {"controls": pytest.approx(1.0), "worst control": pytest.approx(1.0)}
     assert ranks["heard"]["worst control"] == pytest.approx(-1.0)
+
+
+def test_choices_between_two_losses_are_counted_for_each_control() -> None:
+    n = len(LOSSES)
+    assert results()["choices"] == {"right": n * (n - 1), "wrong": 0}  # two controls of n (n - 1) / 2 pairs
+    problems = results()["problems"]
+    cells = [
+        Trained("small", name, [error, 100.0], "x") for name, error in zip(LOSSES, (1.0, 2.0, 0.0), strict=False)
+    ]
+    assert choices(problems, cells) == {"right": 2, "wrong": 1}  # and three whose errors are the same
 
 
 def test_table_and_picture_show_each_loss() -> None:

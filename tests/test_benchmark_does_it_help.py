@@ -16,11 +16,12 @@ from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.does_it_help import __main__ as program
-from benchmarks.studies.does_it_help import noise, pi, rates, summary
+from benchmarks.studies.does_it_help import noise, pi, rates, summary, update_sizes
 from benchmarks.studies.does_it_help.arms import ARMS, REFERENCE, Arm
 from benchmarks.studies.does_it_help.distributions import MissingDistribution, load_distribution
 from benchmarks.studies.does_it_help.problems import GROUPS, quick
 from benchmarks.studies.does_it_help.runs import ArmObjective, ArmTrainer, make_job, run
+from scrapl_optim import PathAdamSAGA
 
 pytestmark = pytest.mark.study
 GRANULAR = quick(PRESETS["scaled"])
@@ -124,6 +125,35 @@ def test_warm_up_and_decay_of_the_learning_rate(textures: Experiment) -> None:
     assert rates == pytest.approx([(step + 1) / 450 * (1 - 0.5 * step / 4) for step in range(4)])
 
 
+def test_strength_of_saga_falls_to_nothing_over_training(textures: Experiment) -> None:
+    trainer = ArmTrainer(textures, ArmObjective(GRANULAR, 1, ARMS["decayed saga"], 1e-3, None))
+    strengths = []
+    for batch in _batches():
+        trainer.step(batch)
+        strengths.append(trainer.optimizer.param_groups[0]["saga"])
+    assert strengths == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_memory_of_a_first_visit_is_an_update_of_signs_and_votes_by_its_weight() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = PathAdamSAGA([weight], n_paths=4, lr=1e-3)
+    for path, gradient in ((0, [2.0, -3.0, 5.0]), (1, [1.0, 1.0, 1.0]), (1, [-1.0, -1.0, -1.0])):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step(path_idx=path)
+    kept = optimizer.state[weight]["update.1"]
+    memory = update_sizes.read_memory(optimizer, [0, 1, 1], None)
+    assert memory.visits.tolist() == [1, 2, 0, 0]
+    assert memory.sizes.tolist() == pytest.approx([1.0, float(kept.square().mean().sqrt()), 0.0, 0.0])
+    assert memory.weights.tolist() == [0.5, 0.5, 0.0, 0.0]
+    rows = update_sizes.by_visits(memory, torch.tensor([0.25, 0.5, 0.25, 0.0], dtype=torch.float64))
+    assert (rows["once"]["paths"], rows["once"]["pi"]) == (1, 0.25)
+    assert rows["once"]["vote"] == pytest.approx(1 / (1 + float(memory.sizes[1])))
+    pi_weighted = update_sizes.read_memory(optimizer, [0, 1, 1], torch.tensor([0.25, 0.5, 0.25, 0.0]))
+    assert update_sizes.by_visits(pi_weighted, pi_weighted.weights)["once"]["vote"] == pytest.approx(
+        0.25 / (0.25 + 0.5 * float(memory.sizes[1]))
+    )
+
+
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +207,20 @@ def test_summaries_by_hand() -> None:
     assert found["a"]["minus_reference"]["steps"]["n"] == 1
     assert "minus_reference" not in found["b"]
     assert interval95({"n": 1, "mean": 3.0, "standard_error": None}) is None
+
+
+def test_pooled_differences_by_hand() -> None:
+    def runs(*errors: float) -> dict[str, Any]:
+        return {"runs": [{"seed": seed, "test": {"mean": error}} for seed, error in enumerate(errors)]}
+
+    problems = {
+        "a": {"arms": {"x": runs(10.0, 20.0, 90.0), "y": runs(20.0, 40.0)}},
+        "b": {"arms": {"x": runs(30.0), "y": runs(20.0)}},
+        "c": {"arms": {"x": runs(0.0)}},
+    }
+    pooled = summary.over_problems(problems, "x", "y")
+    assert pooled == {"problems": 2, "pairs": 3, "lower": 2, "mean": (-15.0 + 10.0) / 2}
+    assert summary.over_problems(problems, "x", "z")["mean"] is None
 
 
 def test_learning_rate_is_that_of_the_smallest_late_error() -> None:

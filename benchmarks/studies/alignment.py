@@ -12,6 +12,8 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +33,8 @@ from benchmarks.harness.style import add_title, finish, looks, new_figure, share
 from benchmarks.sound_matching.data import build_synth
 from benchmarks.sound_matching.presets import PRESETS, Preset
 from benchmarks.studies.adaptive.problems import PROBLEMS
+from benchmarks.studies.does_it_help.pi import FOLDER
+from benchmarks.studies.does_it_help.problems import VARIANTS
 from scrapl_jtfs import JTFSPathLoss
 from scrapl_optim import Alignment, aligned_probs
 
@@ -39,6 +43,7 @@ MEASURED: dict[str, Preset] = {
     "small": PRESETS["small"],
     "small-chirplet": PROBLEMS["chirplet"],
     **{name: PRESETS[name] for name in _SCALED},
+    **VARIANTS,
 }
 _PAIRS, _SEED = 48, 0
 
@@ -49,10 +54,12 @@ class Loss(NamedTuple):
     Attributes:
         measured: which slopes: of the "norm" or the "square" of a path, of "two renderings", or of "mss".
         equal_votes: whether paths have equal votes, as in P-Adam, or are summed as they are.
+        by_pi: whether equal votes are then weighed by theta-importance, as in a memory weighed by pi.
     """
 
     measured: str
     equal_votes: bool = True
+    by_pi: bool = False
 
 
 LOSSES = {
@@ -61,6 +68,7 @@ LOSSES = {
     "path, two renderings": Loss("two renderings"),
     "full tree": Loss("norm", equal_votes=False),
     "full tree, squared": Loss("square", equal_votes=False),
+    "path, votes by pi": Loss("norm", by_pi=True),
     "mss": Loss("mss"),
 }
 # Losses of the arms of the study "does it help?".
@@ -71,6 +79,7 @@ _ARMS = {
     "adam": "full tree",
     "full tree": "full tree",
     "mss": "mss",
+    "theta-is, memory and clocks by pi": "path, votes by pi",
 }
 
 
@@ -100,19 +109,30 @@ def scores(alignment: Alignment, equal_votes: bool, probs: Any = None) -> dict[s
     }
 
 
-def measure_problem(preset: Preset, n_pairs: int) -> dict[str, Any]:
-    """Measure all losses on a problem, and search a distribution over its paths."""
+def measure_problem(preset: Preset, n_pairs: int, pi: Path) -> dict[str, Any]:
+    """Measure all losses on a problem, and search a distribution over its paths.
+
+    Args:
+        preset: of the problem.
+        n_pairs: of controls.
+        pi: file of the problem's theta-importance; where it is missing, its votes are not measured.
+    """
     kinds, seconds = {}, {}
     for kind in dict.fromkeys(loss.measured for loss in LOSSES.values()):
         start = time.perf_counter()
         kinds[kind] = slopes(preset, kind, n_pairs)
         seconds[kind] = time.perf_counter() - start
     best = aligned_probs(kinds["norm"], seed=_SEED)
+    probs = read_json(pi)["pi"] if pi.exists() else None
     return {
         "controls": list(preset.controls),
         "paths": kinds["norm"].n_paths,
         "seconds": seconds,
-        "losses": {name: scores(kinds[loss.measured], loss.equal_votes) for name, loss in LOSSES.items()},
+        "losses": {
+            name: scores(kinds[loss.measured], loss.equal_votes, probs if loss.by_pi else None)
+            for name, loss in LOSSES.items()
+            if probs is not None or not loss.by_pi
+        },
         "of_paths": kinds["norm"].of_paths().tolist(),
         "aligned": {
             "pi": best.probs.tolist(),
@@ -173,6 +193,17 @@ def ranking(problems: dict[str, Any], cells: Sequence[Trained]) -> dict[str, Any
     return result
 
 
+def choices(problems: dict[str, Any], cells: Sequence[Trained]) -> dict[str, int]:
+    """Count how often the one of two losses on a problem that correlates more with a control ends lower on it."""
+    right = wrong = 0
+    for a, b in combinations(cells, 2):
+        if a.problem == b.problem and a.loss != b.loss:
+            of_a, of_b = (problems[cell.problem]["losses"][cell.loss]["correlation"] for cell in (a, b))
+            signs = (np.array(of_a) - of_b) * (np.array(b.errors) - a.errors)
+            right, wrong = right + int((signs > 0).sum()), wrong + int((signs < 0).sum())
+    return {"right": right, "wrong": wrong}
+
+
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
@@ -183,9 +214,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     n_pairs = 12 if options.quick else _PAIRS
     problems: dict[str, Any] = {}
     for name in names:
-        problems[name] = measure_problem(MEASURED[name], n_pairs)
+        problems[name] = measure_problem(MEASURED[name], n_pairs, options.pi / name / "theta.json")
         print(f"{name}: {sum(problems[name]['seconds'].values()):.0f} s", file=sys.stderr, flush=True)
-    cells = [cell for cell in trained_cells() if cell.problem in problems]
+    cells = [cell for cell in trained_cells() if cell.loss in problems.get(cell.problem, {"losses": ()})["losses"]]
     return {
         "quick": options.quick,
         "pairs": n_pairs,
@@ -193,6 +224,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "problems": problems,
         "trained": [cell._asdict() for cell in cells],
         "ranking": ranking(problems, cells),
+        "choices": choices(problems, cells),
     }
 
 
@@ -214,6 +246,11 @@ def table(results: dict[str, Any]) -> str:
         f"{ranks[score]['worst control']:.2f} over worst controls of {ranks['cells']} cells"
         for score in ("correlation", "heard")
     ]
+    told = results["choices"]
+    lines.append(
+        f"of two losses on a problem, that of the higher correlation with a control has the lower error "
+        f"{told['right']} times of {told['right'] + told['wrong']}"
+    )
     return "\n".join([format_table(rows), "", *lines])
 
 
@@ -237,6 +274,10 @@ def draw(results: dict[str, Any]) -> Figure:
     return figure
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pi", type=Path, default=FOLDER, help="folder of distributions (default: %(default)s)")
+
+
 main = Program(
     "benchmarks.studies.alignment",
     "Measure losses before training, and rank them beside the errors of training.",
@@ -244,6 +285,7 @@ main = Program(
     table,
     draw,
     quick="one problem with a few pairs: to see that it works",
+    add_options=_add_options,
 )
 
 if __name__ == "__main__":

@@ -13,22 +13,34 @@ from benchmarks.harness.provenance import provenance
 from benchmarks.harness.runs import MAX_SEEDS, Job, by_arm, finished_results, train
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.studies.does_it_help import rates
-from benchmarks.studies.does_it_help.arms import ARMS
+from benchmarks.studies.does_it_help.arms import ARMS, REFERENCE
 from benchmarks.studies.does_it_help.distributions import Distribution, load_distribution
 from benchmarks.studies.does_it_help.pi import FOLDER
 from benchmarks.studies.does_it_help.plots import draw_figure
 from benchmarks.studies.does_it_help.problems import (
+    CHIRPLETS,
     GROUPS,
     PROBLEMS,
+    VARIANTS,
     arms_by_problem,
     lr_problem,
     preset_of,
     quick,
 )
 from benchmarks.studies.does_it_help.runs import make_job, run
-from benchmarks.studies.does_it_help.summary import summarize
+from benchmarks.studies.does_it_help.summary import over_problems, summarize
 from benchmarks.studies.does_it_help.tables import table
 from scrapl_jtfs.commands.command_line import say
+
+_VOTING = "theta-is, memory and clocks by pi"
+_POOLED = (
+    ("theta-is", REFERENCE),
+    ("predicted", REFERENCE),
+    (_VOTING, REFERENCE),
+    (_VOTING, "theta-is"),
+    ("predicted", _VOTING),
+)
+"""Arms that are compared over all chirplets, and with which."""
 
 
 class Plan(NamedTuple):
@@ -164,6 +176,14 @@ def _results(
             **{f"{problem}: {arm}": choice for (problem, arm), choice in chosen.items()},
         },
         "problems": summaries,
+        "over chirplets": {
+            f"{arm} minus {reference}": over_problems(
+                {name: summary for name, summary in summaries.items() if name in (*CHIRPLETS, *VARIANTS)},
+                arm,
+                reference,
+            )
+            for arm, reference in _POOLED
+        },
     }
 
 

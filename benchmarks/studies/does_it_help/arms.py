@@ -28,6 +28,7 @@ class Arm:
         warmup: steps over which the learning rate rises, in multiples of the number of paths.
         path_warmup: visits over which the updates of each path grow to full size; 0 for none.
         final_lr: the last learning rate over the first.
+        final_saga: strength of P-SAGA at the last step over that at the first; it falls linearly.
         paths_per_step: paths in a step, drawn in strata; each on its part of the batch.
         by_rate: True to draw a rate, and to take all its paths in a step.
         boundary: continuation of sounds at their ends in the transform.
@@ -50,6 +51,7 @@ class Arm:
     warmup: int = 0
     path_warmup: float = 0.0
     final_lr: float = 1.0
+    final_saga: float = 1.0
     paths_per_step: int = 1
     by_rate: bool = False
     boundary: Literal["reflect", "even"] = "reflect"
@@ -106,6 +108,7 @@ ARMS = _arms(
     _rung("cover first", "every path visited once at first", cover_first=True),
     _rung("no saga", "P-Adam alone", saga=0.0),
     _rung("half saga", "half the strength of P-SAGA", saga=0.5),
+    _rung("decayed saga", "P-SAGA's strength falling to nothing over training", final_saga=0.0),
     _rung("memory by pi", "P-SAGA's memory weighted by pi", memory_by_pi=True),
     _rung("clocks by pi", "decay by the visits expected under pi", clocks_by_pi=True),
     _rung(
@@ -124,6 +127,12 @@ ARMS = _arms(
     ),
     Arm(name="squared", description="scrapl with the squared norm in training", squared=True, lr_of=REFERENCE),
     Arm(name="half saga", description="scrapl with half the strength of P-SAGA", saga=0.5, lr_of=REFERENCE),
+    Arm(
+        name="decayed saga",
+        description="scrapl with P-SAGA's strength falling to nothing over training",
+        final_saga=0.0,
+        lr_of=REFERENCE,
+    ),
     # ideas beyond the paper
     Arm(name="warm-up", description="scrapl with a warm-up over twice P steps", warmup=2, lr_of=REFERENCE),
     Arm(
@@ -161,6 +170,14 @@ ARMS = _arms(
         name="predicted",
         description="a subset of the paths, drawn alike, chosen for the alignment of the worst control",
         pi="predicted",
+        lr_of=REFERENCE,
+    ),
+    Arm(
+        name="predicted, memory and clocks by pi",
+        description="predicted with memory weighted by pi, and decay by the visits under pi",
+        pi="predicted",
+        memory_by_pi=True,
+        clocks_by_pi=True,
         lr_of=REFERENCE,
     ),
     Arm(

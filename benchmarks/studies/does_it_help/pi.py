@@ -20,7 +20,7 @@ from benchmarks.harness.files import write_json
 from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import build_synth
 from benchmarks.sound_matching.presets import PRESETS, Preset
-from benchmarks.studies.does_it_help.problems import CHIRPLETS, GRANULAR, quick
+from benchmarks.studies.does_it_help.problems import CHIRPLETS, GRANULAR, VARIANTS, preset_of, quick
 from benchmarks.studies.released_pi.cases import Case, build_problem
 from benchmarks.studies.released_pi.compare import read_released, restricted
 from benchmarks.studies.released_pi.distances import norms, squared_distances
@@ -105,13 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
 
     def run() -> None:
-        for name in (GRANULAR, *CHIRPLETS):
+        for name in (GRANULAR, *CHIRPLETS, *VARIANTS):
             n_examples = 2 if options.quick else _EXAMPLES.get(name, _FEWER_EXAMPLES)
             # The name stays: it is that of the authors' file.
-            preset = replace(quick(PRESETS[name]), name=name) if options.quick else PRESETS[name]
+            preset = replace(quick(preset_of(name)), name=name) if options.quick else preset_of(name)
             folder = options.folder / name
             n_pairs = 12 if options.quick else _PAIRS
-            written = write_distributions(folder, preset, options.released, n_examples, n_pairs)
+            released = None if name in VARIANTS else options.released
+            written = write_distributions(folder, preset, released, n_examples, n_pairs)
             say(f"{name}: {', '.join(written) or 'all there'}", sys.stderr)
 
     return guarded(run, f"What was computed is in {options.folder}.")

@@ -12,6 +12,15 @@ from benchmarks.studies.does_it_help.arms import REFERENCE
 GRANULAR, CHIRPLETS = "scaled", tuple(f"scaled-chirplet-{name}" for name in ("lo-lo", "lo-med", "hi-med", "hi-hi"))
 _SHORT = "scaled-short"
 _SHORT_EPOCHS = 8
+_HI_MED = PRESETS[CHIRPLETS[2]]
+# Controls over three and five octaves; and one wavelet per octave of rate and scale: 63 paths, not 225.
+VARIANTS = {
+    preset.name: preset
+    for preset in (
+        replace(_HI_MED, name="scaled-chirplet-wide", am=(8.0, 64.0), fm=(4.0, 128.0)),
+        replace(_HI_MED, name="scaled-chirplet-few-paths", Q=(8, 1), Q_fr=1),
+    )
+}
 
 
 class Group(NamedTuple):
@@ -34,6 +43,7 @@ LADDER = (
     "theta-is, cover first",
     "theta-is, no saga",
     "theta-is, half saga",
+    "theta-is, decayed saga",
     "theta-is, memory by pi",
     "theta-is, clocks by pi",
     "theta-is, memory and clocks by pi",
@@ -42,6 +52,7 @@ LADDER = (
     "theta-is of squares",
     "squared",
     "half saga",
+    "decayed saga",
 )
 IDEAS = (
     "warm-up",
@@ -75,7 +86,7 @@ GROUPS = {
         ),
         Group(CHIRPLETS[1], (REFERENCE, "theta-is", "released", "predicted", "rms slopes")),
     ),
-    "ladder": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:7]))),
+    "ladder": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", *LADDER)), Group(GRANULAR, (REFERENCE, *LADDER[:8]))),
     "ideas": (Group(GRANULAR, (REFERENCE, *IDEAS)), Group(CHIRPLETS[2], (REFERENCE, *IDEAS))),
     "pi": tuple(Group(problem, (REFERENCE, "predicted", "rms slopes")) for problem in CHIRPLETS),
     # synthesizers with randomness
@@ -83,19 +94,28 @@ GROUPS = {
     "subset": (Group(GRANULAR, (REFERENCE, "predicted")),),
     "modes": (Group(GRANULAR, (REFERENCE, "even", "exact rates")),),
     # whose vote counts: that of paths alike, of rates alike, or of paths as pi has it
-    "votes": (Group(CHIRPLETS[2], (REFERENCE, "theta-is", "rates", *LADDER[4:7])),),
+    "votes": (
+        Group(CHIRPLETS[2], (REFERENCE, "theta-is", "rates", *LADDER[5:8], "predicted, memory and clocks by pi")),
+    ),
+    # other controls and other paths
+    "variants": tuple(Group(name, (REFERENCE, "theta-is", "predicted", LADDER[7])) for name in VARIANTS),
+    # pi that votes, on problems that it was not found on
+    "voting": tuple(
+        Group(problem, (REFERENCE, "theta-is", "predicted", LADDER[7]))
+        for problem in (CHIRPLETS[0], CHIRPLETS[1], CHIRPLETS[3], GRANULAR)
+    ),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),
 }
 
 
-PROBLEMS = (GRANULAR, *CHIRPLETS, _SHORT)
+PROBLEMS = (GRANULAR, *CHIRPLETS, *VARIANTS, _SHORT)
 
 
 def preset_of(problem: str) -> Preset:
     """Return the preset of a problem."""
     if problem == _SHORT:
         return replace(PRESETS[GRANULAR], name=_SHORT, epochs=_SHORT_EPOCHS)
-    return PRESETS[problem]
+    return VARIANTS[problem] if problem in VARIANTS else PRESETS[problem]
 
 
 def quick(preset: Preset) -> Preset:
@@ -114,4 +134,4 @@ def arms_by_problem(names: Sequence[str]) -> dict[str, tuple[list[str], str]]:
 
 def lr_problem(problem: str) -> str:
     """Return the problem on which learning rates for this one are chosen: the first chirplets for all of them."""
-    return CHIRPLETS[0] if problem in CHIRPLETS else problem
+    return CHIRPLETS[0] if problem in (*CHIRPLETS, *VARIANTS) else problem

@@ -124,6 +124,8 @@ class ArmTrainer(Trainer):
         units = objective.draws(batch.step)
         for group, lr in zip(self.optimizer.param_groups, self.first_lrs, strict=True):
             group["lr"] = lr * objective.schedule.lr_factor(batch.step)
+            if objective.arm.final_saga != 1.0:
+                group["saga"] = objective.arm.saga * self._saga_factor(batch.step)
         self.optimizer.zero_grad()
         losses = []
         for unit, index, seeds in zip(
@@ -143,6 +145,10 @@ class ArmTrainer(Trainer):
             self.optimizer.set_path(units[0])
         self.optimizer.step()
         return torch.stack(losses).mean()
+
+    def _saga_factor(self, step: int) -> float:
+        """Return the strength of P-SAGA at a step over that at the first, which never quite reaches nothing."""
+        return 1.0 - (1.0 - self.arm_objective.arm.final_saga) * step / self.experiment.preset.n_steps
 
     def _seeds(self, batch: Batch, n_parts: int) -> list[list[list[int]]]:
         """Return new seeds for each part of the batch, each rendering, and each example."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 from typing import Any
@@ -62,6 +62,35 @@ def summarize(runs: Sequence[Run], controls: Sequence[str], reference: str) -> d
     """Summarise every arm of one problem."""
     arms, measures = by_arm(runs), ("mean", *controls)
     return {name: _of_arm(mine, arms.get(reference, []), measures) for name, mine in arms.items()}
+
+
+def over_problems(problems: Mapping[str, Any], arm: str, reference: str) -> dict[str, Any]:
+    """Compare two arms run by run, over the problems and seeds on which both were trained.
+
+    Args:
+        problems: what `summarize` returned of each, by name, under "arms".
+        arm: name of one arm.
+        reference: name of the other.
+
+    Returns:
+        The numbers of problems, of pairs of runs, of those in which the arm ends lower; and the mean difference of
+        errors, in which each problem counts alike.
+    """
+    by_problem: list[list[float]] = []
+    for arms in (summary["arms"] for summary in problems.values()):
+        if arm in arms and reference in arms:
+            others = {run["seed"]: run["test"]["mean"] for run in arms[reference]["runs"]}
+            found = [
+                run["test"]["mean"] - others[run["seed"]] for run in arms[arm]["runs"] if run["seed"] in others
+            ]
+            by_problem += [found] if found else []
+    pairs = [difference for found in by_problem for difference in found]
+    return {
+        "problems": len(by_problem),
+        "pairs": len(pairs),
+        "lower": sum(difference < 0 for difference in pairs),
+        "mean": mean(map(mean, by_problem)) if pairs else None,
+    }
 
 
 def _of_arm(mine: Sequence[Run], reference: Sequence[Run], measures: Sequence[str]) -> dict[str, Any]:

@@ -91,7 +91,18 @@ def table(results: dict[str, Any]) -> str:
             differences = differences_table(summary)
             if len(differences) > 1:
                 parts.append(format_table(differences))
+    parts.append(f"OVER ALL CHIRPLETS\n{format_table(pooled_table(results))}")
     return "\n\n".join(parts)
+
+
+def pooled_table(results: dict[str, Any]) -> list[list[str]]:
+    """Return comparisons over all chirplet problems; a row for each."""
+    rows = [["", "problems", "pairs of runs", "lower", "mean difference"]]
+    for name, pooled in results["over chirplets"].items():
+        if pooled["pairs"]:
+            counts = [str(pooled[key]) for key in ("problems", "pairs", "lower")]
+            rows.append([name, *counts, f"{pooled['mean']:.0f}"])
+    return rows
 
 
 def page_rows(results: dict[str, Any]) -> dict[str, list[str]]:
