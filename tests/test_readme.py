@@ -524,13 +524,87 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     reaches = [(d["interval95"][1] - d["interval95"][0]) / 2 for d in saved]
     assert f"{-saved[0]['mean']:.0f} ± {reaches[0]:.0f} of {of:.0f} (θ-importance)" in page
     assert f"{-saved[1]['mean']:.0f} ± {reaches[1]:.0f} (released)" in page
-    assert f"θ-importance saves {-saved[0]['mean'] / of:.0%} of the steps" in " ".join(README.split())
     medium = problems["scaled-chirplet-lo-med"]["arms"]
     at_chance = {name: arm["at_chance"]["am"] for name, arm in medium.items()}
     assert at_chance.pop("predicted") == 5
     assert set(at_chance.values()) == {3, 4, 5}  # of five
     fm = medium["predicted"]["minus_reference"]["fm"]
     assert f"FM ({-fm['mean']:.0f} ± {(fm['interval95'][1] - fm['interval95'][0]) / 2:.0f})" in page
+    assert f"falls to nothing over training costs {gain('theta-is, decayed saga', 'theta-is')};" in page
+    for name in ("warm-up", "half saga"):
+        assert f"({gain(f'theta-is, {name}', 'theta-is')})" in page
+    for problem, told in (("few-paths", "better on `few-paths`, by {} ± {}"), ("wide", "can be told ({} ± {})")):
+        difference = problems[f"scaled-chirplet-{problem}"]["arms"]["predicted"]["minus_reference"]["mean"]
+        reach = (difference["interval95"][1] - difference["interval95"][0]) / 2
+        assert told.format(f"{-difference['mean']:.0f}", f"{reach:.0f}") in page
+    assert problems["scaled-chirplet-wide"]["arms"]["predicted"]["test"]["mean"]["n"] == 10
+
+
+def test_what_is_said_of_pi_that_votes_is_the_result_files() -> None:
+    page, readme = text("does_it_help"), " ".join(README.split())
+    results = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())
+    voting, pooled = "theta-is, memory and clocks by pi", results["over chirplets"]
+    labels = {
+        "scrapl": "uniform draws",
+        "theta-is": "θ-importance",
+        "predicted": "`predicted`",
+        voting: "θ-importance that votes",
+    }
+    for name, found in pooled.items():
+        arm, reference = (labels[part] for part in name.split(" minus "))
+        assert found["problems"] == 6
+        assert f"| {arm}, minus {reference} | {found['pairs']} | {found['lower']} | {found['mean']:.0f} |" in page
+    over_theta, over_uniform = pooled[f"{voting} minus theta-is"], pooled[f"{voting} minus scrapl"]
+    assert (
+        f"in {over_theta['lower']} runs of {over_theta['pairs']}, by {-over_theta['mean']:.0f} on average" in page
+    )
+    assert f"lower than uniform draws in {over_uniform['lower']} of {over_uniform['pairs']}" in page
+    subset, theta = pooled["predicted minus scrapl"], pooled["theta-is minus scrapl"]
+    assert f"uniform draws in {subset['lower']} runs of {subset['pairs']}, by {-subset['mean']:.0f}" in page
+    for found in (over_uniform, subset, theta):
+        assert f"{found['lower']} of {found['pairs']}" in readme
+    verdicts = [
+        summary["arms"]["predicted"]["minus_reference"]["mean"]["verdict"]
+        for name, summary in results["problems"].items()
+        if name.startswith("scaled-chirplet")
+    ]
+    assert (len(verdicts), verdicts.count("better"), verdicts.count("worse")) == (6, 3, 0)
+    assert "were better on three of six chirplet problems" in text("choosing")
+    measured = json.loads((ROOT / "benchmarks/results/alignment.json").read_text())
+    told = 0
+    for problem, content in results["problems"].items():
+        if voting in content["arms"] and problem in measured["problems"]:
+            errors = [
+                {run["seed"]: run["test"]["mean"] for run in content["arms"][arm]["runs"]}
+                for arm in (voting, "theta-is")
+            ]
+            change = float(np.mean([errors[0][seed] - errors[1][seed] for seed in errors[0]]))
+            losses = measured["problems"][problem]["losses"]
+            alike, by_pi = (min(losses[loss]["correlation"]) for loss in ("path", "path, votes by pi"))
+            label = "granular" if problem == "scaled" else f"`{problem.removeprefix('scaled-chirplet-')}`"
+            assert f"| {label} | {alike:.2f} | {by_pi:.2f} | {change:.0f} |" in page
+            told += (by_pi > alike) == (change < 0)
+    assert f"for {told} of 7 problems" in page
+    choices = measured["choices"]
+    assert f"{choices['right']} times of {choices['right'] + choices['wrong']}" in page
+
+
+def test_what_is_said_of_the_memory_is_the_result_file() -> None:
+    page = text("does_it_help")
+    arms = json.loads((ROOT / "benchmarks/results/update_sizes.json").read_text())["arms"]
+    voting, visits = "theta-is, memory and clocks by pi", ("once", "2 to 9", "10 to 99")
+
+    def means(arm: str, key: str) -> list[float]:
+        return [float(np.mean([seed[v][key] for seed in arms[arm].values()])) for v in visits]
+
+    for arm, label in (("theta-is", "the paper's memory"), ("theta-is, clocks by pi", "clocks by π")):
+        sizes = [f"{size:.2f}" for size in means(arm, "size")]
+        assert f"| size of the last update, {label} | {' | '.join(sizes)} |" in page
+        votes = [f"{vote:.0%}" for vote in means(arm, "vote")]
+        assert f"| share of the memory's mean, {label} | {' | '.join(votes)} |" in page
+    rare = [sum(means(arm, key)[:2]) for arm, key in (("theta-is", "pi"), ("theta-is", "vote"), (voting, "vote"))]
+    told = "with {:.0%} of the draws, make {:.0%} of the mean that every step adds, and {:.0%} when π weighs it"
+    assert told.format(*rare) in page
 
 
 def test_what_is_said_of_votes_and_the_full_tree_is_the_result_files() -> None:
