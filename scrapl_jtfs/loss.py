@@ -28,7 +28,7 @@ from scrapl_jtfs._validation import (
     is_several,
 )
 from scrapl_jtfs.path_table import AnyPathTable, PathTable, as_table
-from scrapl_jtfs.path_transform import check_path_transform
+from scrapl_jtfs.path_transform import as_signals, check_coefficients, check_path_transform
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim._deprecation import rename_arguments
 
@@ -162,6 +162,7 @@ class PreparedTarget:
             as_dense(signal, "target").detach().clone()
         )  # buffers get reused, and paths are computed later
         self._check_samples(transform)
+        as_signals(transform, self._original.to(transform.device, transform.dtype), "target")
         self.signal = self._original
         self.transform = transform
         self._settings = transform.settings
@@ -479,17 +480,11 @@ class PathLoss(nn.Module):
         """Return how many axes a path's coefficients of the target have besides those of the batch.
 
         Raises:
-            ValueError: the batch axes do not come first.
+            ValueError: the batch axes do not come first, or coefficients are not real.
         """
         signal = target.signal if isinstance(target, PreparedTarget) else target
-        batch_shape = signal.shape[: signal.ndim - len(self.transform.signal_shape)]
-        if coefficients.shape[: len(batch_shape)] != batch_shape:
-            raise ValueError(
-                f"Invalid transform: {type(self.transform).__name__} makes coefficients of shape "
-                f"{tuple(coefficients.shape)} for signals {tuple(signal.shape)}; expected the batch axes "
-                f"{tuple(batch_shape)} first; see scrapl_jtfs.testing.assert_path_transform"
-            )
-        return coefficients.ndim - len(batch_shape)
+        check_coefficients(self.transform, coefficients, signal.shape)
+        return coefficients.ndim - (signal.ndim - len(self.transform.signal_shape))
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
         """Compute the loss of one path from its coefficients, with two axes of their own."""

@@ -148,7 +148,7 @@ class PathTransform(nn.Module, ABC):
             TypeError: not an integer.
             IndexError: not from 0 to P - 1.
         """
-        return as_path_index(path_idx, self.n_paths)
+        return as_path_index(path_idx, self.n_paths, "select(x, path_indices)")
 
     def checked_signal(self, x: Any, name: str = "x") -> Tensor:
         """Return signals ``(..., *signal_shape)`` of the transform's dtype; half precision is converted.
@@ -203,6 +203,43 @@ dtype, device, settings, select, full and stream; derive it from scrapl_jtfs.Pat
     _check_kinds(transform, name)
     _check_table(transform, name)
     return transform
+
+
+def as_signals(transform: Any, x: Any, name: str = "x") -> Tensor:
+    """Return signals that fit a path transform, in its own words where it has them; half precision is converted.
+
+    Raises:
+        TypeError, ValueError: as :meth:`PathTransform.checked_signal`.
+    """
+    if isinstance(transform, PathTransform):
+        return transform.checked_signal(x, name)
+    return as_batch(x, tuple(transform.signal_shape), transform.dtype, transform.device, name)
+
+
+def check_coefficients(transform: Any, coefficients: Tensor, signal_shape: torch.Size) -> None:
+    """Raise ValueError unless coefficients are real and have the batch axes of their signals first.
+
+    Args:
+        transform: what made them.
+        coefficients: those of one path.
+        signal_shape: shape of the signals, batch axes included.
+    """
+    kind = type(transform).__name__
+    if not coefficients.is_floating_point():
+        remedy = (
+            "return their modulus, or torch.view_as_real of them" if coefficients.is_complex() else "convert them"
+        )
+        raise ValueError(
+            f"Invalid transform: {kind} makes coefficients of {coefficients.dtype}; expected real floating-point "
+            f"numbers; {remedy}"
+        )
+    batch_shape = signal_shape[: len(signal_shape) - len(transform.signal_shape)]
+    if coefficients.shape[: len(batch_shape)] != batch_shape:
+        raise ValueError(
+            f"Invalid transform: {kind} makes coefficients of shape {tuple(coefficients.shape)} for signals "
+            f"{tuple(signal_shape)}; expected the batch axes {tuple(batch_shape)} first; see "
+            "scrapl_jtfs.testing.assert_path_transform"
+        )
 
 
 def _check_kinds(transform: Any, name: str) -> None:

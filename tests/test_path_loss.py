@@ -13,7 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from scrapl_jtfs import JTFSPath, JTFSPathLoss, PathLoss, PathTransform, PreparedTarget
+from scrapl_jtfs import (
+    ImageScattering,
+    JTFSPath,
+    JTFSPathLoss,
+    PathLoss,
+    PathTransform,
+    PreparedTarget,
+    TimeScattering,
+)
 from tests.support.jtfs_helpers import SMALL, noise
 from tests.support.path_families import Band, Foreign, Gratings, LearnedBands, Spectra
 
@@ -373,3 +381,33 @@ def test_a_family_that_puts_the_batch_elsewhere_is_named() -> None:
         ValueError, match=r"Turned makes coefficients of shape \(5, 2\) .* batch axes \(2,\) first"
     ):
         PathLoss(Turned())(torch.ones(2, 64), torch.ones(2, 64), 0)
+
+
+def test_a_family_of_complex_coefficients_is_named() -> None:
+    class Complex(Spectra):
+        def forward(self, x: Tensor, path_idx: int) -> Tensor:
+            return torch.fft.rfft(self.checked_signal(x))
+
+    loss_fn, x = PathLoss(Complex()), torch.ones(2, 64)
+    message = r"Complex makes coefficients of torch\.complex64; expected real floating-point .* modulus"
+    for target in (x, loss_fn.prepare(x)):
+        with pytest.raises(ValueError, match=message):
+            loss_fn(x, target, 0)
+
+
+def test_signals_are_refused_in_the_words_of_the_family() -> None:
+    loss_fn, x = PathLoss(ImageScattering((8, 6), J=1)), torch.ones(2, 8, 6)
+    calls: list[Callable[[Tensor], Any]] = [
+        lambda bad: loss_fn(bad, x, 1), lambda bad: loss_fn(x, bad, 1), loss_fn.prepare,
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(ValueError, match=r"channels come before them, as in x\.movedim"):
+            call(torch.ones(2, 8, 6, 3))
+        with pytest.raises(ValueError, match=r"swap them with x\.mT"):
+            call(torch.ones(2, 6, 8))
+
+
+def test_several_ids_where_one_is_expected_lead_to_select() -> None:
+    for transform in (Spectra(), TimeScattering(64, 3, 2)):
+        with pytest.raises(TypeError, match=r"for several paths: select\(x, path_indices\)"):
+            transform(torch.ones(64), [0, 1])  # type: ignore[arg-type]

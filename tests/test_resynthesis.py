@@ -437,3 +437,24 @@ def test_bad_input_of_the_measure() -> None:
         measure_texture(Toy((32,)), Y, random(2, 32))
     with pytest.raises(ValueError, match="Invalid signals: it has inf or NaN"):
         measure_texture(Toy((32,)), Y / 0, Y)
+
+
+def test_a_picture_with_channels_last_is_refused_in_the_words_of_the_family() -> None:
+    for method in ("lbfgs", "paths"):
+        with pytest.raises(ValueError, match=r"Invalid target: .* channels come before them, as in x\.movedim"):
+            resynthesize(ImageScattering((8, 6), J=1), torch.ones(8, 6, 3), method=method)
+
+
+def test_families_that_make_no_real_coefficients_of_each_signal_are_named() -> None:
+    class Complex(Toy):
+        def forward(self, x: Tensor, path_idx: int) -> Tensor:
+            return super().forward(x, path_idx) * 1j
+
+    class Mean(Toy):
+        def forward(self, x: Tensor, path_idx: int) -> Tensor:
+            return super().forward(x, path_idx).mean()
+
+    with pytest.raises(ValueError, match=r"Complex makes coefficients of torch\.complex128; expected real"):
+        resynthesize(Complex((32,)), Y)
+    with pytest.raises(ValueError, match=r"Mean makes .* expected the batch axes \(1,\) first"):
+        resynthesize(Mean((32,)), Y)

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from scrapl_jtfs._validation import as_batch, check_not_swapped, check_shapes
+from scrapl_jtfs._validation import check_not_swapped, check_shapes
+from scrapl_jtfs.path_transform import as_signals
 
 # A path id, its coefficients of the signals or of each rendering, and those of the target.
 Pair: TypeAlias = "tuple[int, Tensor | tuple[Tensor, ...], Tensor]"
@@ -36,8 +37,8 @@ def stream_pairs(
         return
     xs = x if isinstance(x, tuple) else (x,)
     checked, target = (
-        tuple(checked_signal(transform, one) for one in xs),
-        checked_signal(transform, target, "target"),
+        tuple(as_signals(transform, one) for one in xs),
+        as_signals(transform, target, "target"),
     )
     for one in checked:
         check_shapes(one.shape, target.shape)
@@ -66,13 +67,8 @@ def stream_paths(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterator[tupl
 def select(transform: Any, x: Tensor, ids: Sequence[int]) -> Iterable[Tensor]:
     """Return the coefficients of paths in the order of some ids."""
     if not hasattr(transform, "stream_pairs"):
-        x = checked_signal(transform, x)
+        x = as_signals(transform, x)
     return in_order(stream_paths(transform, x, ids), ids)
-
-
-def checked_signal(transform: Any, x: Any, name: str = "x") -> Tensor:
-    """Return signals that fit a path transform; half precision is converted."""
-    return as_batch(x, tuple(transform.signal_shape), transform.dtype, transform.device, name)
 
 
 def in_order(by_path: Iterable[tuple[int, _T]], indices: Sequence[int]) -> Iterator[_T]:

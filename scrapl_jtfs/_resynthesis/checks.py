@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scrapl_jtfs._resynthesis.marginals import Keep
-from scrapl_jtfs._validation import as_batch
+from scrapl_jtfs.path_transform import as_signals
 from scrapl_optim._validation import as_int, check_callable
 
 METHODS = ("lbfgs", "paths")
@@ -25,7 +25,7 @@ def as_fixed(transform: Any, x: Any, name: str) -> Tensor:
         TypeError: not a real floating-point tensor.
         ValueError: it does not fit the transform, requires a gradient, or has no finite samples.
     """
-    signals = as_batch(x, tuple(transform.signal_shape), transform.dtype, transform.device, name)
+    signals = as_signals(transform, x, name)
     if signals.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             f"Invalid {name}: it requires a gradient; expected signals without one, as no gradient flows to them; "

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scrapl_jtfs.path_transform import check_coefficients
 from scrapl_jtfs.transform import JTFSPath
 
 # Paths of a bundle where the transform does not say what its paths share.
@@ -34,7 +35,8 @@ class Tree:
         targets: (T, *signal_shape) targets.
 
     Raises:
-        ValueError: a target is silent for all paths, or its coefficients are not finite.
+        ValueError: a target is silent for all paths, or its coefficients are not finite, not real or not one set
+            for each target.
     """
 
     def __init__(self, transform: Any, targets: Tensor) -> None:
@@ -43,6 +45,8 @@ class Tree:
         with torch.no_grad():
             by_path = dict(transform.stream(targets))  # in any order
         self._coefficients = [by_path[p].detach() for p in range(transform.n_paths)]
+        for phi in self._coefficients:
+            check_coefficients(transform, phi, targets.shape)
         energies = torch.stack([_sums(phi.double().square()) for phi in self._coefficients])
         self._norms = energies.sum(0).sqrt()  # (T,)
         # Mean share of each path in the energy of a target (P,).
