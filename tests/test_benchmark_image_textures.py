@@ -114,3 +114,16 @@ def test_the_page_quotes_the_result_file() -> None:
     section = page[page.index("## Image textures") :].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert rows[1:] == page_rows(results)
+    told, arms = " ".join(section.split()), results["arms"]
+    means = {name: f"{arm['test']['mean']['mean']:.0f}" for name, arm in arms.items()}
+    three = [means[name] for name in ("full tree, log", "spectra", "controls")]
+    assert "as averaged spectra do ({}, {} and {})".format(*three) in told
+    assert f"there logarithms change nothing ({means['log']})" in told
+    assert f"no better than uniform draws ({means['theta-is, weighted']})" in told
+    assert f"that five seeds can tell ({means['two renderings']})" in told
+    verdicts = {
+        name: arm["minus_reference"]["mean"]["verdict"] for name, arm in arms.items() if "minus_reference" in arm
+    }
+    undecided = [name for name, verdict in verdicts.items() if verdict == "no difference seen"]
+    assert undecided == ["theta-is, weighted", "two renderings", "log"]
+    assert all(change > 0 for change in arms["theta-is"]["minus_reference"]["mean"]["differences"].values())
