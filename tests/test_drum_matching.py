@@ -152,10 +152,13 @@ def test_matches_have_no_shift_and_always_the_same_noise(experiment: Experiment,
     assert torch.equal(*found)
     theta = torch.full((2, 14), 0.6)
     # In training they are shifted, about targets that come later, of which nothing is lost.
-    target = shifted.train.targets(torch.tensor([0]))[0]
-    assert torch.equal(target[500:], shifted.train.audio[0, :-500])
+    train, val = shifted.train, shifted.val
+    assert isinstance(train, Recordings)
+    assert isinstance(val, Recordings)
+    target = train.targets(torch.tensor([0]))[0]
+    assert torch.equal(target[500:], train.audio[0, :-500])
     assert not target[:500].any()
-    assert torch.equal(shifted.val.targets(torch.tensor([0])), shifted.val.audio[:1])
+    assert torch.equal(val.targets(torch.tensor([0])), val.audio[:1])
     assert not torch.equal(shifted.synth(theta, [1, 2]), experiment.synth(theta, [1, 2]))
 
 
