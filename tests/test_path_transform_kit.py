@@ -48,6 +48,8 @@ def test_it_takes_a_signal_and_paths() -> None:
         assert_path_transform(Spectra(), torch.ones(63))
     with pytest.raises(IndexError, match="Invalid path_idx: 3"):
         assert_path_transform(Spectra(), paths=[3])
+    with pytest.raises(ValueError, match="Invalid paths: none; expected at least one path id"):
+        assert_path_transform(Spectra(), paths=[])
 
 
 # --- what is wrong, and what the kit says of it ---

@@ -57,7 +57,7 @@ def make_case(transform: Any, signal: Any, paths: Any, seed: int) -> Case:
 
     Raises:
         AssertionError: it lacks members, or cannot be copied.
-        ValueError: the signal does not fit.
+        ValueError: the signal does not fit, or there are no paths.
     """
     attempt("members", lambda: check_path_transform(transform))
     copied = attempt("copies: copy.deepcopy fails", lambda: copy.deepcopy(transform))
@@ -67,6 +67,8 @@ def make_case(transform: Any, signal: Any, paths: Any, seed: int) -> Case:
         chosen = sorted({round(i * (n_paths - 1) / max(1, count - 1)) for i in range(count)})
     else:
         chosen = as_path_indices(paths, n_paths)
+        if not chosen:
+            raise ValueError("Invalid paths: none; expected at least one path id, or None for a choice of them")
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, *transform.signal_shape, generator=generator, dtype=torch.float64)
     if signal is not None:
