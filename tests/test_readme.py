@@ -540,6 +540,9 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     assert problems["scaled-chirplet-wide"]["arms"]["predicted"]["test"]["mean"]["n"] == 10
 
 
+HARD = "scaled-chirplet-hi-med"  # on which votes by pi were found
+
+
 def test_what_is_said_of_pi_that_votes_is_the_result_files() -> None:
     page, readme = text("does_it_help"), " ".join(README.split())
     results = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text())
@@ -559,6 +562,21 @@ def test_what_is_said_of_pi_that_votes_is_the_result_files() -> None:
         f"in {over_theta['lower']} runs of {over_theta['pairs']}, by {-over_theta['mean']:.0f} on average" in page
     )
     assert f"lower than uniform draws in {over_uniform['lower']} of {over_uniform['pairs']}" in page
+    others = {
+        name: content["arms"] for name, content in results["problems"].items() if name not in ("scaled", HARD)
+    }
+    lower = []
+    for reference in ("theta-is", "scrapl"):
+        pairs = [
+            (run["test"]["mean"], other["test"]["mean"])
+            for arms in others.values()
+            if voting in arms
+            for run in arms[voting]["runs"]
+            for other in arms[reference]["runs"]
+            if run["seed"] == other["seed"]
+        ]
+        lower.append(f"{sum(a < b for a, b in pairs)} of {len(pairs)}")
+    assert f"lower than θ-importance in {lower[0]} pairs, and than uniform draws in {lower[1]}" in page
     subset, theta = pooled["predicted minus scrapl"], pooled["theta-is minus scrapl"]
     assert f"uniform draws in {subset['lower']} runs of {subset['pairs']}, by {-subset['mean']:.0f}" in page
     for found in (over_uniform, subset, theta):
