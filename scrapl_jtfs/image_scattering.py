@@ -63,7 +63,7 @@ class ImageScattering(PathTransform):
         path 25: wavelength 2.67 pixels at 157.5 degrees; its strength: wavelength 5.33 pixels at 157.5 degrees
         >>> scattering(torch.rand(4, 3, 64, 48), path_idx=25).shape  # batch, channels, frames down, frames across
         torch.Size([4, 3, 8, 6])
-        >>> torch.stack(scattering.full(torch.rand(4, 64, 48)), -3).shape  # as kymatio has them
+        >>> scattering.stack(torch.rand(4, 64, 48)).shape  # as kymatio has them
         torch.Size([4, 217, 8, 6])
 
     Source: SCRAPL paper, Equation 1 for any scattering transform; Bruna and Mallat 2013 for images.

@@ -115,6 +115,40 @@ class PathTransform(nn.Module, ABC):
         for p in range(self.n_paths):
             yield p, self(x, p)
 
+    def stack(self, x: Any, path_indices: PathIndices | None = None) -> Tensor:
+        """Compute paths of one shape as one tensor.
+
+        Args:
+            x: as in :meth:`forward`.
+            path_indices: as in :meth:`select`, by default all.
+
+        Returns:
+            ``(..., paths, *axes of a path)``, in the order of the ids.
+
+        Raises:
+            ValueError: no path is named, or two differ in shape.
+
+        Example:
+            >>> import torch
+            >>> from scrapl_jtfs import TimeScattering
+            >>> scattering = TimeScattering(2048, J=6, Q=(8, 1), T="global")
+            >>> scattering.stack(torch.randn(4, 2048), [0, 5, 9]).shape
+            torch.Size([4, 3, 1])
+        """
+        ids = as_table(self.paths).indices(range(self.n_paths) if path_indices is None else path_indices)
+        if not ids:
+            raise ValueError("Invalid path_indices: none; expected one path or more")
+        found = self.select(x, ids)
+        for path, coefficients in zip(ids, found, strict=True):
+            if coefficients.shape != found[0].shape:
+                raise ValueError(
+                    f"Invalid path_indices: path {ids[0]} has coefficients {tuple(found[0].shape)}, path {path} "
+                    f"{tuple(coefficients.shape)}; expected paths of one shape; choose such paths, or take a "
+                    "list, select(x, path_indices)"
+                )
+        n_batch = x.ndim - len(self.signal_shape) if isinstance(x, Tensor) else len(x.batch_shape)
+        return torch.stack(found, n_batch)
+
     @property
     def n_paths(self) -> int:
         """P, the number of paths."""

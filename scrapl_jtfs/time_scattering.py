@@ -109,7 +109,7 @@ class TimeScattering(PathTransform):
         path 200: 1635 Hz, modulated at 358 Hz
         >>> scattering(torch.randn(4, 16384), path_idx=200).shape  # batch, frames
         torch.Size([4, 16])
-        >>> torch.stack(scattering.full(torch.randn(4, 16384)), dim=1).shape
+        >>> scattering.stack(torch.randn(4, 16384)).shape
         torch.Size([4, 374, 16])
 
     Source: Mallat, Group invariant scattering (2012); Anden & Mallat, Deep scattering spectrum (2014).

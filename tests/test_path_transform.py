@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scrapl_jtfs import JTFSPath, PathTransform, check_path_transform
+from scrapl_jtfs import (
+    ImageScattering,
+    JTFSPath,
+    PathTransform,
+    TimeScattering,
+    check_path_transform,
+    draw_coefficients,
+    draw_scalogram,
+    relative_distance,
+)
 from tests.support.jtfs_helpers import SMALL, noise
 from tests.support.path_families import Band, Foreign, Gratings, LearnedBands, Spectra
 
@@ -198,3 +207,38 @@ def test_a_family_without_forward_or_attributes_says_so() -> None:
         NoForward()  # type: ignore[abstract]
     with pytest.raises(TypeError, match=r"Invalid jtfs: NoTable; .*; it lacks paths, signal_shape and n_paths"):
         check_path_transform(NoTable(), "jtfs")
+
+
+def test_stack_is_select_as_one_tensor() -> None:
+    images = ImageScattering((16, 12), J=2, L=2)
+    x = torch.rand(2, 3, 16, 12)
+    stacked = images.stack(x, [4, 1])
+    assert stacked.shape == (2, 3, 2, 4, 3)
+    for k, coefficients in enumerate(images.select(x, [4, 1])):
+        assert torch.equal(stacked[:, :, k], coefficients)
+    assert images.stack(x[0, 0]).shape == (images.n_paths, 4, 3)
+    jtfs = JTFSPath(**SMALL)
+    signals = noise(2, 512, dtype=torch.float32)
+    same = [p for p in range(jtfs.n_paths) if jtfs(signals, p).shape == jtfs(signals, 0).shape]
+    assert torch.equal(jtfs.stack(jtfs.first_layer(signals), same), torch.stack(jtfs.select(signals, same), 1))
+
+
+def test_paths_of_unequal_shape_make_no_tensor() -> None:
+    scattering = TimeScattering(1024, J=5, Q=(4, 1), T=0)
+    with pytest.raises(
+        ValueError, match=r"Invalid path_indices: path 0 has coefficients .*select\(x, path_indices\)"
+    ):
+        scattering.stack(torch.randn(1024))
+    with pytest.raises(ValueError, match="Invalid path_indices: none"):
+        scattering.stack(torch.randn(1024), [])
+
+
+def test_what_is_for_the_jtfs_says_so() -> None:
+    other = TimeScattering(1024, J=5, Q=(4, 1))
+    x = torch.randn(1024)
+    with pytest.raises(TypeError, match=r"Invalid jtfs: TimeScattering; expected a JTFSPath; .*measure_texture"):
+        relative_distance(other, x, x)  # type: ignore[arg-type]
+    pytest.importorskip("matplotlib")
+    for draw in (lambda: draw_scalogram(None, other, x), lambda: draw_coefficients(None, other, x, 0)):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Invalid jtfs: TimeScattering; expected a JTFSPath, whose rows"):
+            draw()

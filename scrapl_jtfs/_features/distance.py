@@ -33,7 +33,7 @@ def relative_distance(jtfs: JTFSPath, x: Tensor, y: Tensor) -> Tensor:
         (...) real, differentiable in both; 0 between two silent signals.
 
     Raises:
-        TypeError: a signal is not a real floating-point tensor.
+        TypeError: a signal is not a real floating-point tensor, or the transform no JTFS.
         ValueError: the signals differ in shape, or do not fit the transform.
 
     Example:
@@ -44,6 +44,11 @@ def relative_distance(jtfs: JTFSPath, x: Tensor, y: Tensor) -> Tensor:
         >>> relative_distance(jtfs, x, torch.zeros(4, 2048))
         tensor([1., 1., 1., 1.])
     """
+    if not hasattr(jtfs, "scalogram"):
+        raise TypeError(
+            f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath; by any path transform, measure_texture "
+            "compares signals"
+        )
     x, y = as_dense(x, "x"), as_dense(y, "y")
     if x.shape != y.shape:
         raise ValueError(

@@ -47,7 +47,7 @@ def draw_scalogram(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: the signal is not a real floating-point tensor.
+        TypeError: the signal is not a real floating-point tensor, or the transform no JTFS.
         ValueError: there are several signals, they do not fit the transform, or an option is out of range.
 
     Example:
@@ -60,6 +60,7 @@ def draw_scalogram(
     need_matplotlib()
     if not (is_number(decibels, 0.0, sys.float_info.max) and decibels > 0):
         raise ValueError(f"Invalid decibels: {decibels!r}; expected a positive number")
+    _check_is_jtfs(jtfs)
     scalogram = jtfs.scalogram(_as_one_signal(x).detach(), hop)
     u1, frequencies = scalogram.values.double().cpu().numpy(), scalogram.frequencies
     quietest = 10 ** (-decibels / 20)
@@ -89,7 +90,7 @@ def draw_coefficients(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: the signal is not a real floating-point tensor, or the id not an integer.
+        TypeError: the signal is not a real floating-point tensor, the id not an integer, or the transform no JTFS.
         IndexError: the id is not from 0 to P - 1.
         ValueError: there are several signals, or they do not fit the transform.
 
@@ -101,10 +102,19 @@ def draw_coefficients(
         >>> mesh = draw_coefficients(Figure().subplots(), jtfs, torch.randn(4096), path_idx=20)
     """
     need_matplotlib()
+    _check_is_jtfs(jtfs)
     phi = jtfs(_as_one_signal(x).detach(), path_idx).double().cpu().numpy()
     frequencies, times = jtfs.row_frequencies(path_idx), jtfs.frame_times(path_idx)
     highest = float(phi.max()) if vmax is None else vmax
     return _draw_rows(axes, jtfs, frequencies, times, phi, vmin=0, vmax=highest or 1.0, cmap="magma")
+
+
+def _check_is_jtfs(jtfs: Any) -> None:
+    if not hasattr(jtfs, "scalogram"):
+        raise TypeError(
+            f"Invalid jtfs: {type(jtfs).__name__}; expected a JTFSPath, whose rows are pitches; draw what "
+            "select(x, path_indices) returns"
+        )
 
 
 def _as_one_signal(x: Any) -> Tensor:
