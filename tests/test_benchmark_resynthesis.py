@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import resynthesis
@@ -35,6 +36,12 @@ def test_the_page_is_the_result_file() -> None:
     ):
         found = [results["averages"][name]["arms"][arm] for name in ("global", "local")]
         cells = [f"{one['mean']:.2g} ± {one['std']:.1g}" for one in found]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+        cells = [
+            f"{np.mean([run[measure] for run in one['runs']]):.2g}"
+            for measure in ("autocorrelation_error", "kurtosis")
+            for one in found
+        ]
         assert f"| {label} | {' | '.join(cells)} |" in page
     runs = [
         run for average in results["averages"].values() for arm in average["arms"].values() for run in arm["runs"]
