@@ -229,8 +229,8 @@ def floor_for_excluded_paths() -> AbstractContextManager[Any]:
 def scale_dropped() -> AbstractContextManager[Any]:
     original = JTFSPathLoss._distance
 
-    def mutated(self: JTFSPathLoss, a: Tensor, b: Tensor) -> Tensor:
-        return original(self, a, b) / self.jtfs.n_paths
+    def mutated(self: JTFSPathLoss, a: Tensor, b: Tensor, n_axes: int = 2) -> Tensor:
+        return original(self, a, b, n_axes) / self.jtfs.n_paths
 
     return mock.patch.object(JTFSPathLoss, "_distance", mutated)
 
