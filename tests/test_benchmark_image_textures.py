@@ -105,7 +105,8 @@ def test_a_quick_run_has_every_arm(tmp_path: Path, capsys: pytest.CaptureFixture
     assert list(results["arms"]) == list(ARMS)
     assert {arm["test"]["mean"]["n"] for arm in results["arms"].values()} == {2}
     assert "minus_reference" not in results["arms"][REFERENCE]
-    assert all(name in capsys.readouterr().out for name in ARMS)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ARMS)
 
 
 def test_the_page_quotes_the_result_file() -> None:
