@@ -19,6 +19,7 @@ from typing import Any
 from scrapl_jtfs._describe.description import Description
 from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs.alignment import measure_alignment
+from scrapl_jtfs.any_path_table import AnyPathTable
 from scrapl_jtfs.features import Features, Scalogram, relative_distance
 from scrapl_jtfs.figures import (
     draw_alignment,
@@ -31,10 +32,11 @@ from scrapl_jtfs.figures import (
 )
 from scrapl_jtfs.image_scattering import ImagePath, ImagePathTable, ImageScattering
 from scrapl_jtfs.importance import Importance, importance
-from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, PreparedTarget, path_distance
-from scrapl_jtfs.path_table import AnyPathTable, PathTable
+from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, path_distance
+from scrapl_jtfs.path_table import PathTable
 from scrapl_jtfs.path_transform import PathTransform, check_path_transform
 from scrapl_jtfs.paths import Path
+from scrapl_jtfs.prepared_target import PreparedTarget
 from scrapl_jtfs.resynthesis import (
     Resynthesis,
     ResynthesisProgress,

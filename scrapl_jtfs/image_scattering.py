@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -71,6 +71,8 @@ class ImageScattering(PathTransform):
 
     paths: ImagePathTable
 
+    _OWN = ("_bank",)
+
     def __init__(
         self,
         shape: tuple[int, int],
@@ -86,15 +88,7 @@ class ImageScattering(PathTransform):
         self.signal_shape = self.geometry.shape
         self.paths = list_paths(self.geometry)
         self._bank = Bank(self.geometry)
-        device = torch.empty(0).device  # the default one
-        if device.type != "cpu":
-            self.to(device)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ImageScattering:
-        super()._apply(fn, recurse)
-        if not recurse:
-            self._bank._apply(fn)
-        return self
+        self._to_default_device()
 
     @property
     def dtype(self) -> torch.dtype:

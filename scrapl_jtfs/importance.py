@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from scrapl_jtfs._importance.problem import Batch, KnownDerivatives, Problem, as_conditions, float64, n_series
 from scrapl_jtfs._validation import PathIndices
+from scrapl_jtfs.any_path_table import as_table
 from scrapl_jtfs.loss import PathLoss
-from scrapl_jtfs.path_table import as_table
 from scrapl_optim import Progress, SharedSubspace, ThetaImportance, probabilities, theta_importance
 from scrapl_optim._deprecation import rename_fields
 from scrapl_optim._validation import as_int, as_switch

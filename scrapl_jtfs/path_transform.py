@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from scrapl_jtfs._settings import default_settings
 from scrapl_jtfs._validation import PathIndices, as_batch, as_path_index, is_entry
-from scrapl_jtfs.path_table import as_table
+from scrapl_jtfs.any_path_table import as_table
 
 # Members that whatever takes a path transform asks for, in the order in which a lack of them is named.
 _MEMBERS = ("paths", "signal_shape", "n_paths", "dtype", "device", "settings", "select", "full", "stream")
 
 _Transform = TypeVar("_Transform")
+_Own = TypeVar("_Own", bound="PathTransform")
 
 
 class PathTransform(nn.Module, ABC):
@@ -67,11 +68,27 @@ class PathTransform(nn.Module, ABC):
     paths: Any  # a Sequence, whose type each subclass narrows
     signal_shape: tuple[int, ...]
 
+    # Modules that are a transform's own, no parts that a user put in: what moves its tensors alone moves theirs.
+    _OWN: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self) -> None:
         super().__init__()
         # Follows the module's dtype and device where a subclass has no tensors of its own.
         self._like: Tensor
         self.register_buffer("_like", torch.empty(0), persistent=False)
+
+    def _apply(self: _Own, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Own:
+        super()._apply(fn, recurse)
+        if not recurse:
+            for name in self._OWN:
+                getattr(self, name)._apply(fn)
+        return self
+
+    def _to_default_device(self) -> None:
+        """Move what was made on the CPU to torch's default device, as modules of torch are made there."""
+        device = torch.empty(0).device
+        if device.type != "cpu":
+            self.to(device)
 
     @abstractmethod
     def forward(self, x: Any, path_idx: int) -> Tensor:
@@ -87,7 +104,6 @@ class PathTransform(nn.Module, ABC):
         Returns:
             Real coefficients: the batch axes of ``x``, then those of the path, none or several.
         """
-        raise NotImplementedError
 
     def select(self, x: Any, path_indices: PathIndices) -> list[Tensor]:
         """Compute several paths, by default one after the other.

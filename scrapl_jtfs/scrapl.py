@@ -13,8 +13,9 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from scrapl_jtfs._scrapl.units import Bounds, as_plain, choose_paths, choose_probabilities, make_units
 from scrapl_jtfs._transform.geometry import Boundary, Support
 from scrapl_jtfs._validation import PathIndices
-from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, PreparedTarget, Signals
-from scrapl_jtfs.path_table import as_table
+from scrapl_jtfs.any_path_table import as_table
+from scrapl_jtfs.loss import JTFSPathLoss, PathLoss, Signals
+from scrapl_jtfs.prepared_target import PreparedTarget
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim import PathAdamSAGA, PathLog, PathSampler
 from scrapl_optim._deprecation import rename_arguments

@@ -14,8 +14,9 @@ from scrapl_jtfs._transform.first_layer import FirstLayer
 from scrapl_jtfs._transform.linear.autograd import full_precision
 from scrapl_jtfs._transform.taylor_layer import TaylorSeries, taylor_layer
 from scrapl_jtfs._validation import PathIndices, as_dense, as_path_index, as_path_indices, as_signal
-from scrapl_jtfs.loss import JTFSPathLoss, PreparedTarget
+from scrapl_jtfs.loss import JTFSPathLoss
 from scrapl_jtfs.paths import Path
+from scrapl_jtfs.prepared_target import PreparedTarget
 from scrapl_jtfs.transform import JTFSPath
 from scrapl_optim._deprecation import warn_renamed
 from scrapl_optim.importance import PathDerivatives

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -118,6 +118,8 @@ class TimeScattering(PathTransform):
     # Narrower than any path transform's; it is set once.
     paths: TimePathTable  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    _OWN = ("_filters",)
+
     def __init__(
         self,
         n_samples: int,
@@ -150,15 +152,7 @@ class TimeScattering(PathTransform):
         self.signal_shape = (self.geometry.n_samples,)
         n2s = {path.n2 for path in self.paths if path.n2 is not None}
         self._filters = TimeFilters(self.geometry, banks, n2s)
-        device = torch.empty(0).device  # the default one
-        if device.type != "cpu":
-            self.to(device)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TimeScattering:
-        super()._apply(fn, recurse)
-        if not recurse:  # they are its own, and no part that a user put in
-            self._filters._apply(fn)
-        return self
+        self._to_default_device()
 
     @property
     def dtype(self) -> torch.dtype:

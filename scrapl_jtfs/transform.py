@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -128,6 +128,8 @@ class JTFSPath(PathTransform):
 
     paths: PathTable
 
+    _OWN = ("_filters",)
+
     @rename_arguments(oversampling="samples_per_bandwidth")
     def __init__(
         self,
@@ -171,9 +173,7 @@ class JTFSPath(PathTransform):
         self._orders = frozenset(path.order for path in self.paths)
         self._epsilons = smoothing, smoothing * _SECOND_SMOOTHING  # of the two layers
         self._build_filters()
-        device = torch.empty(0).device  # the default one
-        if device.type != "cpu":
-            self.to(device)
+        self._to_default_device()
         warn_of_long_average(self.geometry)
 
     @classmethod
@@ -288,12 +288,6 @@ class JTFSPath(PathTransform):
     def _build_filters(self) -> None:
         sampling = EVEN if self.geometry.boundary == "even" else REFLECTED
         self._filters = make_filters(self.geometry, self._banks, self.paths, self.samples_per_bandwidth, sampling)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JTFSPath:
-        super()._apply(fn, recurse)
-        if not recurse:  # they are its own, and no part that a user put in
-            self._filters._apply(fn)
-        return self
 
     oversampling = renamed_property("JTFSPath", "oversampling", "samples_per_bandwidth")
 

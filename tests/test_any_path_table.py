@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapl_jtfs import AnyPathTable
-from scrapl_jtfs.path_table import as_table
+from scrapl_jtfs.any_path_table import as_table
 
 
 @dataclass(frozen=True)

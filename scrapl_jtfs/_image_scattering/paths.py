@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from scrapl_jtfs._image_scattering.filters import angle, wavelength
 from scrapl_jtfs._image_scattering.geometry import Geometry
-from scrapl_jtfs.path_table import AnyPathTable
+from scrapl_jtfs.any_path_table import AnyPathTable
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from scrapl_jtfs.path_table import AnyPathTable, PathTable
+from scrapl_jtfs.any_path_table import AnyPathTable
+from scrapl_jtfs.path_table import PathTable
 from scrapl_optim import PathSampler, load_probs
 
 # (lowest, highest), of which None is no bound, or one number; a list where it comes from a file

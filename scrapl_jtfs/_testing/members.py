@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from scrapl_jtfs._testing.case import Case, fail
-from scrapl_jtfs.path_table import as_table
+from scrapl_jtfs.any_path_table import as_table
 
 
 def check_members(case: Case) -> None:

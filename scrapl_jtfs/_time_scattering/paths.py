@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from scrapl_jtfs._transform.geometry import Geometry
 from scrapl_jtfs._validation import PathIndices
-from scrapl_jtfs.path_table import AnyPathTable, Range
+from scrapl_jtfs.any_path_table import AnyPathTable
+from scrapl_jtfs.path_table import Range
 from scrapl_jtfs.paths import Banks, number_text, rate_unit
 
 # What a path of order 2 is: a pair of wavelets, or a wavelet n2 with all n1.

@@ -1,1 +1,0 @@
-"""Parts of ``scrapl_jtfs.path_table``."""
