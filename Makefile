@@ -96,7 +96,7 @@ storage: $(READY)
 adaptive: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.studies.adaptive
 
-# Every part of the method on the authors' synthesizers, shrunk in time: eight hours on two cores, in as many sittings
+# Every part of the method on the authors' synthesizers, shrunk in time: ten hours on two cores, in as many sittings
 # as you like. One part: make does-it-help PARTS="--groups chirplets --seeds 3".
 # RELEASED is a folder of the distributions that the paper's authors released, if you have it.
 PARTS ?=

@@ -26,7 +26,7 @@ from benchmarks.studies.drums.plots import draw_figure
 from benchmarks.studies.drums.runs import load_drums, make_job, quick_preset, run, told
 
 # Losses that need a package of their own.
-_OF_PACKAGES = ("aisfx", "crepe", "time_scattering")
+_OF_PACKAGES = ("aisfx", "crepe")
 _PRESETS = {"micro": "drums-small", "meso": "drums-small-meso"}
 
 
