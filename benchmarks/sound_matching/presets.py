@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from benchmarks.sound_matching.encoder import Encoder, PaperEncoder
@@ -132,7 +133,9 @@ class Preset:
         shape: dict[str, Any] = {"n_blocks": self.n_blocks, "embedding": self.embedding, "dropout": self.dropout}
         shape["n_parameters"] = len(self.controls)
         if self.encoder == "paper":
-            return PaperEncoder(self.channels, pooling=self.pooling, **shape)
+            encoder = PaperEncoder(self.channels, pooling=self.pooling, **shape)
+            # On a CPU twice as fast. Other presets keep the rounding of their published results.
+            return encoder.to(memory_format=torch.channels_last) if self.synth == "drum" else encoder
         return Encoder(self.channels, **shape)
 
     def transform(self, **options: Any) -> JTFSPath:
