@@ -220,7 +220,8 @@ def test_a_run_from_sounds_to_tables(
         for metric, groups in arm["test"].items():
             values = [run["test"][metric]["all"] for run in arm["runs"]]
             assert groups["all"]["mean"] == pytest.approx(np.mean(values), rel=1e-3)
-            assert {"bass drum", "snare"} <= set(groups)
+            # A Frechet distance is of two sounds or more, and there where its package is installed.
+            assert metric.startswith("frechet") or {"bass drum", "snare"} <= set(groups)
     assert arms[UNTRAINED]["steps"] == 0 < arms["mss"]["steps"]
     assert set(results["settings"]["micro"]["closest"]) == set(arms["mss"]["test"])
     kept = json.loads((tmp_path / "micro/seed1/mss/result.json").read_text())

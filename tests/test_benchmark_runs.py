@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,41 @@ def test_a_failure_is_told_and_what_was_finished_is_kept(n_parallel: int, tmp_pa
         train(work, [good, bad] if n_parallel == 1 else [bad], n_parallel)
     assert finished_result(bad) is None
     assert (finished_result(good) is not None) == (n_parallel == 1)
+
+
+def endless_work(job: Job) -> dict[str, Any]:
+    while True:
+        with (job.folder / "beats").open("a") as beats:
+            beats.write(".")
+        time.sleep(0.05)
+
+
+def beats_of(job: Job) -> int:
+    path = job.folder / "beats"
+    return path.stat().st_size if path.exists() else 0
+
+
+def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+def test_runs_end_when_their_program_is_killed(tmp_path: Path) -> None:
+    jobs = [make_job(tmp_path, arm, 0) for arm in ("a", "b")]
+    program = multiprocessing.get_context("spawn").Process(target=train, args=(endless_work, jobs, 2))
+    program.start()
+    assert becomes_true(lambda: all(map(beats_of, jobs)), seconds=60)
+    program.kill()
+    program.join()
+
+    def still() -> bool:
+        before = list(map(beats_of, jobs))
+        time.sleep(1)
+        return list(map(beats_of, jobs)) == before
+
+    assert becomes_true(still, seconds=30)
 
 
 @pytest.mark.parametrize("read", [finished_result, lambda job: train(no_work, [job], 1)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,6 +132,15 @@ def _results(do: Callable[[Job], Result], jobs: Sequence[Job], n_parallel: int) 
 def _begin_process() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which stops its processes
+    threading.Thread(target=_end_with_the_program, daemon=True).start()
+
+
+def _end_with_the_program() -> None:
+    """Stop this process once the program is gone, killed perhaps: it would write to folders of the next one."""
+    program = multiprocessing.parent_process()
+    if program is not None:
+        program.join()
+        os._exit(1)
 
 
 def _do(work: Callable[[Job], Result], job: Job) -> Result:
