@@ -72,6 +72,11 @@ def test_arms_differ_and_are_named_as_the_losses_of_the_benchmark_and_the_paper(
     assert list(ARMS)[-1] == "full_tree"
 
 
+def test_decisions_of_arms_come_back_from_their_files() -> None:
+    for arm in ARMS.values():
+        assert json.loads(json.dumps(arm.decisions())) == arm.decisions()
+
+
 def test_reference_arm_is_scrapl_of_the_sound_matching_benchmark(experiment: Experiment) -> None:
     ours = trained(experiment, ARMS[REFERENCE])
     theirs = Trainer(experiment, "scrapl", Scrapl(experiment.preset, 0, torch.device("cpu")))

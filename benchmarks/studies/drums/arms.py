@@ -46,9 +46,9 @@ class Arm:
     log1p_eps: float | None = None
 
     def decisions(self) -> dict[str, Any]:
-        """Return what determines the arm's results: no names, no defaults."""
+        """Return what determines the arm's results, as JSON gives it back: no names, no defaults, no tuples."""
         return {
-            key: value
+            key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
             if key not in ("name", "description") and value != getattr(Arm, key, None)
         }
@@ -57,6 +57,8 @@ class Arm:
 # Coefficients of drums are about 1e-7 at the fastest rates to 1e-5 at the slowest, and seldom above 1e-3: rho with
 # the paper's eps is all but linear there, and decays count for little beside attacks. With this one they count.
 _FINE_EPS = 1e-6
+# A thousandth of the slowest rates' coefficients, so that what is 60 dB below the attack counts too.
+_FINER_EPS = 1e-8
 
 _PAPER = (
     Arm(name=REFERENCE, description="SCRAPL without theta-importance: P-Adam and P-SAGA, paths drawn alike"),
@@ -118,6 +120,7 @@ _MENDED = (
         description="rho with eps 1e-6, the scale of the coefficients, in place of 1e-3",
         log1p_eps=_FINE_EPS,
     ),
+    Arm(name="finer_log", description="rho with eps 1e-8 in place of 1e-3", log1p_eps=_FINER_EPS),
     Arm(
         name="rates_fine_log",
         description="all paths of one rate a step, and rho with eps 1e-6",
