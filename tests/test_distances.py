@@ -109,6 +109,15 @@ def literal_spectrogram(x: np.ndarray, size: int, hop: int, window: np.ndarray) 
     return np.abs(np.stack([np.fft.rfft(window * padded[start : start + size]) for start in starts], 1))
 
 
+def test_the_gradient_at_the_end_of_a_decay_is_finite() -> None:
+    """A tone that falls to the smallest numbers of single precision, and on to zero."""
+    time = torch.arange(8192, dtype=torch.float64)
+    x = (0.5 * torch.cos(0.3 * time) * 10 ** (-time / 120)).float()[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(RevisitedSpectrograms()(x, torch.zeros_like(x)), x)
+    assert gradient.isfinite().all()
+    assert gradient[0, :100].abs().min() > 0
+
+
 def test_revisited_is_as_written() -> None:
     x, y = sounds(2, dtype=torch.float64)
     expected = 0.0
@@ -142,7 +151,10 @@ def test_multi_resolution_is_as_written(log: bool) -> None:
 def test_log_and_linear_is_auraloss_s_to_the_last_bit() -> None:
     x, y = sounds(2)
     loss = MultiResolutionSTFTLoss([512, 128], [128, 32], [512, 128], w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)
-    assert torch.equal(Spectrograms((512, 128), log=True)(x, y), loss(x[:, None], y[:, None]))
+    x.requires_grad_()
+    ours, theirs = Spectrograms((512, 128), log=True)(x, y), loss(x[:, None], y[:, None])
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*(torch.autograd.grad(value, x)[0] for value in (ours, theirs)))
 
 
 def test_random_resolutions_are_a_function_of_seed_and_step() -> None:

@@ -17,6 +17,8 @@ from benchmarks.sound_matching.distances.checks import check_sounds, euclidean
 _REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
 # Coefficients a_k of the flat top window, sum of (-1)^k a_k cos(2 pi k n / N), as in SciPy and MATLAB.
 _FLAT_TOP = (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)
+# Magnitudes of the revisited distance that count as none.
+_SILENCE = 1e-30
 # The longest FFT of the random distance, auraloss's own default.
 _MAX_RANDOM_SIZE = 32768
 
@@ -38,8 +40,9 @@ class Spectrograms(nn.Module):
 
     def __init__(self, sizes: Sequence[int], *, log: bool) -> None:
         super().__init__()
-        weights = {"w_sc": 0.0, "w_log_mag": float(log), "w_lin_mag": 1.0}
-        self.losses = nn.ModuleList(_Magnitudes(size, size // 4, size, **weights) for size in sizes)
+        self.losses = nn.ModuleList(
+            _Magnitudes(size, size // 4, size, w_sc=0.0, w_log_mag=float(log), w_lin_mag=1.0) for size in sizes
+        )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the distance of sounds (B, n_samples)."""
@@ -50,12 +53,13 @@ class Spectrograms(nn.Module):
 class _Magnitudes(STFTLoss):
     """The distance at one resolution without phases, which cost auraloss a third of the time and are not used."""
 
-    def stft(self, x: Tensor) -> tuple[Tensor, None]:
-        """Return magnitudes (B, bins, frames) of sounds (B, n_samples), and None in the place of phases."""
+    def stft(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return magnitudes (B, bins, frames) of sounds (B, n_samples), in the place of phases too."""
         window = self.window.to(x.device)
         spectrum = torch.stft(x, self.fft_size, self.hop_size, self.win_length, window, return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
-        return power.clamp(min=self.eps).sqrt(), None
+        magnitudes = power.clamp(min=self.eps).sqrt()
+        return magnitudes, magnitudes
 
 
 @contextmanager
@@ -149,7 +153,8 @@ class RevisitedSpectrograms(nn.Module):
         """Return log(1 + |X|) of sounds (B, n_samples), (B, bins, frames)."""
         window = self.get_buffer(f"window_{length}").to(x.dtype)
         spectrum = torch.stft(x, length, length // 2, window=window, center=True, return_complex=True)
-        return torch.log1p(spectrum.abs())
+        # Near the smallest numbers, where fast decays end, torch's derivative of |X| is not finite.
+        return torch.log1p(spectrum.masked_fill(spectrum.detach().abs() < _SILENCE, 0.0).abs())
 
 
 def _flat_top(length: int) -> Tensor:
