@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,39 +61,41 @@ def test_a_failure_is_told_and_what_was_finished_is_kept(n_parallel: int, tmp_pa
     assert (finished_result(good) is not None) == (n_parallel == 1)
 
 
-def endless_work(job: Job) -> dict[str, Any]:
-    while True:
-        with (job.folder / "beats").open("a") as beats:
-            beats.write(".")
-        time.sleep(0.05)
+def long_work(job: Job) -> dict[str, Any]:
+    (job.folder / "process").write_text(str(os.getpid()))
+    time.sleep(120)
+    raise AssertionError(job)
 
 
-def beats_of(job: Job) -> int:
-    path = job.folder / "beats"
-    return path.stat().st_size if path.exists() else 0
+def is_running(process: str) -> bool:
+    """Whether there is a process of this number that has not ended, waited for by anybody or not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
-def becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not condition():
+        assert time.monotonic() < end
         time.sleep(0.1)
-    return condition()
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_runs_end_when_their_program_is_killed(tmp_path: Path) -> None:
     jobs = [make_job(tmp_path, arm, 0) for arm in ("a", "b")]
-    program = multiprocessing.get_context("spawn").Process(target=train, args=(endless_work, jobs, 2))
+    files = [job.folder / "process" for job in jobs]
+    program = multiprocessing.get_context("spawn").Process(target=train, args=(long_work, jobs, 2))
     program.start()
-    assert becomes_true(lambda: all(map(beats_of, jobs)), seconds=60)
-    program.kill()
-    program.join()
-
-    def still() -> bool:
-        before = list(map(beats_of, jobs))
-        time.sleep(1)
-        return list(map(beats_of, jobs)) == before
-
-    assert becomes_true(still, seconds=30)
+    try:
+        wait_for(lambda: all(file.exists() and file.read_text() for file in files), seconds=100)
+        processes = [file.read_text() for file in files]
+        assert all(map(is_running, processes))
+    finally:
+        program.kill()
+        program.join()
+    wait_for(lambda: not any(map(is_running, processes)), seconds=20)
 
 
 @pytest.mark.parametrize("read", [finished_result, lambda job: train(no_work, [job], 1)])

@@ -136,7 +136,7 @@ def _begin_process() -> None:
 
 
 def _end_with_the_program() -> None:
-    """Stop this process once the program is gone, killed perhaps: it would write to folders of the next one."""
+    """End this process once the program is gone, perhaps killed, before another program takes its folders."""
     program = multiprocessing.parent_process()
     if program is not None:
         program.join()
