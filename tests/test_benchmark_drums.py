@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.sound_matching.data import synth_seeds
-from benchmarks.sound_matching.distances import Spectrograms
+from benchmarks.sound_matching.distances import RevisitedSpectrograms, Spectrograms
+from benchmarks.sound_matching.drum_matching.levels import levels_of
 from benchmarks.sound_matching.drum_matching.paper import LABELS, REFERENCE, UNTRAINED
 from benchmarks.sound_matching.drum_matching.report import choose_drums
 from benchmarks.sound_matching.drum_matching.task import DrumTask
@@ -77,6 +78,11 @@ def test_decisions_of_arms_come_back_from_their_files() -> None:
         assert json.loads(json.dumps(arm.decisions())) == arm.decisions()
 
 
+def test_the_page_names_every_arm() -> None:
+    page = (Path(__file__).parents[1] / "notebooks/pages/drums.md").read_text(encoding="utf-8")
+    assert [name for name in GROUPS["mended"] if f"`{name}`" not in page] == []
+
+
 def test_reference_arm_is_scrapl_of_the_sound_matching_benchmark(experiment: Experiment) -> None:
     ours = trained(experiment, ARMS[REFERENCE])
     theirs = Trainer(experiment, "scrapl", Scrapl(experiment.preset, 0, torch.device("cpu")))
@@ -135,6 +141,9 @@ def test_losses_of_a_step() -> None:
     of_path = distance(x, goal, objective.sampler(5))
     of_spectra = Spectrograms(QUICK.fft_sizes, log=True)(x, goal)
     torch.testing.assert_close(loss_of(objective, 5, [x]), of_path.log() + 0.25 * of_spectra.log())
+    objective = PathObjective(QUICK, 0, ARMS["with_revisited"])
+    of_spectra = RevisitedSpectrograms()(x, goal)
+    torch.testing.assert_close(loss_of(objective, 5, [x]), of_path.log() + of_spectra.log())
     objective = PathObjective(QUICK, 0, ARMS["two_renderings"])
     squared = replace(QUICK, squared=True).path_loss(QUICK.transform())
     torch.testing.assert_close(loss_of(objective, 5, [x, y]), squared([x, y], goal, objective.sampler(5)))
@@ -142,6 +151,8 @@ def test_losses_of_a_step() -> None:
     fine = replace(QUICK, log1p_eps=1e-6).path_loss(QUICK.transform())
     torch.testing.assert_close(loss_of(objective, 5, [x]), fine(x, goal, objective.sampler(5)))
     assert not torch.isclose(fine(x, goal, 3), distance(x, goal, 3))
+    with pytest.raises(ValueError, match="at a weight of 0"):
+        PathObjective(QUICK, 0, replace(ARMS["with_revisited"], spectrograms=0.0))
     with pytest.raises(ValueError, match="has no logarithm"):
         PathObjective(QUICK, 0, replace(ARMS["with_mss"], renderings=2))
 
@@ -171,6 +182,7 @@ def test_pi_is_computed_once_and_belongs_to_its_settings(
     assert pi.find_distribution(place, task, 4, compute=False) is None
     found = pi.find_distribution(place, task, 4, compute=True)
     assert found == pi.find_distribution(place, task, 4, compute=True)
+    assert found == pi.find_distribution(place, task, None, compute=False)
     assert asked == [(0, 4)]
     assert found is not None
     assert pi.about(found) == {"hash": found["hash"], "n_examples": 4, "halves_apart": 0.1}
@@ -234,7 +246,15 @@ def test_a_run_from_sounds_to_tables(
     mean = np.mean(kept["sounds"]["distances"]["mss"])
     assert kept["test"]["mss"]["all"] == pytest.approx(mean, rel=1e-4)
     assert (tmp_path / "drums.png").exists()
-    assert "Table 9: decays" in capsys.readouterr().out
+    for arm in arms.values():
+        assert sum(band["share"] for band in arm["decay_by_level"].values()) == pytest.approx(1)
+    task = DrumTask(study_runs.load_drums(folder, QUICK), QUICK, 1)
+    levels = levels_of(task, task.render(torch.tensor(kept["sounds"]["theta"]))).values()
+    decay = np.mean(kept["sounds"]["distances"]["decay_loudness"])
+    assert sum(band.share * band.error for band in levels if band.share) == pytest.approx(decay, abs=1e-3)
+    printed = capsys.readouterr().out
+    assert "Table 9: decays" in printed
+    assert "Decay by level of the target" in printed
     check_pages(tmp_path, folder, capsys)
     monkeypatch.setattr(program, "train", None)
     assert program.main([*arguments, "--collect"]) == 0
@@ -256,6 +276,7 @@ def check_pages(runs: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "<caption>Table 9: decays</caption>" in page
     assert "http" not in page
     assert "loudness of the decay (dB): " in page
+    assert "in parentheses by how much matches are too loud; seed 0</caption>" in page
     n = len(kept["names"])
     seeds = synth_seeds(0, "report", 0, n)
     matches = DrumSynth(QUICK.n_samples, QUICK.sample_rate)(torch.tensor(kept["theta"]), seeds)

@@ -30,6 +30,7 @@ from benchmarks.sound_matching.metrics import (
     spectral_flatness_distance,
     spectrogram_distance,
 )
+from benchmarks.sound_matching.metrics.decay_by_level import decay_by_level
 from benchmarks.sound_matching.metrics.k_weighting import biquads, k_weighted
 from benchmarks.sound_matching.metrics.loudness import loudness, loudness_above_floor
 from benchmarks.sound_matching.metrics.spectral_centroid import brightness, spectral_centroid
@@ -469,3 +470,48 @@ def test_frechet_distance_keeps_small_variances() -> None:
     assert frechet_distance(x, y) == pytest.approx(0, abs=1e-8)
     mean_zero = [with_moments([0, 0], turn * [1.0, k * 1e-6], 30, k) for k in (1, 2000)]
     assert frechet_distance(*mean_zero) == pytest.approx((1999e-6) ** 2, rel=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**16), gain=st.floats(-15, 15), end=st.integers(1000, 4096))
+def test_bands_of_the_decay_make_up_its_distance(seed: int, gain: float, end: int) -> None:
+    target = torch.cat([drum(seed, 4096), drum(seed + 1, 4096), noise(1, 4096, seed=seed)])
+    target[:, end:] = 0.0
+    match = 10 ** (gain / 20) * target.roll((1, 64), (0, 1))
+    bands = decay_by_level(target, match, RATE, framing=SHORT)
+    assert sum(band.share for band in bands.values()) == pytest.approx(1)
+    expected = float(loudness_distance(target, match, RATE, framing=SHORT).decay.mean())
+    assert sum(band.share * band.error for band in bands.values() if band.share) == pytest.approx(expected)
+
+
+def test_bands_tell_what_is_heard_from_what_comes_after() -> None:
+    """A match that is 3 dB too quiet for three frames, and goes on at -45 dB where the target has ended.
+
+    In the first frame after its end the filter rings.
+    """
+    framing = Framing(size=4410, hop=4410, transient=1, decay=4)
+    tone = 0.9 * torch.sin(2 * math.pi * 1000 * torch.arange(4410, dtype=torch.float64) / RATE)
+
+    def steps(levels: Sequence[float]) -> Tensor:
+        return torch.cat([10 ** (level / 20) * tone for level in levels])[None]
+
+    target, match = steps([0, -10, -30, -150, -150]), steps([-3, -13, -33, -45, -45])
+    bands = decay_by_level(target, match, RATE, framing=framing)
+    assert list(bands) == ["0 to 20", "20 to 40", "40 and more", "silence"]
+    assert [band.share for band in bands.values()] == pytest.approx([1 / 4] * 4)
+    for name in ("0 to 20", "20 to 40"):
+        assert bands[name].bias == pytest.approx(-3, abs=1e-3)
+        assert bands[name].error == pytest.approx(3, abs=1e-3)
+    # Above the floor by the match's level: a sine of 997 Hz at full scale has -3.01 LKFS, and the floor -80.69.
+    level = 20 * math.log10(0.9) - 45 - 3.01 + 80.69
+    assert bands["silence"].bias == bands["silence"].error == pytest.approx(level, abs=1.0)
+    empty = decay_by_level(target[:, :-8820], match[:, :-8820], RATE, framing=framing)["silence"]
+    assert (empty.share, math.isnan(empty.error), math.isnan(empty.bias)) == (0, True, True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("target", math.nan), ("match", math.inf)])
+def test_bands_need_finite_sounds(name: str, value: float) -> None:
+    target, match = drum(0), drum(1)
+    (target if name == "target" else match)[0, 9] = value
+    with pytest.raises(ValueError, match=f"^Invalid {name}: NaN or infinite; expected finite sounds"):
+        decay_by_level(target, match, RATE)

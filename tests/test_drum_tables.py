@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from benchmarks.sound_matching.drum_matching.levels import summarize_levels
 from benchmarks.sound_matching.drum_matching.paper import LABELS, PUBLISHED, SETTINGS, TABLES
 from benchmarks.sound_matching.drum_matching.summary import agreement, difference, ranking, summarize
 from benchmarks.sound_matching.drum_matching.tables import (
+    LEVELS,
     differences_table,
     kinds_table,
+    levels_table,
     order_lines,
     page_rows,
     paper_table,
     table,
 )
 from benchmarks.sound_matching.drum_matching.winners import number, sentence, sentences
+from benchmarks.sound_matching.metrics.decay_by_level import Band
 
 METRICS = ("mss", "jtfs", "frechet_aisfx", "transient_loudness", "decay_loudness")
 
@@ -179,6 +183,32 @@ def test_pages_and_the_terminal_show_what_is_finished() -> None:
     assert "MESO" not in printed
     assert "No arm 'crepe': no package" in printed
     assert "Table 9: decays" in printed
+
+
+def test_levels_are_those_of_the_seeds_that_have_them() -> None:
+    first = {
+        "0 to 20": Band(0.5, 6.0, -4.0),
+        "silence": Band(0.5, 30.0, 30.0),
+        "20 to 40": Band(0.0, math.nan, 0.0),
+    }
+    second = {
+        "0 to 20": Band(0.7, 8.0, 3.92),
+        "silence": Band(0.3, 20.0, 20.0),
+        "20 to 40": Band(0.0, math.nan, 0.0),
+    }
+    both, one = summarize_levels([first, second]), summarize_levels([second])
+    assert list(both) == ["0 to 20", "silence"]
+    assert both["0 to 20"]["share"] == pytest.approx(0.6)
+    assert both["silence"]["error"]["mean"] == pytest.approx(25.0)
+    runs = {"scrapl": {"decay_by_level": both}, "untrained": {}, "mss": {"decay_by_level": one}}
+    header, *rows = levels_table(runs)
+    assert header == ["dB below the peak", "seeds", "0 to 20 (60% of frames)", "silence (40% of frames)"]
+    reach = float(scipy.stats.t.ppf(0.975, 1) * np.std([6, 8], ddof=1) / math.sqrt(2))
+    assert rows[0][:3] == ["scrapl", "2", f"7 ± {number(reach)} (+0.0)"]
+    assert rows[1] == ["mss", "1", "8 (+3.9)", "20 (+20.0)"]
+    results = {"settings": {"micro": {"arms": steady(scrapl=2.0)}}}
+    results["settings"]["micro"]["arms"]["scrapl"]["decay_by_level"] = both
+    assert page_rows(results)[f"micro, {LEVELS}"][2].startswith("| scrapl (SCRAPL (no θ-IS)) | 2 | 7 ± ")
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,16 @@ from torch import Tensor, nn
 from benchmarks.harness.files import read_json
 from benchmarks.harness.program import guarded
 from benchmarks.sound_matching.data import build_front_end
+from benchmarks.sound_matching.drum_matching.levels import levels_of, summarize_levels
 from benchmarks.sound_matching.drum_matching.paper import LABELS, REFERENCE, SETTINGS, TABLES
 from benchmarks.sound_matching.drum_matching.summary import summarize
 from benchmarks.sound_matching.drum_matching.tables import (
     DIFFERENCES,
+    LEVELS,
     costs_table,
     differences_table,
     kinds_table,
+    levels_table,
     order_lines,
     paper_table,
 )
@@ -79,18 +82,25 @@ def choose_drums(names: Sequence[str], kinds: Sequence[str]) -> list[int]:
     return [k for kind in sorted(by_kind) for _, k in by_kind[kind][:_EACH]]
 
 
-def rows_of_drums(task: DrumTask, test: Recordings, methods: Sequence[Method]) -> dict[str, list[Sound]]:
-    """Render the drums shown: by title, the target and what each method makes of it, as in the evaluation."""
+def rows_of_drums(
+    task: DrumTask, test: Recordings, methods: Sequence[Method], matches: Mapping[str, Tensor]
+) -> dict[str, list[Sound]]:
+    """Return the drums shown: by title, the target and what each method makes of it, as in the evaluation.
+
+    Args:
+        task: of the sounds.
+        test: its test set.
+        methods: whose matches are shown.
+        matches: (n, n_samples) of the test set, by the names of methods.
+    """
     index = choose_drums(test.names, test.kinds)
     rows: dict[str, list[Sound]] = {}
-    # The noise of a match depends on its place among the test sounds, so all are rendered.
-    matches = {method.name: task.render(method.theta)[index] for method in methods}
     front_end = build_front_end(replace(task.preset, gain=_GAIN))
-    for place, k in enumerate(index):
+    for k in index:
         row = [_sound("target", "", test.audio[k], front_end)]
         for method in methods:
             told = ", ".join(f"{metric_label(metric)} {number(method.distances[metric][k])}" for metric in _TOLD)
-            row.append(_sound(method.name, told, matches[method.name][place], front_end))
+            row.append(_sound(method.name, told, matches[method.name][k], front_end))
         rows[f"{test.kinds[k]}: {test.names[k]}"] = row
     return rows
 
@@ -121,7 +131,9 @@ def write_drum_report(
         setting: micro or meso, for the paper's numbers.
         left_out: sentences on what is missing.
     """
-    rows = rows_of_drums(task, test, methods)
+    # The noise of a match depends on its place among the test sounds, so all are rendered.
+    matches = {method.name: task.render(method.theta) for method in methods}
+    rows = rows_of_drums(task, test, methods, matches)
     preset = task.preset
     frequencies, duration = build_front_end(preset).frequencies, preset.n_samples / preset.sample_rate
     pictures, players = [], []
@@ -131,7 +143,9 @@ def write_drum_report(
         paths = write_sounds(folder / "wav", k, row, preset.sample_rate, "drum")
         players.append([path.relative_to(folder).as_posix() for path in paths])
     page = folder / PAGE
-    parts = {"tables": _tables(summary, setting), "closest": _items(sentences(summary).values())}
+    levels = {name: {"decay_by_level": summarize_levels([levels_of(task, x)])} for name, x in matches.items()}
+    tables = _tables(summary, setting) + _wide(table_html(levels_table(levels), f"{LEVELS}; seed {task.seed}"))
+    parts = {"tables": tables, "closest": _items(sentences(summary).values())}
     text = _PAGE.format(
         style=STYLE,
         setting=html.escape(setting),

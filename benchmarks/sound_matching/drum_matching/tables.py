@@ -27,6 +27,11 @@ DIFFERENCES = (
     "values. As in its authors' program, matches are shifted in training alone, and tests are aligned."
 )
 
+LEVELS = (
+    "Decay by level of the target: error of loudness in dB, and in parentheses by how much matches are too loud"
+)
+"""Title of the table of levels. Arms have their own seeds: compare those of equal numbers."""
+
 
 def _of_table(summary: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     """Return our metrics that stand in a table of the paper."""
@@ -101,6 +106,32 @@ def costs_table(summary: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def levels_table(summary: Mapping[str, Any]) -> Rows:
+    """Return errors of the decay's loudness by the target's level, biases in parentheses; the header first.
+
+    Shares are those of the first arm: targets decide them, and arms of other seeds have other targets.
+    """
+    of_arms = {arm: found["decay_by_level"] for arm, found in summary.items() if found.get("decay_by_level")}
+    bands = dict.fromkeys(band for levels in of_arms.values() for band in levels)
+    shares = next(iter(of_arms.values()), {})
+    rows = [["dB below the peak", "seeds", *(_with_share(band, shares.get(band)) for band in bands)]]
+    for arm, levels in of_arms.items():
+        n_seeds = max(of["error"]["n"] for of in levels.values())
+        rows.append([arm, str(n_seeds), *(_of_band(levels.get(band)) for band in bands)])
+    return rows
+
+
+def _with_share(band: str, found: Mapping[str, Any] | None) -> str:
+    return band if found is None else f"{band} ({found['share']:.0%} of frames)"
+
+
+def _of_band(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    # Adding zero makes a zero of a negative one.
+    return f"{with_interval(found['error'])} ({round(found['bias']['mean'], 1) + 0.0:+.1f})"
+
+
 def order_lines(summary: Mapping[str, Any], setting: str) -> list[str]:
     """Tell for each metric how far the order of the arms is the paper's."""
     lines = []
@@ -134,6 +165,9 @@ def table(results: Mapping[str, Any]) -> str:
             differences = differences_table(summary, metrics)
             if len(differences) > 1:
                 parts.append(format_table(differences))
+        levels = levels_table(summary)
+        if len(levels) > 1:
+            parts.append(f"{LEVELS}\n{format_table(levels)}")
         parts.append(f"What training took\n{format_table(costs_table(summary))}")
         parts.append("\n".join(sentences(summary).values()))
         parts.append("\n".join(order_lines(summary, setting)))
@@ -150,6 +184,8 @@ def page_rows(results: Mapping[str, Any]) -> dict[str, list[str]]:
         if of["arms"]:
             for title, metrics in TABLES.items():
                 found[f"{setting}, {title}"] = markdown(_named(paper_table(of["arms"], setting, metrics)))
+            if len(levels := levels_table(of["arms"])) > 1:
+                found[f"{setting}, {LEVELS}"] = markdown(_named(levels))
     return found
 
 

@@ -100,6 +100,11 @@ class DrumTask:
     def identity(self) -> Mapping[str, Any]:
         return self._identity
 
+    @property
+    def test_sounds(self) -> DrumSounds:
+        """The recordings of the test set."""
+        return self._splits[2]
+
     def splits(self, synth: nn.Module, front_end: LogCQT) -> tuple[Recordings, Recordings, Recordings]:
         train, val, test = (self._recordings(part, front_end) for part in self._splits)
         return replace(train, delay=self.preset.delay), val, test

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from benchmarks.harness.program import Program
 from benchmarks.harness.provenance import provenance
-from benchmarks.harness.runs import MAX_SEEDS, Job, finished_results, train
+from benchmarks.harness.runs import MAX_SEEDS, Job, by_arm, finished_results, train
+from benchmarks.sound_matching.drum_matching.levels import levels_of, summarize_levels
 from benchmarks.sound_matching.drum_matching.paper import REFERENCE, SETTINGS
 from benchmarks.sound_matching.drum_matching.summary import agreement, summarize
 from benchmarks.sound_matching.drum_matching.tables import table
@@ -18,6 +21,7 @@ from benchmarks.sound_matching.drum_matching.task import DrumTask
 from benchmarks.sound_matching.drum_matching.winners import metrics_of, sentences
 from benchmarks.sound_matching.drum_sounds.fetch import DEFAULT_FOLDER, require_sounds
 from benchmarks.sound_matching.metrics import load_embeddings
+from benchmarks.sound_matching.metrics.decay_by_level import Band
 from benchmarks.sound_matching.presets import PRESETS, Preset, configuration
 from benchmarks.studies.drums.arms import ARMS, GROUPS, Arm
 from benchmarks.studies.drums.objectives import build_arm
@@ -58,8 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples",
         type=int,
-        default=PAPER_EXAMPLES,
-        help="drums from which theta-importance is computed (default: %(default)s)",
+        help=f"drums from which theta-importance is computed (default: as before, at first {PAPER_EXAMPLES})",
     )
 
 
@@ -72,7 +75,7 @@ def make_plan(options: argparse.Namespace, wanted: Sequence[str]) -> Plan:
     """
     if options.seeds > MAX_SEEDS:
         raise ValueError(f"Invalid --seeds: {options.seeds}; expected 1 to {MAX_SEEDS}")
-    if options.examples < 2:
+    if options.examples is not None and options.examples < 2:
         raise ValueError(f"Invalid --examples: {options.examples}; expected 2 or more; 16 are the paper's")
     data = require_sounds() if options.data is None else options.data
     tasks = {setting: _tasks(setting, data, options) for setting in SETTINGS}
@@ -151,6 +154,9 @@ def _results(plan: Plan, setting: str, runs: Sequence[dict[str, Any]]) -> dict[s
     mine = [result for result in runs if result["setting"] == setting]
     found = summarize(mine, REFERENCE)
     arms = {name: found[name] for name in ARMS if name in found}
+    for name, of_arm in by_arm(mine).items():
+        levels = [_levels(plan.tasks[setting][run["seed"]], run) for run in of_arm]
+        arms[name]["decay_by_level"] = summarize_levels(levels)
     task = plan.tasks[setting][0]
     pi = plan.distributions.get(setting)
     return {
@@ -161,6 +167,11 @@ def _results(plan: Plan, setting: str, runs: Sequence[dict[str, Any]]) -> dict[s
         "order": {metric: agreement(arms, setting, metric) for metric in metrics_of(arms)},
         "closest": sentences(arms),
     }
+
+
+def _levels(task: DrumTask, run: dict[str, Any]) -> dict[str, Band]:
+    """Render the matches of a run anew, and tell at which levels their decays are off."""
+    return levels_of(task, task.render(torch.tensor(run["sounds"]["theta"])))
 
 
 main = Program(

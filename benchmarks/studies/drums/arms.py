@@ -25,7 +25,9 @@ class Arm:
         share: of the draws that goes to favoured paths, alike; pi divides the rest.
         orders: of the paths.
         by_rate: True to draw a rate, uniformly, and to take all its paths in a step.
-        spectrograms: weight of the logarithm of "mss" beside that of the path's loss; 0 for the path's loss alone.
+        spectrograms: weight of the logarithm of a distance of spectrograms beside that of the path's loss; 0 for
+            the path's loss alone.
+        revisited: True for the distance "mss_revisited", False for "mss".
         renderings: independent renderings of the controls in each step. Two need the square of the norm.
         log1p_eps: eps of rho(s) = log(1 + s / eps); None for the preset's, 1e-3, which is Table 12's.
     """
@@ -42,6 +44,7 @@ class Arm:
     orders: tuple[int, ...] = (2,)
     by_rate: bool = False
     spectrograms: float = 0.0
+    revisited: bool = False
     renderings: int = 1
     log1p_eps: float | None = None
 
@@ -111,6 +114,12 @@ _MENDED = (
         spectrograms=0.25,
     ),
     Arm(
+        name="with_revisited",
+        description="the logarithm of a path's loss and that of mss_revisited",
+        spectrograms=1.0,
+        revisited=True,
+    ),
+    Arm(
         name="two_renderings",
         description="two renderings of the noise in each step, squared norm",
         renderings=2,
@@ -134,7 +143,7 @@ _MENDED = (
         spectrograms=1.0,
     ),
 )
-# Their steps take 15 and 45 times as long as SCRAPL's.
+# Their steps take many times as long as SCRAPL's.
 _COSTLY = (
     Arm(name="time_scattering", description="time scattering of orders 1 and 2", loss="time_scattering"),
     Arm(name="full_tree", description="the JTFS on all paths", loss="full_tree"),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.sound_matching.distances import Spectrograms
+from benchmarks.sound_matching.distances import RevisitedSpectrograms, Spectrograms
 from benchmarks.sound_matching.losses import Objective, Render, build_objective
 from benchmarks.sound_matching.presets import Preset
 from benchmarks.studies.drums.arms import Arm
@@ -61,7 +61,8 @@ class PathObjective:
         pi: (P,), None for uniform draws.
 
     Raises:
-        ValueError: the arm asks for the logarithm of a loss that may be negative.
+        ValueError: the arm asks for the logarithm of a loss that may be negative, or names a distance without
+            giving it a weight.
     """
 
     def __init__(self, preset: Preset, seed: int, arm: Arm, pi: Sequence[float] | None = None) -> None:
@@ -69,6 +70,11 @@ class PathObjective:
             raise ValueError(
                 f"Invalid arm: {arm.name!r} with spectrograms and {arm.renderings} renderings; expected one of "
                 "the two, as the loss of several renderings may be negative and has no logarithm"
+            )
+        if arm.revisited and not arm.spectrograms:
+            raise ValueError(
+                f"Invalid arm: {arm.name!r} with the revisited distance at a weight of 0; expected a positive "
+                "weight; set spectrograms"
             )
         self.label, self.arm = arm.name, arm
         if arm.log1p_eps is not None:
@@ -79,7 +85,7 @@ class PathObjective:
         self.distance = self.preset.path_loss(self.jtfs)
         self.units = self._units()
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = Spectrograms(preset.fft_sizes, log=True)
+        self.spectrograms = RevisitedSpectrograms() if arm.revisited else Spectrograms(preset.fft_sizes, log=True)
 
     def _units(self) -> tuple[tuple[int, ...], ...]:
         """Return the paths of each unit that is drawn."""

@@ -25,13 +25,15 @@ PAPER_EXAMPLES = 16
 _INTERVAL = 60.0
 
 
-def find_distribution(path: Path, task: DrumTask, n_examples: int, *, compute: bool) -> dict[str, Any] | None:
+def find_distribution(
+    path: Path, task: DrumTask, n_examples: int | None, *, compute: bool
+) -> dict[str, Any] | None:
     """Read the pi of a setting, or compute it and keep it; None where there is none and `compute` is False.
 
     Args:
         path: of its file.
         task: of seed 0, whose training drums and encoder it is computed with.
-        n_examples: number of drums.
+        n_examples: number of drums; None for as many as the file has, or the paper's 16 where there is none.
         compute: whether to compute what is not there.
 
     Returns:
@@ -40,14 +42,17 @@ def find_distribution(path: Path, task: DrumTask, n_examples: int, *, compute: b
     Raises:
         ValueError: the file is of other settings, sounds or examples, or holds no distribution.
     """
-    decides = {**configuration(task.preset, task.seed, task.identity), "examples": n_examples}
+    count = PAPER_EXAMPLES if n_examples is None else n_examples
+    if n_examples is None and path.exists():
+        count = int(read_json(path).get("n_examples", count))
+    decides = {**configuration(task.preset, task.seed, task.identity), "examples": count}
     name = configuration_hash(decides)
     if not path.exists():
         if not compute:
             return None
-        say(f"Computing theta-importance of {n_examples} drums into {shown(path)} ...", sys.stderr)
-        found = compute_pi(Experiment(task.preset, task.seed, task=task), n_examples, progress=_teller())
-        write_json(path, {"hash": name, "n_examples": n_examples, **found})
+        say(f"Computing theta-importance of {count} drums into {shown(path)} ...", sys.stderr)
+        found = compute_pi(Experiment(task.preset, task.seed, task=task), count, progress=_teller())
+        write_json(path, {"hash": name, "n_examples": count, **found})
     content = read_json(path)
     if content.get("hash") != name:
         raise ValueError(
