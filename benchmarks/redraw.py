@@ -23,6 +23,7 @@ from benchmarks.studies.accuracy.plots import draw_figure as draw_accuracy
 from benchmarks.studies.adaptive.plots import draw_figure as draw_adaptive
 from benchmarks.studies.alignment import draw as draw_alignment
 from benchmarks.studies.does_it_help.plots import draw_figure as draw_does_it_help
+from benchmarks.studies.drums.plots import draw_figure as draw_drums
 from benchmarks.studies.image_textures.plots import draw_figure as draw_image_textures
 from benchmarks.studies.released_pi.plots import draw_figure as draw_released_pi
 from benchmarks.studies.storage.plots import draw_figure as draw_storage
@@ -33,6 +34,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "alignment": draw_alignment,
     "boundary": draw_boundary,
     "does_it_help": draw_does_it_help,
+    "drums": draw_drums,
     "image_textures": draw_image_textures,
     "importance": draw_importance,
     "importance_mass": draw_importance,

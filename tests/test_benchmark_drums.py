@@ -78,11 +78,6 @@ def test_decisions_of_arms_come_back_from_their_files() -> None:
         assert json.loads(json.dumps(arm.decisions())) == arm.decisions()
 
 
-def test_the_page_names_every_arm() -> None:
-    page = (Path(__file__).parents[1] / "notebooks/pages/drums.md").read_text(encoding="utf-8")
-    assert [name for name in GROUPS["mended"] if f"`{name}`" not in page] == []
-
-
 def test_reference_arm_is_scrapl_of_the_sound_matching_benchmark(experiment: Experiment) -> None:
     ours = trained(experiment, ARMS[REFERENCE])
     theirs = Trainer(experiment, "scrapl", Scrapl(experiment.preset, 0, torch.device("cpu")))
