@@ -87,6 +87,13 @@ def test_orders() -> None:
     assert f"{micro[frechet]} aligned and only {meso[frechet]} shifted" in TOLD
 
 
+def test_a_finer_logarithm_does_not_mend_decays() -> None:
+    assert "the decay is off by {} and {} dB".format(*both("fine_log", "decay_loudness")) in TOLD
+    for arms in (MICRO, MESO):
+        assert len(arms["fine_log"]["runs"]) == 3
+        assert verdicts(arms, "fine_log")["decay_loudness"] == "no difference seen"
+
+
 def test_parts_of_scrapl() -> None:
     for arms in (MICRO, MESO):
         assert "better" not in verdicts(arms, "theta_is").values()
