@@ -71,6 +71,7 @@ def test_decays() -> None:
         whole = arms["scrapl"]["test"]["decay_loudness"]["all"]["mean"]
         assert 1 / 3 < silence["share"] * silence["error"]["mean"] / whole < 1 / 2
     assert f"SCRAPL's matches are {at(MICRO, 'scrapl', 'silence')} dB above the floor" in TOLD
+    assert f"at about {float(at(MICRO, 'scrapl', 'silence')) - 80.7:.0f} LKFS" in TOLD
     heard = [at(MICRO, arm, "0 to 20") for arm in ("scrapl", "mss", "mss_revisited", "mss_linear")]
     assert "({} dB) as `mss` ({}); there `mss_revisited` ({}) and `mss_linear` ({}) are".format(*heard) in TOLD
 
@@ -116,6 +117,16 @@ def test_sums(arm: str, alone: str) -> None:
     for metric in ("decay_loudness", "transient_loudness"):
         first, second = both(arm, metric)
         assert any(form.format(first, second) in TOLD for form in ("{} dB aligned and {} shifted", "{} and {}"))
+
+
+def test_the_sum_with_the_revisited_distance_is_nowhere_worse_than_scrapl() -> None:
+    for arms in (MICRO, MESO):
+        assert "worse" not in verdicts(arms, "with_revisited").values()
+        assert verdicts(arms, "with_revisited")["decay_loudness"] == "better"
+
+
+def test_pi_is_that_of_four_drums() -> None:
+    assert {of["theta_importance"]["n_examples"] for of in RESULTS["settings"].values()} == {4}
 
 
 def test_the_closest_in_the_jtfs_is_the_sum() -> None:

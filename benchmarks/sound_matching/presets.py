@@ -134,7 +134,7 @@ class Preset:
         shape["n_parameters"] = len(self.controls)
         if self.encoder == "paper":
             encoder = PaperEncoder(self.channels, pooling=self.pooling, **shape)
-            # On a CPU twice as fast. Other presets keep the rounding of their published results.
+            # Faster on a CPU. Other presets keep the rounding of their published results.
             if self.synth == "drum":
                 encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             return encoder

@@ -51,7 +51,7 @@ class Spectrograms(nn.Module):
 
 
 class _Magnitudes(STFTLoss):
-    """The distance at one resolution without phases, which cost auraloss a third of the time and are not used."""
+    """The distance at one resolution without phases, which cost auraloss time and are not used."""
 
     def stft(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return magnitudes (B, bins, frames) of sounds (B, n_samples), in the place of phases too."""
