@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.sound_matching.data import synth_seeds
-from benchmarks.sound_matching.distances import RevisitedSpectrograms, Spectrograms
+from benchmarks.sound_matching.distances import REVISITED_LENGTHS, RevisitedSpectrograms, Spectrograms
 from benchmarks.sound_matching.drum_matching.levels import levels_of
 from benchmarks.sound_matching.drum_matching.paper import LABELS, REFERENCE, UNTRAINED
 from benchmarks.sound_matching.drum_matching.report import choose_drums
@@ -139,6 +139,7 @@ def test_losses_of_a_step() -> None:
     objective = PathObjective(QUICK, 0, ARMS["with_revisited"])
     of_spectra = RevisitedSpectrograms()(x, goal)
     torch.testing.assert_close(loss_of(objective, 5, [x]), of_path.log() + of_spectra.log())
+    check_one_window(x, goal)
     objective = PathObjective(QUICK, 0, ARMS["two_renderings"])
     squared = replace(QUICK, squared=True).path_loss(QUICK.transform())
     torch.testing.assert_close(loss_of(objective, 5, [x, y]), squared([x, y], goal, objective.sampler(5)))
@@ -148,8 +149,25 @@ def test_losses_of_a_step() -> None:
     assert not torch.isclose(fine(x, goal, 3), distance(x, goal, 3))
     with pytest.raises(ValueError, match="at a weight of 0"):
         PathObjective(QUICK, 0, replace(ARMS["with_revisited"], spectrograms=0.0))
+    with pytest.raises(ValueError, match="at a weight of 0"):
+        PathObjective(QUICK, 0, replace(ARMS["with_one_mss"], spectrograms=0.0))
     with pytest.raises(ValueError, match="has no logarithm"):
         PathObjective(QUICK, 0, replace(ARMS["with_mss"], renderings=2))
+
+
+def check_one_window(x: Tensor, goal: Tensor) -> None:
+    for name, sizes, distance in (
+        ("with_one_mss", QUICK.fft_sizes, lambda size: Spectrograms((size,), log=True)),
+        ("with_one_revisited", REVISITED_LENGTHS, lambda size: RevisitedSpectrograms((size,))),
+    ):
+        objective = PathObjective(QUICK, 0, ARMS[name])
+        drawn = [objective.windows(step) for step in range(200)]
+        assert set(drawn) == set(range(len(sizes)))
+        assert abs(np.corrcoef(drawn, [objective.sampler(step) for step in range(200)])[0, 1]) < 0.25
+        for step in range(3):
+            of_path = QUICK.path_loss(objective.jtfs)(x, goal, objective.sampler(step))
+            of_spectra = distance(sizes[drawn[step]])(x, goal)
+            torch.testing.assert_close(loss_of(objective, step, [x]), of_path.log() + of_spectra.log())
 
 
 def test_by_pi_reaches_the_optimizer(experiment: Experiment) -> None:

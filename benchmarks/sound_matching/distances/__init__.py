@@ -7,10 +7,11 @@ the batch. Equal sounds have distance zero.
 from __future__ import annotations
 
 from benchmarks.sound_matching.distances.spectrograms import (
+    REVISITED_LENGTHS,
     RandomSpectrograms,
     RevisitedSpectrograms,
     Spectrograms,
 )
 from benchmarks.sound_matching.distances.time_scattering import TimeScattering
 
-__all__ = ["RandomSpectrograms", "RevisitedSpectrograms", "Spectrograms", "TimeScattering"]
+__all__ = ["REVISITED_LENGTHS", "RandomSpectrograms", "RevisitedSpectrograms", "Spectrograms", "TimeScattering"]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.sound_matching.distances.checks import check_sounds, euclidean
 
-# Window lengths of the revisited distance in samples: primes close to powers of two, whose hops have no common
-# divisor.
-_REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
+REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
+"""Window lengths of the revisited distance in samples: primes close to powers of two."""
+
 # Coefficients a_k of the flat top window, sum of (-1)^k a_k cos(2 pi k n / N), as in SciPy and MATLAB.
 _FLAT_TOP = (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)
 # Magnitudes of the revisited distance that count as none.
@@ -129,7 +129,7 @@ class RevisitedSpectrograms(nn.Module):
     Source: paper, section 4.2, "MSS revisited" (Schwär and Müller, 2023).
     """
 
-    def __init__(self, lengths: Sequence[int] = _REVISITED_LENGTHS) -> None:
+    def __init__(self, lengths: Sequence[int] = REVISITED_LENGTHS) -> None:
         super().__init__()
         self.lengths = tuple(lengths)
         for length in self.lengths:

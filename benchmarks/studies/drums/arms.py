@@ -28,6 +28,7 @@ class Arm:
         spectrograms: weight of the logarithm of a distance of spectrograms beside that of the path's loss; 0 for
             the path's loss alone.
         revisited: True for the distance "mss_revisited", False for "mss".
+        one_window: True for the distance at one of its windows, which each step draws, as it draws its path.
         renderings: independent renderings of the controls in each step. Two need the square of the norm.
         log1p_eps: eps of rho(s) = log(1 + s / eps); None for the preset's, 1e-3, which is Table 12's.
     """
@@ -45,6 +46,7 @@ class Arm:
     by_rate: bool = False
     spectrograms: float = 0.0
     revisited: bool = False
+    one_window: bool = False
     renderings: int = 1
     log1p_eps: float | None = None
 
@@ -118,6 +120,19 @@ _MENDED = (
         description="the logarithm of a path's loss and that of mss_revisited",
         spectrograms=1.0,
         revisited=True,
+    ),
+    Arm(
+        name="with_one_mss",
+        description="the logarithm of a path's loss and that of mss at one FFT size, drawn alike",
+        spectrograms=1.0,
+        one_window=True,
+    ),
+    Arm(
+        name="with_one_revisited",
+        description="the logarithm of a path's loss and that of mss_revisited at one window, drawn alike",
+        spectrograms=1.0,
+        revisited=True,
+        one_window=True,
     ),
     Arm(
         name="two_renderings",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.sound_matching.distances import RevisitedSpectrograms, Spectrograms
+from benchmarks.sound_matching.distances import REVISITED_LENGTHS, RevisitedSpectrograms, Spectrograms
 from benchmarks.sound_matching.losses import Objective, Render, build_objective
 from benchmarks.sound_matching.presets import Preset
 from benchmarks.studies.drums.arms import Arm
@@ -18,6 +18,8 @@ from scrapl_optim import PathAdamSAGA, PathSampler
 
 # Share of the rates that are called slow.
 _SLOW = 1 / 3
+# Added to the seed of the windows' draws, which have nothing to do with those of the paths.
+_OF_WINDOWS = 1 << 32
 
 
 def favoured_paths(arm: Arm, jtfs: JTFSPath) -> list[int]:
@@ -52,7 +54,8 @@ class PathObjective:
     r"""The loss of an arm on the paths of a step: one path, or all of one rate.
 
     With the spectrogram distance M and its weight w, the loss is :math:`\log L_p + w \log M`. The logarithms make
-    the gradients independent of the scales of the two, which differ from path to path by orders of magnitude.
+    the gradients independent of the scales of the two, which differ from path to path by orders of magnitude. With
+    one window, M is the distance at one resolution, which each step draws uniformly.
 
     Args:
         preset: the settings.
@@ -61,8 +64,8 @@ class PathObjective:
         pi: (P,), None for uniform draws.
 
     Raises:
-        ValueError: the arm asks for the logarithm of a loss that may be negative, or names a distance without
-            giving it a weight.
+        ValueError: the arm asks for the logarithm of a loss that may be negative, or names a distance or a window
+            without giving it a weight.
     """
 
     def __init__(self, preset: Preset, seed: int, arm: Arm, pi: Sequence[float] | None = None) -> None:
@@ -71,9 +74,9 @@ class PathObjective:
                 f"Invalid arm: {arm.name!r} with spectrograms and {arm.renderings} renderings; expected one of "
                 "the two, as the loss of several renderings may be negative and has no logarithm"
             )
-        if arm.revisited and not arm.spectrograms:
+        if (arm.revisited or arm.one_window) and not arm.spectrograms:
             raise ValueError(
-                f"Invalid arm: {arm.name!r} with the revisited distance at a weight of 0; expected a positive "
+                f"Invalid arm: {arm.name!r} with a distance of spectrograms at a weight of 0; expected a positive "
                 "weight; set spectrograms"
             )
         self.label, self.arm = arm.name, arm
@@ -85,7 +88,16 @@ class PathObjective:
         self.distance = self.preset.path_loss(self.jtfs)
         self.units = self._units()
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = RevisitedSpectrograms() if arm.revisited else Spectrograms(preset.fft_sizes, log=True)
+        self.spectrograms = self._spectrograms()
+        self.windows = PathSampler(n_paths=len(self.spectrograms), seed=seed + _OF_WINDOWS)
+
+    def _spectrograms(self) -> tuple[nn.Module, ...]:
+        """Return the distances of spectrograms that a step chooses from."""
+        sizes = REVISITED_LENGTHS if self.arm.revisited else self.preset.fft_sizes
+        choices = [(size,) for size in sizes] if self.arm.one_window else [sizes]
+        if self.arm.revisited:
+            return tuple(RevisitedSpectrograms(choice) for choice in choices)
+        return tuple(Spectrograms(choice, log=True) for choice in choices)
 
     def _units(self) -> tuple[tuple[int, ...], ...]:
         """Return the paths of each unit that is drawn."""
@@ -107,7 +119,7 @@ class PathObjective:
         if not self.arm.spectrograms:
             return of_paths
         tiny = torch.finfo(of_paths.dtype).tiny
-        of_spectra = self.spectrograms(sounds[0], goal)
+        of_spectra = self.spectrograms[int(self.windows(step))](sounds[0], goal)
         return (of_paths + tiny).log() + self.arm.spectrograms * (of_spectra + tiny).log()
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
