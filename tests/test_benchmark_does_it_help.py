@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.harness.runs import interval95
 from benchmarks.sound_matching.data import as_textures, epoch_batches, synth_seeds
-from benchmarks.sound_matching.losses import Scrapl
 from benchmarks.sound_matching.presets import PRESETS
 from benchmarks.sound_matching.train import Experiment, Trainer
 from benchmarks.studies.does_it_help import __main__ as program
@@ -54,9 +53,21 @@ def test_every_arm_differs_from_every_other_and_those_of_groups_exist() -> None:
         assert all((ARMS[arm].lr_of or REFERENCE) in ARMS for arm in group.arms)
 
 
-def test_reference_arm_is_scrapl_of_the_sound_matching_benchmark(textures: Experiment) -> None:
-    ours = trained(textures, ARMS[REFERENCE], lr=textures.preset.lr_scrapl)
-    theirs = Trainer(textures, "scrapl", Scrapl(textures.preset, 1, torch.device("cpu")))
+@pytest.mark.parametrize(
+    ("arm", "loss"),
+    [
+        (REFERENCE, "scrapl"),
+        ("mss linear", "mss_linear"),
+        ("mss random", "mss_random"),
+        ("mss revisited", "mss_revisited"),
+        ("with mss", "with_mss"),
+        ("with mss revisited", "with_revisited"),
+    ],
+)
+def test_an_arm_is_a_loss_of_the_sound_matching_benchmark(textures: Experiment, arm: str, loss: str) -> None:
+    preset = textures.preset
+    ours = trained(textures, ARMS[arm], lr=preset.lr_mss if loss.startswith("mss") else preset.lr_scrapl)
+    theirs = textures.trainer(loss)
     start = weights(theirs)
     while not theirs.finished:
         theirs.run_epoch()

@@ -63,7 +63,7 @@ def test_error_of_always_answering_a_half_is_chance(experiment: Experiment) -> N
     assert error["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two"])
+@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two", "with_mss", "with_revisited"])
 def test_every_objective_gives_a_gradient_and_an_update(experiment: Experiment, name: str) -> None:
     trainer = experiment.trainer(name)
     before = [p.detach().clone() for p in trainer.encoder.parameters()]
@@ -94,6 +94,18 @@ def test_two_renderings_have_seeds_of_their_own_and_a_distance_without_variance(
     expected = ((a - c) * (b - c)).sum((-2, -1)).mean() * (objective.jtfs.n_paths if TINY.path_scale else 1)
     found = objective.loss(torch.zeros(2, 2), torch.zeros(2, 2), lambda: next(sounds), lambda: y, 7)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("with_mss", "mss"), ("with_revisited", "mss_revisited")])
+def test_a_sum_with_spectrograms_is_one_of_logarithms(name: str, alone: str) -> None:
+    x, y = torch.randn(2, 2, TINY.n_samples, generator=torch.Generator().manual_seed(0))
+    of_both, of_path, of_spectra = (
+        build_objective(loss, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: y, 7)
+        for loss in (name, "scrapl", alone)
+    )
+    torch.testing.assert_close(of_both, of_path.log() + of_spectra.log())
+    equal = build_objective(name, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: x, 7)
+    assert equal.isfinite()
 
 
 def test_multi_resolution_distance_is_zero_for_equal_sounds(experiment: Experiment) -> None:

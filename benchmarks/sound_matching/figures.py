@@ -25,6 +25,8 @@ _STYLES = {
     "mss_linear": (ORANGE, "--"),
     "mss_random": (ORANGE, ":"),
     "mss_revisited": (VERMILION, ":"),
+    "with_mss": (PURPLE, "-"),
+    "with_revisited": (PURPLE, ":"),
     "time_scattering": (PURPLE, "--"),
     "full_tree": (BLACK, "-"),
     "p_adam": (SKY, "--"),

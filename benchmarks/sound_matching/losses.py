@@ -118,6 +118,28 @@ def _adam_w(
     return torch.optim.AdamW(parameters, lr=lr, betas=preset.betas, eps=eps, weight_decay=preset.weight_decay)
 
 
+def sum_of_logarithms(loss: Tensor, other: Tensor, weight: float = 1.0) -> Tensor:
+    r"""Return :math:`\log L + w \log M`, in whose gradient the units of the two losses cancel.
+
+    Losses of paths differ from each other, and from those of spectrograms, by orders of magnitude.
+    """
+    tiny = torch.finfo(loss.dtype).tiny
+    return (loss + tiny).log() + weight * (other + tiny).log()
+
+
+class ScraplWithSpectrograms(Scrapl):
+    """The logarithm of SCRAPL's loss plus that of a distance of spectrograms."""
+
+    def __init__(self, preset: Preset, seed: int, device: torch.device, distance: nn.Module, label: str) -> None:
+        super().__init__(preset, seed, device, label=label)
+        self.spectrograms = distance.to(device)
+
+    def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
+        sound, goal = match(), target()
+        of_path = self.distance(sound, goal, self.sampler(step))
+        return sum_of_logarithms(of_path, self.spectrograms(sound, goal))
+
+
 class RandomPathAdam(Scrapl):
     """The distance on one path a step, trained by Adam, which knows nothing of paths."""
 
@@ -200,6 +222,15 @@ def _time_scattering(preset: Preset, seed: int, device: torch.device) -> Objecti
     return SoundDistance(preset, distance, "Time scattering")
 
 
+def _with_mss(preset: Preset, seed: int, device: torch.device) -> Objective:
+    distance = Spectrograms(preset.fft_sizes, log=True)
+    return ScraplWithSpectrograms(preset, seed, device, distance, "SCRAPL and MSS log + linear")
+
+
+def _with_revisited(preset: Preset, seed: int, device: torch.device) -> Objective:
+    return ScraplWithSpectrograms(preset, seed, device, RevisitedSpectrograms(), "SCRAPL and MSS revisited")
+
+
 def _full_tree(preset: Preset, seed: int, device: torch.device) -> Objective:
     """Return the preset's distance on all paths at once, which SCRAPL estimates."""
     distance = preset.path_loss(preset.transform().to(device))
@@ -216,6 +247,8 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "mss_linear": _linear,
     "mss_random": lambda preset, seed, device: RandomMultiResolution(preset, seed),
     "mss_revisited": _revisited,
+    "with_mss": _with_mss,
+    "with_revisited": _with_revisited,
     "time_scattering": _time_scattering,
     "full_tree": _full_tree,
     "p_adam": lambda preset, seed, device: Scrapl(preset, seed, device, label="P-Adam", saga=0.0),

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 Source = Literal["uniform", "theta", "theta-squared", "released", "predicted", "rms"]
 
+SPECTROGRAMS = ("mss", "mss_linear", "mss_random", "mss_revisited")
+"""Distances of spectrograms, under the names of the sound matching benchmark's losses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
@@ -15,7 +18,8 @@ class Arm:
     Args:
         name: of the arm, of its folder, and in tables.
         description: of the arm, for the result file.
-        loss: the distance on random paths, on the full tree, spectrograms, or the controls themselves.
+        loss: the distance on random paths, on the full tree, one of `SPECTROGRAMS`, or the controls themselves.
+        beside: one of `SPECTROGRAMS`, whose logarithm is added to that of the paths' loss; empty for none.
         path_adam: P-Adam in place of Adam.
         saga: strength of P-SAGA.
         pi: distribution of the paths.
@@ -38,7 +42,8 @@ class Arm:
 
     name: str
     description: str
-    loss: Literal["path", "full", "mss", "controls"] = "path"
+    loss: Literal["path", "full", "mss", "mss_linear", "mss_random", "mss_revisited", "controls"] = "path"
+    beside: Literal["", "mss", "mss_revisited"] = ""
     path_adam: bool = True
     saga: float = 1.0
     pi: Source = "uniform"
@@ -102,6 +107,27 @@ ARMS = _arms(
     ),
     Arm(name="full tree", description="Adam on the loss of all paths", loss="full", path_adam=False, saga=0.0),
     Arm(name="mss", description="Adam on spectrograms of several sizes, log and linear", loss="mss", saga=0.0),
+    Arm(
+        name="mss linear",
+        description="Adam on spectrograms of several sizes, linear",
+        loss="mss_linear",
+        saga=0.0,
+        lr_of="mss",
+    ),
+    Arm(
+        name="mss random",
+        description="Adam on spectrograms of sizes that every step draws",
+        loss="mss_random",
+        saga=0.0,
+        lr_of="mss",
+    ),
+    Arm(
+        name="mss revisited",
+        description="Adam on compressed spectrograms with flat top windows of prime lengths",
+        loss="mss_revisited",
+        saga=0.0,
+        lr_of="mss",
+    ),
     Arm(name="controls", description="Adam on the error of the controls: supervised", loss="controls", saga=0.0),
     # the ladder: what may turn the effect of theta-importance
     _rung("floor", "a floor of 0.25", min_prob_frac=0.25),
@@ -163,6 +189,18 @@ ARMS = _arms(
         lr_of=REFERENCE,
     ),
     Arm(name="rates", description="all paths of one rate a step, drawn uniformly", by_rate=True, lr_of=REFERENCE),
+    Arm(
+        name="with mss",
+        description="the logarithms of the loss of scrapl and of that of mss, added",
+        beside="mss",
+        lr_of=REFERENCE,
+    ),
+    Arm(
+        name="with mss revisited",
+        description="the logarithms of the loss of scrapl and of that of mss revisited, added",
+        beside="mss_revisited",
+        lr_of=REFERENCE,
+    ),
     # ways to compute the transform
     Arm(name="even", description="scrapl with sounds continued evenly", boundary="even", lr_of=REFERENCE),
     Arm(name="exact rates", description="scrapl at kymatio's rates", exact_rates=True, lr_of=REFERENCE),

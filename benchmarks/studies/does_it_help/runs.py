@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from benchmarks.harness.runs import Job, configuration_hash, epoch_teller, keep_result
 from benchmarks.sound_matching.data import Batch, synth_seeds
-from benchmarks.sound_matching.distances import Spectrograms
+from benchmarks.sound_matching.losses import build_objective, sum_of_logarithms
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
-from benchmarks.studies.does_it_help.arms import Arm
+from benchmarks.studies.does_it_help.arms import SPECTROGRAMS, Arm
 from scrapl_jtfs import JTFSPath, JTFSPathLoss
 from scrapl_optim import PathAdamSAGA, PathSampler
 
+_CPU = torch.device("cpu")
 _CHECKPOINT_EVERY = 4
 """Epochs."""
 
@@ -49,7 +50,8 @@ class ArmObjective:
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = Spectrograms(preset.fft_sizes, log=True)
+        spectrograms = arm.loss if arm.loss in SPECTROGRAMS else arm.beside
+        self.spectrograms = build_objective(spectrograms, preset, seed, _CPU) if spectrograms else None
 
     def _sampler(self, seed: int, pi: Sequence[float] | None) -> PathSampler:
         """Return what draws paths, or rates."""
@@ -78,17 +80,21 @@ class ArmObjective:
             return [unit]
         return [path.index for path in self.jtfs.paths if path.rate == self.rates[unit]]
 
-    def loss(self, theta_hat: Tensor, theta: Tensor, sounds: list[Tensor], target: Tensor, unit: int) -> Tensor:
-        """Compute the loss of one unit, on as many renderings as the arm has."""
-        match self.arm.loss:
-            case "controls":
-                return (theta_hat - theta).abs().mean()
-            case "mss":
-                return self.spectrograms(sounds[0], target)
+    def loss(
+        self, theta_hat: Tensor, theta: Tensor, sounds: list[Tensor], target: Tensor, step: int, unit: int
+    ) -> Tensor:
+        """Compute the loss of one unit in a step, on as many renderings as the arm has."""
+        if self.arm.loss == "controls":
+            return (theta_hat - theta).abs().mean()
         signals = sounds if len(sounds) > 1 else sounds[0]
         if self.arm.loss == "full":
             return self.distance.full(signals, target)
-        return self.distance(signals, target, self.paths_of(unit))
+        if self.spectrograms is None:
+            return self.distance(signals, target, self.paths_of(unit))
+        of_spectra = self.spectrograms.loss(theta_hat, theta, lambda: sounds[0], lambda: target, step)
+        if self.arm.loss in SPECTROGRAMS:
+            return of_spectra
+        return sum_of_logarithms(self.distance(signals, target, self.paths_of(unit)), of_spectra)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Build the optimizer, Adam for whatever has no paths or is not told them."""
@@ -99,7 +105,7 @@ class ArmObjective:
         }
         if not self.by_paths:
             # The gradients of a path loss may be below Adam's usual 1e-8, which would then decide the steps.
-            eps = 1e-8 if self.arm.loss in ("mss", "controls") else 1e-30
+            eps = 1e-8 if self.arm.loss in (*SPECTROGRAMS, "controls") else 1e-30
             return torch.optim.AdamW(parameters, eps=eps, **rates)
         options: dict[str, Any] = {"path_adam": self.arm.path_adam, "saga": self.arm.saga}
         if self.arm.path_warmup:
@@ -136,7 +142,7 @@ class ArmTrainer(Trainer):
             sounds = (
                 [] if objective.arm.loss == "controls" else [self.experiment.synth(theta_hat, s) for s in seeds]
             )
-            loss = objective.loss(theta_hat, theta, sounds, self.experiment.train.targets(index), unit)
+            loss = objective.loss(theta_hat, theta, sounds, data.targets(index), batch.step, unit)
             loss.backward()
             losses.append(loss.detach())
             if len(units) > 1 and isinstance(self.optimizer, PathAdamSAGA):

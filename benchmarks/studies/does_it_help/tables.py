@@ -16,6 +16,9 @@ _PAPER_ABLATION: dict[str, tuple[str, str, str]] = {
     "theta-is": ("65.7 ± 4.2", "3.27 ± 0.12", "6014 ± 642"),
     "full tree": ("42.4 (one seed)", "5.66", "1442"),
     "mss": ("259 ± 1.7", "", ""),
+    "mss linear": ("370 ± 0.5", "", ""),
+    "mss random": ("195 ± 4.2", "", ""),
+    "mss revisited": ("311 ± 19", "", ""),
     "controls": ("20.5 ± 0.2", "1.83 ± 0.025", "672 ± 23"),
 }
 # Table 3: errors of AM and FM. The ranges of the paper's text differ from those of its authors' program.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.distances import REVISITED_LENGTHS, RevisitedSpectrograms, Spectrograms
-from benchmarks.sound_matching.losses import Objective, Render, build_objective
+from benchmarks.sound_matching.losses import Objective, Render, build_objective, sum_of_logarithms
 from benchmarks.sound_matching.presets import Preset
 from benchmarks.studies.drums.arms import Arm
 from scrapl_jtfs import JTFSPath
@@ -53,9 +53,8 @@ def distribution(arm: Arm, jtfs: JTFSPath, pi: Sequence[float] | None) -> np.nda
 class PathObjective:
     r"""The loss of an arm on the paths of a step: one path, or all of one rate.
 
-    With the spectrogram distance M and its weight w, the loss is :math:`\log L_p + w \log M`. The logarithms make
-    the gradients independent of the scales of the two, which differ from path to path by orders of magnitude. With
-    one window, M is the distance at one resolution, which each step draws uniformly.
+    With the spectrogram distance M and its weight w, the loss is :math:`\log L_p + w \log M`; with one window, M
+    is the distance at one resolution, which each step draws uniformly.
 
     Args:
         preset: the settings.
@@ -118,9 +117,8 @@ class PathObjective:
         )
         if not self.arm.spectrograms:
             return of_paths
-        tiny = torch.finfo(of_paths.dtype).tiny
         of_spectra = self.spectrograms[int(self.windows(step))](sounds[0], goal)
-        return (of_paths + tiny).log() + self.arm.spectrograms * (of_spectra + tiny).log()
+        return sum_of_logarithms(of_paths, of_spectra, self.arm.spectrograms)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Build P-Adam with P-SAGA over the units."""
