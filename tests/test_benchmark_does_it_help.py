@@ -60,7 +60,7 @@ def test_every_arm_differs_from_every_other_and_those_of_groups_exist() -> None:
         ("mss linear", "mss_linear"),
         ("mss random", "mss_random"),
         ("mss revisited", "mss_revisited"),
-        ("with mss", "with_mss"),
+        ("with one mss", "with_one_mss"),
         ("with mss revisited", "with_revisited"),
     ],
 )

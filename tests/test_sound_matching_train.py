@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import as_textures, epoch_batches, match_seeds, synth_seeds
+from benchmarks.sound_matching.distances import Spectrograms
 from benchmarks.sound_matching.examples import preset_of
 from benchmarks.sound_matching.losses import Scrapl, build_objective
 from benchmarks.sound_matching.presets import PRESETS, check_run_folder, configuration
@@ -104,6 +105,14 @@ def test_a_sum_with_spectrograms_is_one_of_logarithms(name: str, alone: str) -> 
         for loss in (name, "scrapl", alone)
     )
     torch.testing.assert_close(of_both, of_path.log() + of_spectra.log())
+    if name == "with_mss":
+        at_one, alone_at_one = (
+            build_objective(loss, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: y, 7)
+            for loss in ("with_one_mss", "one_mss")
+        )
+        torch.testing.assert_close(at_one, of_path.log() + alone_at_one)
+        each = [Spectrograms((size,), log=True)(x, y).log() for size in TINY.fft_sizes]
+        assert any(torch.isclose(alone_at_one, one) for one in each)
     equal = build_objective(name, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: x, 7)
     assert equal.isfinite()
 
@@ -126,7 +135,9 @@ def final_state(trainer: Trainer) -> list[Tensor]:
     return [value.clone() for value in trainer.encoder.state_dict().values()]
 
 
-@pytest.mark.parametrize("name", ["p_loss", "mss", "scrapl", "scrapl_two", "mss_random"])
+@pytest.mark.parametrize(
+    "name", ["p_loss", "mss", "scrapl", "scrapl_two", "mss_random", "one_mss", "with_one_revisited"]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(experiment: Experiment, tmp_path: Path, name: str) -> None:
     whole = experiment.trainer(name)
     whole.run(tmp_path / "whole", quiet=True)

@@ -55,8 +55,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             f"among {', '.join(OBJECTIVES)} (default: {' '.join(DEFAULT_OBJECTIVES)}, of drums without the last); "
             "scrapl_two is SCRAPL with two renderings, p_adam and adam have less of its optimizer, theta_is draws "
             "paths by theta-importance, theta_is_by_pi weighs them by it, full_tree is the JTFS on all paths, mss "
-            "a spectrogram loss, mss_... others of the paper, with_... the logarithms of SCRAPL's and of one of "
-            "these added, crepe, aisfx, clap and panns embeddings of the packages of that name, p_loss supervised"
+            "a spectrogram loss, mss_... others of the paper, with_... the logarithms of SCRAPL's loss and of one "
+            "of these added, ...one_... a spectrogram loss at one resolution a step, crepe, aisfx, clap and panns "
+            "embeddings of the packages of that name, p_loss supervised"
         ),
     )
     parser.add_argument(

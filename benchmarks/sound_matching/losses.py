@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.distances import (
+    REVISITED_LENGTHS,
+    DrawnDistance,
     RandomSpectrograms,
     RevisitedSpectrograms,
     Spectrograms,
@@ -118,26 +120,32 @@ def _adam_w(
     return torch.optim.AdamW(parameters, lr=lr, betas=preset.betas, eps=eps, weight_decay=preset.weight_decay)
 
 
-def sum_of_logarithms(loss: Tensor, other: Tensor, weight: float = 1.0) -> Tensor:
-    r"""Return :math:`\log L + w \log M`, in whose gradient the units of the two losses cancel.
+def logarithm(loss: Tensor) -> Tensor:
+    """Return the logarithm, in whose gradient the unit of the loss cancels; finite for a loss of zero.
 
     Losses of paths differ from each other, and from those of spectrograms, by orders of magnitude.
     """
-    tiny = torch.finfo(loss.dtype).tiny
-    return (loss + tiny).log() + weight * (other + tiny).log()
+    return (loss + torch.finfo(loss.dtype).tiny).log()
 
 
 class ScraplWithSpectrograms(Scrapl):
-    """The logarithm of SCRAPL's loss plus that of a distance of spectrograms."""
+    """The logarithm of SCRAPL's loss plus that of a distance of spectrograms, which a step may draw."""
 
-    def __init__(self, preset: Preset, seed: int, device: torch.device, distance: nn.Module, label: str) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        seed: int,
+        device: torch.device,
+        spectrograms: DrawnDistance,
+        label: str,
+    ) -> None:
         super().__init__(preset, seed, device, label=label)
-        self.spectrograms = distance.to(device)
+        self.spectrograms = spectrograms.to(device)
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
         sound, goal = match(), target()
         of_path = self.distance(sound, goal, self.sampler(step))
-        return sum_of_logarithms(of_path, self.spectrograms(sound, goal))
+        return logarithm(of_path) + logarithm(self.spectrograms(sound, goal, step))
 
 
 class RandomPathAdam(Scrapl):
@@ -192,14 +200,17 @@ class SoundDistance(_WithAdamW):
         return self.distance(match(), target())
 
 
-class RandomMultiResolution(_WithAdamW):
-    """Spectrograms of resolutions that every step draws anew, by its number."""
+class DrawnSoundDistance(_WithAdamW):
+    """A distance of sounds that draws something anew in every step, by its number.
 
-    label = "MSS random"
+    Args:
+        distance: of match and target, both (B, n_samples), in a step.
+        label: its name in tables and figures.
+    """
 
-    def __init__(self, preset: Preset, seed: int) -> None:
+    def __init__(self, preset: Preset, distance: Callable[[Tensor, Tensor, int], Tensor], label: str) -> None:
         super().__init__(preset, preset.lr_mss)
-        self.distance = RandomSpectrograms(preset.n_samples, seed=seed)
+        self.distance, self.label = distance, label
 
     def loss(self, theta_hat: Tensor, theta: Tensor, match: Render, target: Render, step: int) -> Tensor:
         return self.distance(match(), target(), step)
@@ -213,6 +224,10 @@ def _linear(preset: Preset, seed: int, device: torch.device) -> Objective:
     return SoundDistance(preset, Spectrograms(preset.fft_sizes, log=False), "MSS linear")
 
 
+def _random(preset: Preset, seed: int, device: torch.device) -> Objective:
+    return DrawnSoundDistance(preset, RandomSpectrograms(preset.n_samples, seed=seed), "MSS random")
+
+
 def _revisited(preset: Preset, seed: int, device: torch.device) -> Objective:
     return SoundDistance(preset, RevisitedSpectrograms().to(device), "MSS revisited")
 
@@ -222,13 +237,29 @@ def _time_scattering(preset: Preset, seed: int, device: torch.device) -> Objecti
     return SoundDistance(preset, distance, "Time scattering")
 
 
-def _with_mss(preset: Preset, seed: int, device: torch.device) -> Objective:
-    distance = Spectrograms(preset.fft_sizes, log=True)
-    return ScraplWithSpectrograms(preset, seed, device, distance, "SCRAPL and MSS log + linear")
+def drawn_spectrograms(preset: Preset, seed: int, *, revisited: bool, one: bool) -> DrawnDistance:
+    """Build MSS log + linear or revisited, at all its resolutions, or at one that each step draws."""
+    sizes = REVISITED_LENGTHS if revisited else preset.fft_sizes
+    choices = [(size,) for size in sizes] if one else [tuple(sizes)]
+    return DrawnDistance(
+        (RevisitedSpectrograms(choice) if revisited else Spectrograms(choice, log=True) for choice in choices),
+        seed=seed,
+    )
 
 
-def _with_revisited(preset: Preset, seed: int, device: torch.device) -> Objective:
-    return ScraplWithSpectrograms(preset, seed, device, RevisitedSpectrograms(), "SCRAPL and MSS revisited")
+def _one_mss(preset: Preset, seed: int, device: torch.device) -> Objective:
+    spectrograms = drawn_spectrograms(preset, seed, revisited=False, one=True).to(device)
+    return DrawnSoundDistance(
+        preset, lambda x, y, step: logarithm(spectrograms(x, y, step)), "MSS log + linear, one size a step"
+    )
+
+
+def _sum(label: str, *, revisited: bool, one: bool) -> Callable[[Preset, int, torch.device], Objective]:
+    def build(preset: Preset, seed: int, device: torch.device) -> Objective:
+        spectrograms = drawn_spectrograms(preset, seed, revisited=revisited, one=one)
+        return ScraplWithSpectrograms(preset, seed, device, spectrograms, f"SCRAPL and {label}")
+
+    return build
 
 
 def _full_tree(preset: Preset, seed: int, device: torch.device) -> Objective:
@@ -245,10 +276,13 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "p_loss": lambda preset, seed, device: ParameterLoss(preset),
     "scrapl_two": ScraplTwoRenderings,
     "mss_linear": _linear,
-    "mss_random": lambda preset, seed, device: RandomMultiResolution(preset, seed),
+    "mss_random": _random,
     "mss_revisited": _revisited,
-    "with_mss": _with_mss,
-    "with_revisited": _with_revisited,
+    "one_mss": _one_mss,
+    "with_mss": _sum("MSS log + linear", revisited=False, one=False),
+    "with_one_mss": _sum("MSS log + linear, one size a step", revisited=False, one=True),
+    "with_revisited": _sum("MSS revisited", revisited=True, one=False),
+    "with_one_revisited": _sum("MSS revisited, one window a step", revisited=True, one=True),
     "time_scattering": _time_scattering,
     "full_tree": _full_tree,
     "p_adam": lambda preset, seed, device: Scrapl(preset, seed, device, label="P-Adam", saga=0.0),

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from benchmarks.sound_matching.distances.spectrograms import (
     REVISITED_LENGTHS,
+    DrawnDistance,
     RandomSpectrograms,
     RevisitedSpectrograms,
     Spectrograms,
 )
 from benchmarks.sound_matching.distances.time_scattering import TimeScattering
 
-__all__ = ["REVISITED_LENGTHS", "RandomSpectrograms", "RevisitedSpectrograms", "Spectrograms", "TimeScattering"]
+__all__ = [
+    "REVISITED_LENGTHS",
+    "DrawnDistance",
+    "RandomSpectrograms",
+    "RevisitedSpectrograms",
+    "Spectrograms",
+    "TimeScattering",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,7 @@ from auraloss.freq import RandomResolutionSTFTLoss, STFTLoss
 from torch import Tensor, nn
 
 from benchmarks.sound_matching.distances.checks import check_sounds, euclidean
+from scrapl_optim import PathSampler
 
 REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
 """Window lengths of the revisited distance in samples: primes close to powers of two."""
@@ -19,6 +20,8 @@ REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
 _FLAT_TOP = (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)
 # Magnitudes of the revisited distance that count as none.
 _SILENCE = 1e-30
+# Added to the seed, for draws that have nothing to do with those of paths.
+_OF_DISTANCES = 1 << 32
 # The longest FFT of the random distance, auraloss's own default.
 _MAX_RANDOM_SIZE = 32768
 
@@ -109,6 +112,24 @@ class RandomSpectrograms(nn.Module):
         check_sounds(x, y)
         with _numpy_seed(self.seed, step):
             return self.loss(x[:, None], y[:, None])
+
+
+class DrawnDistance(nn.Module):
+    """One of several distances, which each step draws uniformly: a pure function of seed and step.
+
+    Args:
+        distances: of sounds (B, n_samples).
+        seed: of the draws.
+    """
+
+    def __init__(self, distances: Iterable[nn.Module], *, seed: int) -> None:
+        super().__init__()
+        self.distances = nn.ModuleList(distances)
+        self.sampler = PathSampler(n_paths=len(self.distances), seed=seed + _OF_DISTANCES)
+
+    def forward(self, x: Tensor, y: Tensor, step: int = 0) -> Tensor:
+        """Compute the distance of a step."""
+        return self.distances[self.sampler(step)](x, y)
 
 
 class RevisitedSpectrograms(nn.Module):

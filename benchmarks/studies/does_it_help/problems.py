@@ -106,7 +106,7 @@ GROUPS = {
     ),
     # the spectrograms that the paper compares with, and their sums with a path
     "spectrograms": tuple(
-        Group(problem, (REFERENCE, "mss", "mss linear", "mss random", "mss revisited", "with mss revisited"))
+        Group(problem, (REFERENCE, "mss", "mss linear", "mss random", "mss revisited", "with one mss"))
         for problem in (GRANULAR, CHIRPLETS[2])
     ),
     "full": (Group(_SHORT, ("full tree", REFERENCE, "controls")),),

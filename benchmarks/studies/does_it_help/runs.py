@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.runs import Job, configuration_hash, epoch_teller, keep_result
 from benchmarks.sound_matching.data import Batch, synth_seeds
-from benchmarks.sound_matching.losses import build_objective, sum_of_logarithms
+from benchmarks.sound_matching.losses import build_objective, drawn_spectrograms, logarithm
 from benchmarks.sound_matching.presets import Preset, configuration
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
 from benchmarks.studies.does_it_help.arms import SPECTROGRAMS, Arm
@@ -50,8 +50,9 @@ class ArmObjective:
         self.distance = path_distance_of(preset, arm, self.jtfs)
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
-        spectrograms = arm.loss if arm.loss in SPECTROGRAMS else arm.beside
-        self.spectrograms = build_objective(spectrograms, preset, seed, _CPU) if spectrograms else None
+        self.baseline = build_objective(arm.loss, preset, seed, _CPU) if arm.loss in SPECTROGRAMS else None
+        revisited = arm.beside == "mss_revisited"
+        self.beside = drawn_spectrograms(preset, seed, revisited=revisited, one=arm.one_window)
 
     def _sampler(self, seed: int, pi: Sequence[float] | None) -> PathSampler:
         """Return what draws paths, or rates."""
@@ -89,12 +90,12 @@ class ArmObjective:
         signals = sounds if len(sounds) > 1 else sounds[0]
         if self.arm.loss == "full":
             return self.distance.full(signals, target)
-        if self.spectrograms is None:
-            return self.distance(signals, target, self.paths_of(unit))
-        of_spectra = self.spectrograms.loss(theta_hat, theta, lambda: sounds[0], lambda: target, step)
-        if self.arm.loss in SPECTROGRAMS:
-            return of_spectra
-        return sum_of_logarithms(self.distance(signals, target, self.paths_of(unit)), of_spectra)
+        if self.baseline is not None:
+            return self.baseline.loss(theta_hat, theta, lambda: sounds[0], lambda: target, step)
+        of_paths = self.distance(signals, target, self.paths_of(unit))
+        if not self.arm.beside:
+            return of_paths
+        return logarithm(of_paths) + logarithm(self.beside(sounds[0], target, step))
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Build the optimizer, Adam for whatever has no paths or is not told them."""

@@ -109,6 +109,11 @@ _MENDED = (
         pi="theta",
         by_pi=True,
     ),
+    Arm(
+        name="one_mss",
+        description="the logarithm of mss at one FFT size, drawn alike, without a path",
+        loss="one_mss",
+    ),
     Arm(name="with_mss", description="the logarithm of a path's loss and that of mss", spectrograms=1.0),
     Arm(
         name="with_some_mss",

@@ -9,8 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.sound_matching.distances import REVISITED_LENGTHS, RevisitedSpectrograms, Spectrograms
-from benchmarks.sound_matching.losses import Objective, Render, build_objective, sum_of_logarithms
+from benchmarks.sound_matching.losses import (
+    Objective,
+    Render,
+    build_objective,
+    drawn_spectrograms,
+    logarithm,
+)
 from benchmarks.sound_matching.presets import Preset
 from benchmarks.studies.drums.arms import Arm
 from scrapl_jtfs import JTFSPath
@@ -18,8 +23,6 @@ from scrapl_optim import PathAdamSAGA, PathSampler
 
 # Share of the rates that are called slow.
 _SLOW = 1 / 3
-# Added to the seed of the windows' draws, which have nothing to do with those of the paths.
-_OF_WINDOWS = 1 << 32
 
 
 def favoured_paths(arm: Arm, jtfs: JTFSPath) -> list[int]:
@@ -87,16 +90,7 @@ class PathObjective:
         self.distance = self.preset.path_loss(self.jtfs)
         self.units = self._units()
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = self._spectrograms()
-        self.windows = PathSampler(n_paths=len(self.spectrograms), seed=seed + _OF_WINDOWS)
-
-    def _spectrograms(self) -> tuple[nn.Module, ...]:
-        """Return the distances of spectrograms that a step chooses from."""
-        sizes = REVISITED_LENGTHS if self.arm.revisited else self.preset.fft_sizes
-        choices = [(size,) for size in sizes] if self.arm.one_window else [sizes]
-        if self.arm.revisited:
-            return tuple(RevisitedSpectrograms(choice) for choice in choices)
-        return tuple(Spectrograms(choice, log=True) for choice in choices)
+        self.spectrograms = drawn_spectrograms(preset, seed, revisited=arm.revisited, one=arm.one_window)
 
     def _units(self) -> tuple[tuple[int, ...], ...]:
         """Return the paths of each unit that is drawn."""
@@ -117,8 +111,8 @@ class PathObjective:
         )
         if not self.arm.spectrograms:
             return of_paths
-        of_spectra = self.spectrograms[int(self.windows(step))](sounds[0], goal)
-        return sum_of_logarithms(of_paths, of_spectra, self.arm.spectrograms)
+        of_spectra = self.spectrograms(sounds[0], goal, step)
+        return logarithm(of_paths) + self.arm.spectrograms * logarithm(of_spectra)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Build P-Adam with P-SAGA over the units."""
