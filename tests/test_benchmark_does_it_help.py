@@ -61,7 +61,6 @@ def test_every_arm_differs_from_every_other_and_those_of_groups_exist() -> None:
         ("mss random", "mss_random"),
         ("mss revisited", "mss_revisited"),
         ("with one mss", "with_one_mss"),
-        ("with mss revisited", "with_revisited"),
     ],
 )
 def test_an_arm_is_a_loss_of_the_sound_matching_benchmark(textures: Experiment, arm: str, loss: str) -> None:
@@ -80,6 +79,12 @@ def test_an_arm_is_reproducible_and_its_own(textures: Experiment, name: str) -> 
     once = weights(trained(textures, ARMS[name]))
     assert torch.equal(once, weights(trained(textures, ARMS[name])))
     assert not torch.equal(once, weights(trained(textures, ARMS[REFERENCE])))
+
+
+@pytest.mark.parametrize("change", [{"loss": "full"}, {"renderings": 2}])
+def test_spectrograms_stand_beside_the_loss_of_a_path_alone(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected the loss of a path and one rendering"):
+        ArmObjective(GRANULAR, 1, replace(ARMS["with one mss"], **change), 1e-3, None)
 
 
 def test_pi_decides_the_paths_and_reaches_the_optimizer(textures: Experiment) -> None:

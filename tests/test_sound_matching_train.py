@@ -14,12 +14,13 @@ from torch import Tensor
 from benchmarks.harness.runs import configuration_hash
 from benchmarks.sound_matching.__main__ import main
 from benchmarks.sound_matching.data import as_textures, epoch_batches, match_seeds, synth_seeds
-from benchmarks.sound_matching.distances import Spectrograms
+from benchmarks.sound_matching.distances import REVISITED_LENGTHS, RevisitedSpectrograms, Spectrograms
 from benchmarks.sound_matching.examples import preset_of
 from benchmarks.sound_matching.losses import Scrapl, build_objective
 from benchmarks.sound_matching.presets import PRESETS, check_run_folder, configuration
 from benchmarks.sound_matching.task import parameter_error
 from benchmarks.sound_matching.train import Experiment, Trainer, checkpoint_path
+from scrapl_optim import PathSampler
 from tests.support.tiny_preset import TINY
 
 
@@ -97,24 +98,38 @@ def test_two_renderings_have_seeds_of_their_own_and_a_distance_without_variance(
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize(("name", "alone"), [("with_mss", "mss"), ("with_revisited", "mss_revisited")])
-def test_a_sum_with_spectrograms_is_one_of_logarithms(name: str, alone: str) -> None:
+def _sizes_of_step(name: str, step: int) -> tuple[int, ...]:
+    sizes = REVISITED_LENGTHS if "revisited" in name else TINY.fft_sizes
+    draws = PathSampler(n_paths=len(sizes), seed=5 + 2**32)
+    return (sizes[draws(step)],) if "_one_" in name else sizes
+
+
+@pytest.mark.parametrize("name", ["with_mss", "with_one_mss", "with_revisited", "with_one_revisited"])
+def test_a_sum_with_spectrograms_is_one_of_logarithms(name: str) -> None:
     x, y = torch.randn(2, 2, TINY.n_samples, generator=torch.Generator().manual_seed(0))
-    of_both, of_path, of_spectra = (
-        build_objective(loss, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: y, 7)
-        for loss in (name, "scrapl", alone)
-    )
-    torch.testing.assert_close(of_both, of_path.log() + of_spectra.log())
-    if name == "with_mss":
-        at_one, alone_at_one = (
-            build_objective(loss, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: y, 7)
-            for loss in ("with_one_mss", "one_mss")
-        )
-        torch.testing.assert_close(at_one, of_path.log() + alone_at_one)
-        each = [Spectrograms((size,), log=True)(x, y).log() for size in TINY.fft_sizes]
-        assert any(torch.isclose(alone_at_one, one) for one in each)
-    equal = build_objective(name, TINY, 5, torch.device("cpu")).loss(x, x, lambda: x, lambda: x, 7)
-    assert equal.isfinite()
+    x.requires_grad_()
+    both, path = (build_objective(loss, TINY, 5, torch.device("cpu")) for loss in (name, "scrapl"))
+    for step in range(4):
+        sizes = _sizes_of_step(name, step)
+        spectrograms = RevisitedSpectrograms(sizes) if "revisited" in name else Spectrograms(sizes, log=True)
+        expected = path.loss(x, x, lambda: x, lambda: y, step).log() + spectrograms(x, y).log()
+        found = both.loss(x, x, lambda: x, lambda: y, step)
+        torch.testing.assert_close(found, expected)
+        gradients = [torch.autograd.grad(value, x)[0] for value in (found, expected)]
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("name", ["one_mss", "with_mss", "with_one_mss", "with_revisited", "with_one_revisited"])
+@pytest.mark.parametrize("level", [0.0, 1e-20, 0.1])
+def test_sums_of_equal_sounds_have_a_finite_gradient(name: str, level: float, *, squared: bool) -> None:
+    objective = build_objective(name, replace(TINY, squared=squared), 5, torch.device("cpu"))
+    y = level * torch.randn(2, TINY.n_samples, generator=torch.Generator().manual_seed(0))
+    for x in (y.clone(), y + 1e-20):
+        x.requires_grad_()
+        loss = objective.loss(x, x, lambda x=x: x, lambda: y, 7)
+        assert loss.isfinite()
+        assert torch.autograd.grad(loss, x)[0].isfinite().all()
 
 
 def test_multi_resolution_distance_is_zero_for_equal_sounds(experiment: Experiment) -> None:

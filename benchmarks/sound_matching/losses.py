@@ -27,7 +27,8 @@ from scrapl_optim import PathAdamSAGA, PathSampler
 
 Render = Callable[[], Tensor]
 
-# Adam's epsilon where gradients may be below the usual 1e-8, which would then decide the steps.
+# Adam's epsilon where gradients may be below the usual 1e-8, which would then decide the steps; and what is added
+# to losses before the logarithm. (The smallest of all numbers would make a factor in the gradient infinite.)
 _TINY = 1e-30
 
 
@@ -121,15 +122,23 @@ def _adam_w(
 
 
 def logarithm(loss: Tensor) -> Tensor:
-    """Return the logarithm, in whose gradient the unit of the loss cancels; finite for a loss of zero.
+    """Return the logarithm, in whose gradient the unit of the loss cancels; finite, both, for a loss of zero.
 
     Losses of paths differ from each other, and from those of spectrograms, by orders of magnitude.
     """
-    return (loss + torch.finfo(loss.dtype).tiny).log()
+    return (loss + _TINY).log()
 
 
 class ScraplWithSpectrograms(Scrapl):
-    """The logarithm of SCRAPL's loss plus that of a distance of spectrograms, which a step may draw."""
+    """The logarithm of SCRAPL's loss plus that of a distance of spectrograms, which a step may draw.
+
+    Args:
+        preset: the settings.
+        seed: of the draws of paths.
+        device: of the transform and the windows.
+        spectrograms: the distance.
+        label: its name in tables and figures.
+    """
 
     def __init__(
         self,
@@ -238,7 +247,14 @@ def _time_scattering(preset: Preset, seed: int, device: torch.device) -> Objecti
 
 
 def drawn_spectrograms(preset: Preset, seed: int, *, revisited: bool, one: bool) -> DrawnDistance:
-    """Build MSS log + linear or revisited, at all its resolutions, or at one that each step draws."""
+    """Build a distance of spectrograms beside that of a path.
+
+    Args:
+        preset: the settings.
+        seed: of the draws of resolutions, which differ from those of paths with the same seed.
+        revisited: True for MSS revisited, False for MSS log + linear.
+        one: True for one resolution, which each step draws, False for all.
+    """
     sizes = REVISITED_LENGTHS if revisited else preset.fft_sizes
     choices = [(size,) for size in sizes] if one else [tuple(sizes)]
     return DrawnDistance(
@@ -249,15 +265,13 @@ def drawn_spectrograms(preset: Preset, seed: int, *, revisited: bool, one: bool)
 
 def _one_mss(preset: Preset, seed: int, device: torch.device) -> Objective:
     spectrograms = drawn_spectrograms(preset, seed, revisited=False, one=True).to(device)
-    return DrawnSoundDistance(
-        preset, lambda x, y, step: logarithm(spectrograms(x, y, step)), "MSS log + linear, one size a step"
-    )
+    return DrawnSoundDistance(preset, lambda x, y, step: logarithm(spectrograms(x, y, step)), "one MSS")
 
 
-def _sum(label: str, *, revisited: bool, one: bool) -> Callable[[Preset, int, torch.device], Objective]:
+def _builder_of_sum(label: str, *, revisited: bool, one: bool) -> Callable[[Preset, int, torch.device], Objective]:
     def build(preset: Preset, seed: int, device: torch.device) -> Objective:
         spectrograms = drawn_spectrograms(preset, seed, revisited=revisited, one=one)
-        return ScraplWithSpectrograms(preset, seed, device, spectrograms, f"SCRAPL and {label}")
+        return ScraplWithSpectrograms(preset, seed, device, spectrograms, f"SCRAPL + {label}")
 
     return build
 
@@ -279,10 +293,10 @@ _BUILDERS: dict[str, Callable[[Preset, int, torch.device], Objective]] = {
     "mss_random": _random,
     "mss_revisited": _revisited,
     "one_mss": _one_mss,
-    "with_mss": _sum("MSS log + linear", revisited=False, one=False),
-    "with_one_mss": _sum("MSS log + linear, one size a step", revisited=False, one=True),
-    "with_revisited": _sum("MSS revisited", revisited=True, one=False),
-    "with_one_revisited": _sum("MSS revisited, one window a step", revisited=True, one=True),
+    "with_mss": _builder_of_sum("MSS", revisited=False, one=False),
+    "with_one_mss": _builder_of_sum("one MSS", revisited=False, one=True),
+    "with_revisited": _builder_of_sum("MSS revisited", revisited=True, one=False),
+    "with_one_revisited": _builder_of_sum("one revisited", revisited=True, one=True),
     "time_scattering": _time_scattering,
     "full_tree": _full_tree,
     "p_adam": lambda preset, seed, device: Scrapl(preset, seed, device, label="P-Adam", saga=0.0),

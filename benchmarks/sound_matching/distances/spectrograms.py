@@ -125,10 +125,10 @@ class DrawnDistance(nn.Module):
     def __init__(self, distances: Iterable[nn.Module], *, seed: int) -> None:
         super().__init__()
         self.distances = nn.ModuleList(distances)
-        self.sampler = PathSampler(n_paths=len(self.distances), seed=seed + _OF_DISTANCES)
+        self.sampler = PathSampler(n_paths=len(self.distances), seed=(seed + _OF_DISTANCES) % (1 << 64))
 
-    def forward(self, x: Tensor, y: Tensor, step: int = 0) -> Tensor:
-        """Compute the distance of a step."""
+    def forward(self, x: Tensor, y: Tensor, step: int) -> Tensor:
+        """Compute the distance of sounds (B, n_samples) in a step."""
         return self.distances[self.sampler(step)](x, y)
 
 

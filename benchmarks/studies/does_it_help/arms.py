@@ -19,8 +19,7 @@ class Arm:
         name: of the arm, of its folder, and in tables.
         description: of the arm, for the result file.
         loss: the distance on random paths, on the full tree, one of `SPECTROGRAMS`, or the controls themselves.
-        beside: a distance of spectrograms whose logarithm is added to that of the paths' loss; empty for none.
-        one_window: True for one of its windows, which each step draws.
+        one_mss: True to add the logarithms of the paths' loss and of mss at one FFT size, which each step draws.
         path_adam: P-Adam in place of Adam.
         saga: strength of P-SAGA.
         pi: distribution of the paths.
@@ -44,8 +43,7 @@ class Arm:
     name: str
     description: str
     loss: Literal["path", "full", "mss", "mss_linear", "mss_random", "mss_revisited", "controls"] = "path"
-    beside: Literal["", "mss", "mss_revisited"] = ""
-    one_window: bool = False
+    one_mss: bool = False
     path_adam: bool = True
     saga: float = 1.0
     pi: Source = "uniform"
@@ -194,14 +192,7 @@ ARMS = _arms(
     Arm(
         name="with one mss",
         description="the logarithms of the losses of scrapl and of mss at one FFT size, which each step draws",
-        beside="mss",
-        one_window=True,
-        lr_of=REFERENCE,
-    ),
-    Arm(
-        name="with mss revisited",
-        description="the logarithms of the loss of scrapl and of that of mss revisited, added",
-        beside="mss_revisited",
+        one_mss=True,
         lr_of=REFERENCE,
     ),
     # ways to compute the transform

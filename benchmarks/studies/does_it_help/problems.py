@@ -104,7 +104,7 @@ GROUPS = {
         Group(problem, (REFERENCE, "theta-is", "predicted", LADDER[7]))
         for problem in (CHIRPLETS[0], CHIRPLETS[1], CHIRPLETS[3], GRANULAR)
     ),
-    # the spectrograms that the paper compares with, and their sums with a path
+    # the spectrograms that the paper compares with, and the sum with a path
     "spectrograms": tuple(
         Group(problem, (REFERENCE, "mss", "mss linear", "mss random", "mss revisited", "with one mss"))
         for problem in (GRANULAR, CHIRPLETS[2])

@@ -40,9 +40,18 @@ def path_distance_of(preset: Preset, arm: Arm, jtfs: JTFSPath) -> JTFSPathLoss:
 
 
 class ArmObjective:
-    """The loss and the optimizer of an arm; the paths of a step are a pure function of seed and step."""
+    """The loss and the optimizer of an arm; the paths of a step are a pure function of seed and step.
+
+    Raises:
+        ValueError: the arm adds logarithms of spectrograms to a loss that is not of paths, or may be negative.
+    """
 
     def __init__(self, preset: Preset, seed: int, arm: Arm, lr: float, pi: Sequence[float] | None) -> None:
+        if arm.one_mss and (arm.loss != "path" or arm.renderings > 1):
+            raise ValueError(
+                f"Invalid arm: {arm.name!r} with mss beside the loss {arm.loss!r} of {arm.renderings} renderings; "
+                "expected the loss of a path and one rendering, as the loss of several may be negative"
+            )
         self.label, self.preset, self.arm, self.lr = arm.name, preset, arm, lr
         self.jtfs = preset.transform(**arm.transform_options())
         warmup_steps = arm.warmup * self.jtfs.n_paths
@@ -51,8 +60,7 @@ class ArmObjective:
         self.rates = sorted({path.rate for path in self.jtfs.paths})
         self.sampler = self._sampler(seed, pi)
         self.baseline = build_objective(arm.loss, preset, seed, _CPU) if arm.loss in SPECTROGRAMS else None
-        revisited = arm.beside == "mss_revisited"
-        self.beside = drawn_spectrograms(preset, seed, revisited=revisited, one=arm.one_window)
+        self.one_mss = drawn_spectrograms(preset, seed, revisited=False, one=True) if arm.one_mss else None
 
     def _sampler(self, seed: int, pi: Sequence[float] | None) -> PathSampler:
         """Return what draws paths, or rates."""
@@ -93,9 +101,9 @@ class ArmObjective:
         if self.baseline is not None:
             return self.baseline.loss(theta_hat, theta, lambda: sounds[0], lambda: target, step)
         of_paths = self.distance(signals, target, self.paths_of(unit))
-        if not self.arm.beside:
+        if self.one_mss is None:
             return of_paths
-        return logarithm(of_paths) + logarithm(self.beside(sounds[0], target, step))
+        return logarithm(of_paths) + logarithm(self.one_mss(sounds[0], target, step))
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Build the optimizer, Adam for whatever has no paths or is not told them."""
