@@ -484,6 +484,12 @@ def test_what_is_said_of_textures_is_the_result_file() -> None:
     assert f"ends lower for each of five seeds, by {told['predicted']}" in page
     assert f"that five seeds can tell (-{told['two renderings, warm-up']})" in page
     assert f"as far as five seeds can tell (-{told['even']})" in page
+    beside = changes["with one mss"]["differences"].values()
+    assert len(beside) == 5
+    assert all(difference > 0 for difference in beside)
+    assert f"ends higher for each of five seeds, by {told['with one mss']}" in page
+    assert arms["with one mss"]["at_chance"]["slope"] == 3
+    assert "leaves the slope at chance for three: where" in page
     ratio = arms["scrapl"]["test"]["mean"]["mean"] / arms["controls"]["test"]["mean"]["mean"]
     assert f"The error with a path is {ratio:.1f} times the error of supervision" in page
 
@@ -533,6 +539,10 @@ def test_what_is_said_of_chirplets_is_the_result_file() -> None:
     assert f"falls to nothing over training costs {gain('theta-is, decayed saga', 'theta-is')};" in page
     for name in ("warm-up", "half saga"):
         assert f"({gain(f'theta-is, {name}', 'theta-is')})" in page
+    beside = hard["with one mss"]["minus_reference"]["mean"]
+    reach = (beside["interval95"][1] - beside["interval95"][0]) / 2
+    assert beside["verdict"] == "no difference seen"
+    assert f"no difference that five seeds can tell ({beside['mean']:.0f} ± {reach:.0f})" in " ".join(page.split())
     for problem, told in (("few-paths", "better on `few-paths`, by {} ± {}"), ("wide", "can be told ({} ± {})")):
         difference = problems[f"scaled-chirplet-{problem}"]["arms"]["predicted"]["minus_reference"]["mean"]
         reach = (difference["interval95"][1] - difference["interval95"][0]) / 2
