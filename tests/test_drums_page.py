@@ -123,7 +123,7 @@ def test_arms_of_few_seeds() -> None:
     first = MICRO["scrapl"]["runs"][0]
     assert first["seed"] == 0
     assert f"where SCRAPL's is off by {first['test']['decay_loudness']['all']:.1f}" in TOLD
-    for arm in ("finer_log", "slow", "order_1", "two_renderings"):
+    for arm in ("finer_log", "slow", "order_1", "two_renderings", "theta_is_floor", "theta_is_by_pi", "rates"):
         assert [run["seed"] for run in MICRO[arm]["runs"]] == [0]
         assert off(MICRO, arm, "decay_loudness") in TOLD
 
