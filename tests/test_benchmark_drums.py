@@ -161,6 +161,7 @@ def check_one_window(x: Tensor, goal: Tensor) -> None:
         ("with_one_revisited", REVISITED_LENGTHS, lambda size: RevisitedSpectrograms((size,))),
     ):
         objective = PathObjective(QUICK, 0, ARMS[name])
+        assert objective.spectrograms is not None
         drawn = [objective.spectrograms.sampler(step) for step in range(200)]
         assert set(drawn) == set(range(len(sizes)))
         assert abs(np.corrcoef(drawn, [objective.sampler(step) for step in range(200)])[0, 1]) < 0.25

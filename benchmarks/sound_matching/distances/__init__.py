@@ -1,7 +1,8 @@
 """Distances between sounds that SCRAPL is compared with, differentiable in both.
 
 Each is called as ``distance(x, y)`` with two batches of sounds (B, n_samples) and gives a scalar, the mean over
-the batch. Equal sounds have distance zero.
+the batch. Equal sounds have distance zero. Those that draw, `RandomSpectrograms` and `DrawnDistance`, take the
+number of the step as well.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from benchmarks.sound_matching.distances.checks import check_sounds, euclidean
 from scrapl_optim import PathSampler
 
 REVISITED_LENGTHS = (67, 127, 257, 509, 1021, 2053)
-"""Window lengths of the revisited distance in samples: primes close to powers of two."""
+"""Window lengths of the revisited distance in samples: primes near powers of two, whose hops share no divisor."""
 
 # Coefficients a_k of the flat top window, sum of (-1)^k a_k cos(2 pi k n / N), as in SciPy and MATLAB.
 _FLAT_TOP = (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368)

@@ -90,7 +90,8 @@ class PathObjective:
         self.distance = self.preset.path_loss(self.jtfs)
         self.units = self._units()
         self.sampler = self._sampler(seed, pi)
-        self.spectrograms = drawn_spectrograms(preset, seed, revisited=arm.revisited, one=arm.one_window)
+        how = {"revisited": arm.revisited, "one": arm.one_window}
+        self.spectrograms = drawn_spectrograms(preset, seed, **how) if arm.spectrograms else None
 
     def _units(self) -> tuple[tuple[int, ...], ...]:
         """Return the paths of each unit that is drawn."""
@@ -109,7 +110,7 @@ class PathObjective:
         of_paths = self.distance(
             sounds if len(sounds) > 1 else sounds[0], goal, self.units[int(self.sampler(step))]
         )
-        if not self.arm.spectrograms:
+        if self.spectrograms is None:
             return of_paths
         of_spectra = self.spectrograms(sounds[0], goal, step)
         return logarithm(of_paths) + self.arm.spectrograms * logarithm(of_spectra)

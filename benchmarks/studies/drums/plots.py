@@ -64,7 +64,7 @@ def _draw(
     axes.axvline(1.0, color="0.6", lw=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(arms)), arms, fontsize=8)
-    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
     axes.xaxis.set_major_locator(FixedLocator(_TICKS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
