@@ -13,6 +13,7 @@ from benchmarks.sound_matching.drum_matching.summary import difference
 from benchmarks.sound_matching.drum_matching.tables import page_rows
 from benchmarks.sound_matching.drum_matching.winners import number
 from benchmarks.studies.drums.arms import GROUPS
+from benchmarks.studies.drums.plots import draw_figure
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "notebooks/pages/drums.md").read_text(encoding="utf-8")
@@ -91,7 +92,6 @@ def test_decays() -> None:
         for arm in (*SPECTROGRAMS, *SUMS):
             assert "decay_loudness" in in_which(arms, arm, "better")
         assert all(6.5 < float(off(arms, arm, "decay_loudness")) < 9 for arm in SPECTROGRAMS)
-        assert all(0.3 < gain(arms, arm, "scrapl", "decay_loudness") / of_scrapl < 0.55 for arm in SUMS)
         silence = arms["scrapl"]["decay_by_level"]["silence"]
         assert 2 / 5 < silence["share"] * silence["error"]["mean"] / of_scrapl < 1 / 2
     assert f"SCRAPL's matches are {at(MICRO, 'scrapl', 'silence')} dB above it" in TOLD
@@ -107,7 +107,8 @@ def test_orders() -> None:
         {metric: found["agree"] for metric, found in RESULTS["settings"][name]["order"].items()}
         for name in ("micro", "meso")
     )
-    assert {found["pairs"] for found in RESULTS["settings"]["micro"]["order"].values()} == {15}
+    for of in RESULTS["settings"].values():
+        assert {found["pairs"] for found in of["order"].values()} == {15}
     transient, decay = "transient_loudness", "decay_loudness"
     assert f"{micro[transient]} stand in the paper's order" in TOLD
     assert f"aligned and {meso[transient]} shifted, and {micro[decay]} and {meso[decay]} in that" in TOLD
@@ -123,9 +124,18 @@ def test_arms_of_few_seeds() -> None:
     first = MICRO["scrapl"]["runs"][0]
     assert first["seed"] == 0
     assert f"where SCRAPL's is off by {first['test']['decay_loudness']['all']:.1f}" in TOLD
-    for arm in ("finer_log", "slow", "order_1", "two_renderings", "theta_is_floor", "theta_is_by_pi", "rates"):
+    said = {
+        "finer_log": "ε = 1e-8 {} dB",
+        "slow": "(`slow`) {},",
+        "order_1": "order 1 {},",
+        "two_renderings": "two renderings {},",
+        "theta_is_floor": "(`theta_is_floor`) {},",
+        "theta_is_by_pi": "(`theta_is_by_pi`) {},",
+        "rates": "(`rates`) {}. One seed",
+    }
+    for arm, form in said.items():
         assert [run["seed"] for run in MICRO[arm]["runs"]] == [0]
-        assert off(MICRO, arm, "decay_loudness") in TOLD
+        assert form.format(off(MICRO, arm, "decay_loudness")) in TOLD
 
 
 def test_parts_of_scrapl() -> None:
@@ -154,7 +164,13 @@ def test_what_a_step_takes() -> None:
 
 
 def test_sums_beside_scrapl() -> None:
-    transient = "transient_loudness"
+    transient, decay = "transient_loudness", "decay_loudness"
+    shares = [
+        gain(arms, arm, "scrapl", decay) / arms["scrapl"]["test"][decay]["all"]["mean"]
+        for arms in (MICRO, MESO)
+        for arm in SUMS
+    ]
+    assert f"falls by {100 * min(shares):.0f} to {100 * max(shares):.0f}% in the four sums" in TOLD
     lost = [-gain(MESO, arm, "scrapl", transient) for arm in ("with_one_revisited", "with_one_mss")]
     assert "is worse by {:.1f} dB, `with_one_mss` by {:.1f}, and in the JTFS too".format(*lost) in TOLD
     for arm, worse in (("with_one_mss", {transient, "jtfs"}), ("with_one_revisited", {transient})):
@@ -200,6 +216,36 @@ def test_all_sizes_in_every_step() -> None:
 def test_one_size_without_a_path() -> None:
     assert "is off by {} and {} dB in the transient".format(*both("one_mss", "transient_loudness")) in TOLD
     assert "transient_loudness" in in_which(MICRO, "with_one_mss", "better", "one_mss")
+
+
+def test_the_choice_of_one_size_does_not_rest_on_the_seed_it_was_made_on() -> None:
+    for arms in (MICRO, MESO):
+        others = [run for run in arms["with_one_mss"]["runs"] if run["seed"] > 0]
+        assert len(others) == 4
+        for metric in ("mss", "decay_loudness", "decay_centroid"):
+            assert difference(others, arms["scrapl"]["runs"], metric)["verdict"] == "better"
+
+
+def test_other_pages_say_of_sums_what_this_one_does() -> None:
+    pages = ("README.md", "notebooks/pages/faq.md", "notebooks/pages/training.md")
+    told = [" ".join((ROOT / page).read_text(encoding="utf-8").split()) for page in pages]
+    assert all("two fifths to a half off" in text for text in told)
+    assert "falls by 39 to 53%" in TOLD
+    lost = [-gain(MESO, arm, "scrapl", "transient_loudness") for arm in ("with_one_revisited", "with_one_mss")]
+    assert [round(value) for value in lost] == [1, 3]
+    assert all("1 to 3 dB of the attack" in text for text in told[1:])
+    textures = json.loads((ROOT / "benchmarks/results/does_it_help.json").read_text(encoding="utf-8"))
+    beside = textures["problems"]["scaled"]["arms"]["with one mss"]["minus_reference"]["mean"]["differences"]
+    assert "ended higher than SCRAPL alone for each of five seeds" in told[2]
+    assert [difference > 0 for difference in beside.values()] == [True] * 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_picture_has_a_row_for_each_arm_and_bears_the_reference_alone() -> None:
+    labels = draw_figure(RESULTS).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [arm for arm in MICRO if arm != "scrapl"]
+    alone = {"micro": {**RESULTS["settings"]["micro"], "arms": {"scrapl": MICRO["scrapl"]}}}
+    assert draw_figure({**RESULTS, "settings": alone}).axes
 
 
 def test_pi_is_that_of_four_drums() -> None:
